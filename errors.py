@@ -1,0 +1,43 @@
+"""The one exception that means "the user's input is wrong".
+
+Everything the framework can blame on an input (a config, a protocol, an audio file, a checkpoint,
+a path) is raised as `InputError`, with a message that names the place (file, line, key), says what
+was found and what was expected, and tells what to do. Command lines print it as one line and exit
+with status 2; a library user can catch it, or its base class `ValueError`.
+"""
+
+import sys
+from collections.abc import Callable
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message says what, where and what to do."""
+
+
+def run_command(main: Callable[[], int | None]) -> None:
+    """Run a command line's `main` and leave with its exit status.
+
+    `InputError` and operating-system errors become one line on stderr and exit status 2;
+    Ctrl-C exits with 130. Anything else is a defect of ours and keeps its traceback.
+    """
+    try:
+        status = main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = EXIT_BAD_INPUT
+    except OSError as error:
+        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        status = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    sys.exit(status)
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for an operating-system error: the file it is about, then the system's own words."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

@@ -1,0 +1,161 @@
+"""AASIST: audio anti-spoofing with integrated spectro-temporal graph attention networks.
+
+Waveform -> sinc filter bank -> residual encoder -> a spectral and a temporal graph -> two branches of heterogeneous
+graph attention -> logits. AASIST-L is the same with other widths (config/AASIST-L.conf).
+
+Source: Jung et al., ICASSP 2022, arXiv:2110.01200. Loads the published checkpoints unchanged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from errors import InputError
+from models.layers import (
+    GraphAttention,
+    GraphPool,
+    HeterogeneousGraphAttention,
+    RawSpectrogram,
+    frames_after_encoder,
+    residual_encoder,
+)
+from schema import option, read_model_options
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class AASISTOptions:
+    """What AASIST reads of its `model_config`."""
+
+    filts: tuple[int, Pair, Pair, Pair, Pair] = option(
+        help="number of sinc filters, then the channels in and out of the residual blocks (the last pair serves 3 blocks)"
+    )
+    gat_dims: Pair = option(help="node features of the first and of the heterogeneous graph layers", at_least=1)
+    pool_ratios: tuple[float, ...] = option(
+        help="share of nodes kept: spectral graph, temporal graph, heterogeneous graphs", above=0, at_most=1
+    )
+    temperatures: tuple[float, ...] = option(
+        help="softmax temperatures: spectral, temporal, heterogeneous attention", above=0
+    )
+    first_conv: int = option(128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1)
+    nb_samp: int = option(64600, "samples of a crop", at_least=1)
+    architecture: str = "AASIST"
+
+    @property
+    def encoder_channels(self) -> list[Pair]:
+        """Channels in and out of the six residual blocks."""
+        _, first, second, third, last = self.filts
+        return [first, second, third, last, (last[1], last[1]), (last[1], last[1])]
+
+    @property
+    def channels(self) -> int:
+        """Channels of the encoded map."""
+        return self.filts[-1][1]
+
+    @property
+    def map_shape(self) -> Pair:
+        """(frequency bins, time frames) of the encoded map."""
+        return self.filts[0] // 3, frames_after_encoder(self.nb_samp, self.first_conv, blocks=6)
+
+    def check(self) -> None:
+        """Refuse shapes that cannot work, before torch says so in its own words.
+
+        Raises:
+            InputError: naming the key.
+        """
+        if len(self.pool_ratios) < 3 or len(self.temperatures) < 3:
+            raise InputError("model_config.pool_ratios and model_config.temperatures need at least 3 values")
+        bins, frames = self.map_shape
+        if bins < 1:
+            raise InputError(f"model_config.filts[0]: got {self.filts[0]} sinc filters, expected at least 3")
+        if frames < 1:
+            raise InputError(
+                f"model_config.nb_samp: {self.nb_samp} samples leave no frame after the encoder; "
+                f"expected at least {3**7 + self.first_conv}"
+            )
+        for (_, before), (after, _) in zip(self.encoder_channels, self.encoder_channels[1:], strict=False):
+            if before != after:
+                raise InputError(f"model_config.filts: a block gives {before} channels and the next takes {after}")
+
+
+class AASISTBase(nn.Module):
+    """Encoder and graph classifier of AASIST; S2pecNet puts its fusion between the two."""
+
+    def __init__(self, options: AASISTOptions):
+        super().__init__()
+        options.check()
+        size, hidden = options.gat_dims
+        spectral_ratio, temporal_ratio, ratio = options.pool_ratios[:3]
+        spectral_temperature, temporal_temperature, temperature = options.temperatures[:3]
+
+        self.raw_spectrogram = RawSpectrogram(options.filts[0], options.first_conv)
+        self.first_bn = nn.BatchNorm2d(1)
+        self.encoder = residual_encoder(options.encoder_channels)
+
+        channels = options.channels
+        self.pos_S = nn.Parameter(torch.randn(1, options.map_shape[0], channels))
+        self.master1 = nn.Parameter(torch.randn(1, 1, size))
+        self.master2 = nn.Parameter(torch.randn(1, 1, size))
+        self.GAT_layer_S = GraphAttention(channels, size, spectral_temperature)
+        self.GAT_layer_T = GraphAttention(channels, size, temporal_temperature)
+        self.pool_S = GraphPool(spectral_ratio, size)
+        self.pool_T = GraphPool(temporal_ratio, size)
+
+        self.HtrgGAT_layer_ST11 = HeterogeneousGraphAttention(size, hidden, temperature)
+        self.HtrgGAT_layer_ST12 = HeterogeneousGraphAttention(hidden, hidden, temperature)
+        self.HtrgGAT_layer_ST21 = HeterogeneousGraphAttention(size, hidden, temperature)
+        self.HtrgGAT_layer_ST22 = HeterogeneousGraphAttention(hidden, hidden, temperature)
+        self.pool_hS1, self.pool_hT1 = GraphPool(ratio, hidden), GraphPool(ratio, hidden)
+        self.pool_hS2, self.pool_hT2 = GraphPool(ratio, hidden), GraphPool(ratio, hidden)
+
+        self.drop_way = nn.Dropout(0.2)
+        self.drop = nn.Dropout(0.5)
+        self.out_layer = nn.Linear(5 * hidden, 2)
+
+    def encode(self, spectrogram: Tensor) -> Tensor:
+        """Raw spectrogram (B, 1, F, T) to the encoded map (B, C, F, T')."""
+        return self.encoder(functional.selu(self.first_bn(spectrogram)))
+
+    def classify(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoded map (B, C, F, T') to embedding (B, 5 * gat_dims[1]) and logits (B, 2)."""
+        magnitude = encoded.abs()
+        out_S = self.pool_S(self.GAT_layer_S(magnitude.amax(dim=3).transpose(1, 2) + self.pos_S))
+        out_T = self.pool_T(self.GAT_layer_T(magnitude.amax(dim=2).transpose(1, 2)))
+        branch1 = self._branch(
+            out_T, out_S, self.master1, self.HtrgGAT_layer_ST11, self.HtrgGAT_layer_ST12, self.pool_hT1, self.pool_hS1
+        )
+        branch2 = self._branch(
+            out_T, out_S, self.master2, self.HtrgGAT_layer_ST21, self.HtrgGAT_layer_ST22, self.pool_hT2, self.pool_hS2
+        )
+        # Pair by pair (T1, T2, S1, S2, M1, M2): the order of the dropout draws.
+        T, S, M = (
+            torch.maximum(self.drop_way(one), self.drop_way(two)) for one, two in zip(branch1, branch2, strict=True)
+        )
+        parts = [T.abs().amax(dim=1), T.mean(dim=1), S.abs().amax(dim=1), S.mean(dim=1), M.squeeze(1)]
+        embedding = self.drop(torch.cat(parts, dim=1))
+        return embedding, self.out_layer(embedding)
+
+    @staticmethod
+    def _branch(
+        T: Tensor, S: Tensor, master: Tensor, first: nn.Module, second: nn.Module, pool_T: nn.Module, pool_S: nn.Module
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        T, S, master = first(T, S, master)
+        T, S = pool_T(T), pool_S(S)
+        more_T, more_S, more_master = second(T, S, master)
+        return T + more_T, S + more_S, master + more_master
+
+
+class Model(AASISTBase):
+    """AASIST: waveform (B, samples) -> (embedding, logits)."""
+
+    def __init__(self, model_config: Mapping[str, Any]):
+        super().__init__(read_model_options(AASISTOptions, model_config, "AASIST"))
+
+    def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
+        """x float32 (B, samples) at 16 kHz; `Freq_aug` masks a random band of sinc filters."""
+        return self.classify(self.encode(self.raw_spectrogram(x, mask=Freq_aug)))

@@ -1,0 +1,94 @@
+"""RawNet2 for anti-spoofing: sinc filters, 1-D residual blocks with filter-wise scaling, a GRU.
+
+Source: Tak et al., "End-to-end anti-spoofing with RawNet2", ICASSP 2021, arXiv:2011.01108.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from errors import InputError
+from models.layers import SincFilterBank, frames_after_encoder
+from schema import option, read_model_options
+
+Pair = tuple[int, int]
+BLOCKS = 6
+
+
+@dataclass(frozen=True)
+class RawNet2Options:
+    """What RawNet2 reads of its `model_config`."""
+
+    filts: tuple[int, Pair, Pair, Pair] = option(
+        help="number of sinc filters, then the channels in and out of blocks 1-2, of block 3 and of blocks 4-6"
+    )
+    first_conv: int = option(1024, "taps of the sinc filters; an even number becomes the next odd one", at_least=1)
+    nb_samp: int = option(64600, "samples of a crop", at_least=1)
+    gru_node: int = option(1024, "size of the GRU's state", at_least=1)
+    nb_gru_layer: int = option(3, "layers of the GRU", at_least=1)
+    nb_fc_node: int = option(1024, "size of the embedding", at_least=1)
+    nb_classes: int = option(2, "classes", choices=(2,))
+    architecture: str = "RawNet2Spoof"
+
+
+class ResidualBlock1d(nn.Module):
+    """Residual block of RawNet2, (B, C_in, T) -> (B, C_out, T // 3)."""
+
+    def __init__(self, channels_in: int, channels_out: int, first: bool = False):
+        super().__init__()
+        if not first:
+            # In the published parameter count, but no part of the forward pass.
+            self.bn1 = nn.BatchNorm1d(channels_in)
+        self.conv1 = nn.Conv1d(channels_in, channels_out, 3, padding=1)
+        self.bn2 = nn.BatchNorm1d(channels_out)
+        self.conv2 = nn.Conv1d(channels_out, channels_out, 3, padding=1)
+        self.conv_downsample: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.conv_downsample = nn.Conv1d(channels_in, channels_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual branch plus shortcut, then max-pooling by 3."""
+        y = self.conv2(functional.leaky_relu(self.bn2(self.conv1(x)), 0.3, inplace=True))
+        return functional.max_pool1d(y + self.conv_downsample(x), 3)
+
+
+class Model(nn.Module):
+    """RawNet2: waveform (B, samples) -> (embedding (B, nb_fc_node), log-probabilities (B, 2))."""
+
+    def __init__(self, model_config: Mapping[str, Any]):
+        super().__init__()
+        options = read_model_options(RawNet2Options, model_config, "RawNet2")
+        if frames_after_encoder(options.nb_samp, options.first_conv, BLOCKS) < 1:
+            raise InputError(
+                f"model_config.nb_samp: {options.nb_samp} samples leave no frame for the GRU; "
+                f"expected at least {3 ** (BLOCKS + 1) + options.first_conv}"
+            )
+        bands, early, widening, late = options.filts
+        if early[0] != bands or early[1] != widening[0] or widening[1] != late[0] or late[0] != late[1]:
+            raise InputError(f"model_config.filts: the channels do not follow each other: {options.filts}")
+        self.bank = SincFilterBank(bands, options.first_conv)
+        self.first_bn = nn.BatchNorm1d(bands)
+        for index, pair in enumerate([early, (early[1], early[1]), widening, late, late, late]):
+            self.add_module(f"block{index}", nn.Sequential(ResidualBlock1d(*pair, first=index == 0)))
+            self.add_module(f"fc_attention{index}", nn.Sequential(nn.Linear(pair[1], pair[1])))
+        self.bn_before_gru = nn.BatchNorm1d(late[1])
+        self.gru = nn.GRU(late[1], options.gru_node, options.nb_gru_layer, batch_first=True)
+        self.fc1_gru = nn.Linear(options.gru_node, options.nb_fc_node)
+        self.fc2_gru = nn.Linear(options.nb_fc_node, options.nb_classes)
+
+    def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
+        """x float32 (B, samples) at 16 kHz; `Freq_aug` masks a random band of sinc filters."""
+        x = functional.max_pool1d(self.bank(x, mask=Freq_aug).abs_(), 3)
+        x = functional.selu(self.first_bn(x))
+        for index in range(BLOCKS):
+            x = self.get_submodule(f"block{index}")(x)
+            scale = torch.sigmoid(self.get_submodule(f"fc_attention{index}")(x.mean(dim=2))).unsqueeze(2)
+            x = x * scale + scale
+        x = functional.selu(self.bn_before_gru(x))
+        last_step = self.gru(x.transpose(1, 2))[0][:, -1]
+        embedding = self.fc1_gru(last_step)
+        return embedding, functional.log_softmax(self.fc2_gru(embedding), dim=1)

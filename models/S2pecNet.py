@@ -1,0 +1,394 @@
+"""S2pecNet: fusion of spectrograms of two orders, regularised by reconstructing them.
+
+First order: AASIST's encoder on the waveform. Second order: a residual network on a spectral feature of the whole
+utterance (LFCC as released, power spectrogram as in the paper). Temporal-spectral fusion of the two maps, AASIST's
+graph classifier on the fused map, and in training two decoders that reconstruct both inputs from it.
+
+The defaults are the released system. `model_config` options select the system that the paper describes
+(config/S2pecNet_paper.conf) and the ablations. Where a size is not the published one, it follows from `nb_samp`,
+`nb_frames` and `filts`.
+
+Source: "Robust Audio Anti-Spoofing with Fusion-Reconstruction Learning on Multi-Order Spectrograms",
+Interspeech 2023, arXiv:2308.09302.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from errors import InputError
+from features import LFCC, FixedFrames, PowerSpectrogram
+from models.AASIST import AASISTBase, AASISTOptions
+from schema import option, read_model_options
+
+# A second-order feature with more bins than this is strided in frequency by the first layer.
+BINS_OF_STRIDE_ONE = 60
+CONV5_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class S2pecNetOptions(AASISTOptions):
+    """What S2pecNet reads of its `model_config`, beside AASIST's keys."""
+
+    second_order: str = option(
+        "lfcc", "second-order feature", choices=("lfcc", "power", "log_power")
+    )
+    nb_frames: int = option(750, "frames of the second-order feature (10 ms each)", at_least=1)
+    orders: str = option("both", "orders that the classifier sees", choices=("both", "first", "second"))
+    fusion: str = option(
+        "attention", "attention maps on the joined map, or the joined map alone", choices=("attention", "coarse")
+    )
+    fusion_pooling: str = option(
+        "mean", "what the attention maps are computed from: mean of h, or max of |h|", choices=("mean", "max")
+    )
+    fusion_residual: bool = option(True, "fused = A * h + h (true, as released) or A * h (false, as in the paper)")
+    reconstruction: str = option(
+        "released",
+        "targets of the decoders: waveform and LFCC with the released output ranges, the two spectrograms with "
+        "unbounded outputs, or no decoders",
+        choices=("released", "spectrogram", "none"),
+    )
+    reconstruction_weight: float = option(0.1, "weight of each reconstruction error in the loss", at_least=0)
+    architecture: str = "S2pecNet"
+
+    @property
+    def uses_first(self) -> bool:
+        """Whether the waveform's encoder exists."""
+        return self.orders in ("both", "first")
+
+    @property
+    def uses_second(self) -> bool:
+        """Whether the second-order encoder exists."""
+        return self.orders in ("both", "second")
+
+
+class PreActivationBlock(nn.Module):
+    """Pre-activation residual block of the second-order encoder: BN-ReLU-conv 1x1, BN-ReLU-conv 3x3."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, F, T) -> (B, C_out, F / stride, T / stride)."""
+        activated = functional.relu(self.bn1(x))
+        # A projecting shortcut starts from the activation, an identity from the input itself.
+        shortcut = x if self.shortcut is None else self.shortcut(activated)
+        return self.conv2(functional.relu(self.bn2(self.conv1(activated)))) + shortcut
+
+
+class SecondOrderEncoder(nn.Module):
+    """Feature (B, 1, bins, frames) to a map of the first order's shape (B, C, F, T)."""
+
+    def __init__(self, bins: int, frames: int, channels: int, map_shape: tuple[int, int]):
+        super().__init__()
+        map_bins, map_frames = map_shape
+        self.stride = (max(1, bins // BINS_OF_STRIDE_ONE), 3)
+        self.stem_shape = ((bins - 1) // self.stride[0] + 1, (frames - 7) // 3 + 1)
+        halved_bins, halved_frames = ((size + 1) // 2 for size in self.stem_shape)
+        self.conv5_kernel = (halved_bins - map_bins + 1, CONV5_FRAMES)
+        self.joined_frames = halved_frames - CONV5_FRAMES + 1
+        if self.conv5_kernel[0] < 1 or self.joined_frames < 1:
+            raise InputError(
+                f"model_config: a second-order feature of {bins} bins and {frames} frames (nb_frames) is too small "
+                f"for a map of {map_bins} bins (filts[0] // 3); expected at least {2 * map_bins - 1} bins and 49 frames"
+            )
+        widths = [channels // 8, channels // 4, channels // 2, channels]
+        self.conv1 = nn.Conv2d(1, widths[0], (3, 9), stride=self.stride, padding=(1, 1), bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.layer1 = self._stage(widths[0], widths[0], 1)
+        self.layer2 = self._stage(widths[0], widths[1], 2)
+        self.layer3 = self._stage(widths[1], widths[2], 1)
+        self.layer4 = self._stage(widths[2], widths[3], 1)
+        self.conv5 = nn.Conv2d(channels, channels, self.conv5_kernel, bias=False)
+        self.bn5 = nn.BatchNorm2d(channels)
+        self.fc = nn.Linear(self.joined_frames, map_frames)
+        self.apply(_kaiming)
+
+    @staticmethod
+    def _stage(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
+        return nn.Sequential(
+            PreActivationBlock(channels_in, channels_out, stride), PreActivationBlock(channels_out, channels_out)
+        )
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Stem, four stages, a tall convolution down to the map's bins, a linear layer to its frames."""
+        y = functional.relu(self.bn1(self.conv1(feature)))
+        y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
+        y = functional.relu(self.bn5(self.conv5(y)))
+        return self.fc(y)
+
+
+def _kaiming(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    elif isinstance(module, nn.Linear):
+        nn.init.kaiming_uniform_(module.weight)
+
+
+class TemporalSpectralFusion(nn.Module):
+    """Joins two maps of the same shape and weighs the result by a spectral and a temporal attention map."""
+
+    def __init__(self, channels: int, options: S2pecNetOptions):
+        super().__init__()
+        self.coarse = options.fusion == "coarse"
+        self.pooling, self.residual = options.fusion_pooling, options.fusion_residual
+        self.conv0 = nn.Conv2d(2 * channels, channels, 1)
+        self.norm0 = nn.BatchNorm2d(channels)
+        if self.coarse:
+            return
+        self.fc1, self.norm1 = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
+        self.fc2 = nn.Conv2d(channels, channels, 1)
+        self.fc3, self.norm2 = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
+        self.fc4 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Two maps (B, C, F, T) to one."""
+        h = functional.silu(self.norm0(self.conv0(torch.cat([first, second], dim=1))))
+        if self.coarse:
+            return h
+        spectral = torch.sigmoid(self.fc2(functional.silu(self.norm1(self.fc1(self._pool(h, 3))))))
+        temporal = torch.sigmoid(self.fc4(functional.silu(self.norm2(self.fc3(self._pool(h, 2))))))
+        weighted = spectral * temporal * h
+        return weighted + h if self.residual else weighted
+
+    def _pool(self, h: Tensor, axis: int) -> Tensor:
+        return h.mean(axis, keepdim=True) if self.pooling == "mean" else h.abs().amax(axis, keepdim=True)
+
+
+class SecondOrderUpBlock(nn.Module):
+    """Block of the second-order decoder: ReLU(BN), transposed 3x3, ReLU(BN), transposed 1x1 that trims the border."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.ConvTranspose2d(
+            channels_in, channels_out, 3, stride=stride, output_padding=stride - 1, bias=False
+        )
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.ConvTranspose2d(channels_out, channels_out, 1, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, F, T) -> (B, C_out, stride * F, stride * T)."""
+        return self.conv2(functional.relu(self.bn2(self.conv1(functional.relu(self.bn1(x))))))
+
+
+class SecondOrderDecoder(nn.Module):
+    """Fused map (B, C, F, T) to the second-order feature (B, 1, bins, frames): the second-order encoder, mirrored.
+
+    Args:
+        released: end in BN, ReLU and a sigmoid as the released decoder does (range [0.5, 1)); otherwise the last
+            convolution's output stands as it is and can take any value.
+    """
+
+    def __init__(self, encoder: SecondOrderEncoder, shape: tuple[int, int], channels: int, map_frames: int, released: bool):
+        super().__init__()
+        self.shape, self.released = shape, released
+        self.dec_lin = nn.Linear(map_frames, encoder.joined_frames)
+        c, half, quarter, eighth = channels, channels // 2, channels // 4, channels // 8
+        widths = [c, c, half, half, quarter, quarter, eighth, eighth, eighth]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(c, c, encoder.conv5_kernel), nn.BatchNorm2d(c), nn.ReLU()]
+        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers.append(SecondOrderUpBlock(before, after, stride=2 if index == 5 else 1))
+        stem = nn.ConvTranspose2d(eighth, 1, (3, 9), stride=encoder.stride, padding=(1, 0), bias=not released)
+        layers.append(stem)
+        if released:
+            layers += [nn.BatchNorm2d(1), nn.ReLU()]
+        self.decoder_conv = nn.Sequential(*layers)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Reconstruct; what the strides overshoot is cut off."""
+        y = self.decoder_conv(self.dec_lin(fused))
+        bins, frames = self.shape
+        y = y[..., :bins, :frames]
+        return torch.sigmoid(y) if self.released else y
+
+
+class FirstOrderUpBlock(nn.Module):
+    """Block of the first-order decoder, (B, C_in, F, T) -> (B, C_out, F, 3 T + 1)."""
+
+    def __init__(self, channels_in: int, channels_out: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = nn.ConvTranspose2d(channels_in, channels_out, (2, 3), padding=(1, 1))
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.ConvTranspose2d(channels_out, channels_out, (2, 3), padding=(0, 1))
+        self.conv3 = nn.ConvTranspose2d(channels_out, channels_out, (1, 4), stride=(1, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual-free mirror of the encoder's block."""
+        y = self.conv1(functional.selu(self.bn1(x)))
+        return self.conv3(self.conv2(functional.selu(self.bn2(y))))
+
+
+def _first_order_up_blocks(options: S2pecNetOptions) -> list[nn.Module]:
+    """AASIST's encoder channels walked backwards; the last block ends in one channel."""
+    _, first, second, _, last = options.filts
+    widths = [last[1]] * 4 + [second[1], first[1], 1]
+    return [FirstOrderUpBlock(before, after) for before, after in zip(widths, widths[1:], strict=False)]
+
+
+class WaveformDecoder(nn.Module):
+    """Fused map (B, C, F, T) to the waveform (B, nb_samp), as released (its SiLU never falls below -0.28)."""
+
+    def __init__(self, options: S2pecNetOptions):
+        super().__init__()
+        self.samples = options.nb_samp
+        blocks = _first_order_up_blocks(options)
+        bins, frames = options.map_shape
+        for _ in blocks:
+            frames = 3 * frames + 1
+        # The last upsampling gives 3 (n - 1) + 3 + 1 bins and frames; one convolution takes all bins together,
+        # another adds the samples that are still missing.
+        bands, length = 3 * bins + 1, 3 * frames + 1
+        self.decoder_conv = nn.Sequential(
+            *blocks,
+            nn.ConvTranspose2d(1, 1, 3, stride=3, output_padding=1, bias=False),
+            nn.ConvTranspose2d(1, 1, (1, max(1, self.samples - length + 1)), bias=False),
+            nn.Conv2d(1, 1, (bands, 1), bias=False),
+            nn.BatchNorm2d(1),
+            nn.SiLU(),
+        )
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Reconstruct; what the strides overshoot is cut off."""
+        return self.decoder_conv(fused)[:, 0, 0, : self.samples]
+
+
+class RawSpectrogramDecoder(nn.Module):
+    """Fused map (B, C, F, T) to the first-order spectrogram (B, 1, F, frames), unbounded."""
+
+    def __init__(self, options: S2pecNetOptions):
+        super().__init__()
+        taps = options.first_conv + 1 - options.first_conv % 2
+        self.frames = (options.nb_samp - taps + 1) // 3
+        self.decoder_conv = nn.Sequential(*_first_order_up_blocks(options))
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Reconstruct; what the strides overshoot is cut off, what they miss is zero."""
+        y = self.decoder_conv(fused)[..., : self.frames]
+        return functional.pad(y, (0, self.frames - y.shape[-1]))
+
+
+class Model(AASISTBase):
+    """S2pecNet: waveform (B, nb_samp) and feature (B, bins, nb_frames) -> (embedding, logits[, reconstructions])."""
+
+    def __init__(self, model_config: Mapping[str, Any]):
+        options = _read(model_config)
+        super().__init__(options)
+        self.options = options
+        if not options.uses_first:
+            del self.encoder, self.first_bn
+        if options.uses_second:
+            self._add_second_order()
+        if options.orders == "both":
+            self.two = TemporalSpectralFusion(options.channels, options)
+        if options.reconstruction != "none":
+            self._add_decoders()
+
+    def _add_second_order(self) -> None:
+        options = self.options
+        self.second_order = _second_order_feature(options)
+        shape = (self.second_order.bins, options.nb_frames)
+        self.resnet = SecondOrderEncoder(*shape, options.channels, options.map_shape)
+
+    def _add_decoders(self) -> None:
+        options = self.options
+        released = options.reconstruction == "released"
+        if options.uses_first:
+            self.raw_decoder = WaveformDecoder(options) if released else RawSpectrogramDecoder(options)
+        if options.uses_second:
+            shape = (self.second_order.bins, options.nb_frames)
+            self.decoder = SecondOrderDecoder(self.resnet, shape, options.channels, options.map_shape[1], released)
+
+    @staticmethod
+    def utterance_feature(model_config: Mapping[str, Any]) -> FixedFrames | None:
+        """The second input: the feature of the whole utterance that the loader is to compute."""
+        options = _read(model_config)
+        return _second_order_feature(options) if options.uses_second else None
+
+    def forward(
+        self, x: Tensor, feature: Tensor | None = None, Freq_aug: bool = False, reconstruct: bool | None = None
+    ) -> tuple[Tensor, ...]:
+        """Score a batch; in training also reconstruct.
+
+        Args:
+            x: waveforms, float32 (B, nb_samp) at 16 kHz.
+            feature: second-order feature of the whole utterances, (B, bins, nb_frames); computed from `x` when absent.
+            Freq_aug: mask a random band of sinc filters.
+            reconstruct: run the decoders too; by default in training mode only.
+
+        Returns:
+            embedding (B, 5 * gat_dims[1]), logits (B, 2), and with decoders the reconstruction of the first order
+            and of the second (None for an order that the system does not have).
+
+        Raises:
+            InputError: `x` has not the length that the system was built for.
+        """
+        if x.shape[-1] != self.options.nb_samp:
+            raise InputError(f"S2pecNet was built for {self.options.nb_samp} samples (nb_samp), got {x.shape[-1]}")
+        fused = self._fuse(x, feature, Freq_aug)
+        embedding, logits = self.classify(fused)
+        if reconstruct is None:
+            reconstruct = self.training
+        if not reconstruct or self.options.reconstruction == "none":
+            return embedding, logits
+        first = self.raw_decoder(fused) if self.options.uses_first else None
+        second = self.decoder(fused) if self.options.uses_second else None
+        return embedding, logits, first, second  # type: ignore[return-value]
+
+    def _fuse(self, x: Tensor, feature: Tensor | None, mask: bool) -> Tensor:
+        if self.options.orders == "first":
+            return self.encode(self.raw_spectrogram(x, mask))
+        feature = self.second_order(x) if feature is None else feature
+        second: Tensor = self.resnet(feature.unsqueeze(1))
+        if self.options.orders == "second":
+            return second
+        return self.two(self.encode(self.raw_spectrogram(x, mask)), second)
+
+    def loss(
+        self, outputs: Sequence[Tensor | None], inputs: Sequence[Tensor], labels: Tensor, criterion: nn.Module
+    ) -> dict[str, Tensor]:
+        """Terms of the loss, weighted: classification, and the mean square error of each reconstruction."""
+        terms = {"classification": criterion(outputs[1], labels)}
+        if len(outputs) == 2:
+            return terms
+        for name, output, target in zip(("first_order", "second_order"), outputs[2:], self._targets(inputs), strict=True):
+            if output is not None and target is not None:
+                terms[name] = self.options.reconstruction_weight * functional.mse_loss(output, target)
+        return terms
+
+    @torch.no_grad()
+    def _targets(self, inputs: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
+        """What the decoders are to give back; an order's target is None where the system lacks the order."""
+        first = second = None
+        if self.options.uses_first:
+            first = inputs[0] if self.options.reconstruction == "released" else self.raw_spectrogram(inputs[0])
+        if self.options.uses_second:
+            second = (inputs[1] if len(inputs) > 1 else self.second_order(inputs[0])).unsqueeze(1)
+        return first, second
+
+
+def _read(model_config: Mapping[str, Any]) -> S2pecNetOptions:
+    options = read_model_options(S2pecNetOptions, model_config, "S2pecNet")
+    if options.channels % 8:
+        raise InputError(
+            f"model_config.filts: S2pecNet's last channel count must be a multiple of 8, got {options.channels}"
+        )
+    return options
+
+
+def _second_order_feature(options: S2pecNetOptions) -> FixedFrames:
+    if options.second_order == "lfcc":
+        return FixedFrames(LFCC(), options.nb_frames)
+    return FixedFrames(PowerSpectrogram(log=options.second_order == "log_power"), options.nb_frames)

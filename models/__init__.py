@@ -1,0 +1,67 @@
+"""The systems: one architecture a file, each exposing `Model`; what they share stands in `layers.py`.
+
+A file `models/<name>.py` is found by the `architecture` of a config; nothing has to be registered. The contract:
+
+- `Model(model_config)`: `model_config` is the config's dictionary of that name, as it stands.
+- `forward(x)`: x float32 (B, samples); returns a tuple whose second element is the logits (B, 2), column 1 = bona fide.
+
+Optional, discovered by name:
+
+- `forward(..., Freq_aug=False)`: receives True in training when the config's `freq_aug` is on.
+- `Model.utterance_feature(model_config)`, a static method: a module (samples,) -> (bins, frames), with a keyword
+  `rng`, that the loader applies to the whole utterance; `forward(x, feature)` then takes it as its second input.
+- `loss(outputs, inputs, labels, criterion)`: replaces `criterion(logits, labels)`; a scalar, or a dictionary of named
+  terms whose sum is the loss (each is logged under its name).
+"""
+
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from errors import InputError
+from schema import nearest
+
+FOLDER = Path(__file__).parent
+SHARED_FILES = {"__init__", "layers"}
+
+
+def find_model(architecture: str) -> type[nn.Module]:
+    """The `Model` class of `models/<architecture>.py`.
+
+    Raises:
+        InputError: there is no such file (the nearest name and all choices are given), it cannot be imported, or it
+            has no `Model`.
+    """
+    if not re.fullmatch(r"[A-Za-z_]\w*", architecture) or not (FOLDER / f"{architecture}.py").is_file():
+        raise InputError(_unknown_architecture(architecture))
+    try:
+        module = importlib.import_module(f"models.{architecture}")
+    except (ImportError, SyntaxError) as error:
+        raise InputError(f"models/{architecture}.py cannot be imported: {error}") from error
+    model = getattr(module, "Model", None)
+    if not (inspect.isclass(model) and issubclass(model, nn.Module)):
+        raise InputError(f"models/{architecture}.py defines no class `Model` that is a torch.nn.Module")
+    return model
+
+
+def available() -> list[str]:
+    """Names of all systems in this folder."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED_FILES)
+
+
+def utterance_feature(model_config: Mapping[str, Any]) -> nn.Module | None:
+    """The second input that the system of `model_config` asks for, or None."""
+    declare = getattr(find_model(model_config["architecture"]), "utterance_feature", None)
+    return declare(model_config) if declare else None
+
+
+def _unknown_architecture(architecture: str) -> str:
+    guess = nearest(architecture, available(), cutoff=0.6)
+    hint = f"; did you mean {guess!r}?" if guess else ""
+    return f"unknown architecture {architecture!r}: there is no models/{architecture}.py{hint} (have: {', '.join(available())})"
