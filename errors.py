@@ -16,6 +16,12 @@ EXIT_INTERRUPTED = 130
 class InputError(ValueError):
     """Something the user gave cannot be used; the message says what, where and what to do."""
 
+    def __init__(self, message: str):
+        # A DataLoader worker sends its exception as text with a traceback around it; the user needs the message alone.
+        if message.startswith("Caught InputError in "):
+            message = message.rsplit("errors.InputError: ", 1)[-1].strip()
+        super().__init__(message)
+
 
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command line's `main` and leave with its exit status.

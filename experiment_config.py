@@ -1,0 +1,241 @@
+"""The config of an experiment: a JSON file, checked once, read as a frozen dataclass.
+
+The files of the released AASIST and S2pecNet repositories are accepted as they stand. A misspelt key, a wrong type or an
+impossible value is an error that names file, line and key; a key that resembles nothing known is named in one warning.
+Run as a program, this module prints the reference of all keys as a Markdown table.
+
+No torch here: a config is checked before anything slow is imported.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from errors import InputError
+from schema import describe_options, load_json_object, nearest, option, read_options, str_to_bool
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULERS = ("cosine", "keras_decay", "multistep", "sgdr", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimConfig:
+    """Optimizer and learning-rate schedule."""
+
+    base_lr: float = option(help="learning rate at the start", above=0)
+    optimizer: str = option("adam", "optimizer", choices=OPTIMIZERS)
+    lr_min: float = option(0.0, "learning rate that `cosine` and `sgdr` end at", at_least=0)
+    betas: tuple[float, float] = option((0.9, 0.999), "betas of adam and adamw", at_least=0, at_most=1)
+    amsgrad: bool = option(False, "amsgrad of adam and adamw")
+    momentum: float = option(0.9, "momentum of sgd", at_least=0)
+    nesterov: bool = option(False, "Nesterov momentum of sgd")
+    weight_decay: float = option(0.0, "weight decay", at_least=0)
+    scheduler: str | None = option("none", "learning-rate schedule, a step a batch", choices=SCHEDULERS)
+    milestones: tuple[int, ...] = option((), "epochs after which `multistep` multiplies the rate by lr_decay", at_least=1)
+    lr_decay: float = option(0.1, "factor of `multistep`", above=0)
+    T0: int = option(10, "epochs of the first cycle of `sgdr`", at_least=1)
+    Tmult: int = option(1, "each cycle of `sgdr` is so many times as long as the one before", at_least=1)
+    # Set by the run, not by the file; the released loop passes them in the same dictionary.
+    epochs: int | None = option(None, at_least=1)
+    steps_per_epoch: int | None = option(None, at_least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """An experiment. `model_config` goes to the system as it stands."""
+
+    database_path: str = option(help="folder of the corpus, the one that holds ASVspoof2019_<track>_cm_protocols")
+    model_config: dict[str, Any] = option(help="`architecture` (a file of models/) and what that system reads")
+    optim_config: OptimConfig = option(help="optimizer and schedule, see below")
+    batch_size: int = option(help="utterances of a batch", at_least=1)
+    num_epochs: int = option(help="epochs of training", at_least=1)
+    asv_score_path: str | None = option(
+        None, "ASV scores of eval for min t-DCF, relative to database_path; null: taken from the layout if there"
+    )
+    asv_score_path_dev: str | None = option(
+        None, "ASV scores of dev, relative to database_path; null: taken from the layout if there"
+    )
+    model_path: str | None = option(None, "weights that --eval loads (a state dict)")
+    track: str = option("LA", "the <track> in the corpus's file names: LA, PA, DF, or your own")
+    loss: str = option("CCE", "loss of systems without a loss of their own: class-weighted cross-entropy", choices=("CCE",))
+    loss_weights: tuple[float, float] = option((0.1, 0.9), "class weights of the loss: spoof, bona fide", at_least=0)
+    eval_all_best: bool = option(False, "score eval at every new best dev EER too (logged, never selected on)")
+    eval_output: str = option("eval_scores_using_best_dev_model.txt", "name of the eval score file")
+    freq_aug: bool = option(False, "mask a random band of sinc filters in training")
+    seed: int | None = option(None, "seed of everything random; --seed wins; null: 1234", at_least=0)
+    num_workers: int | None = option(
+        None, "processes that load audio; null: one a core, at most 8, with CUDA; none without", at_least=0
+    )
+    cudnn_deterministic_toggle: bool = option(True, "deterministic cuDNN algorithms")
+    cudnn_benchmark_toggle: bool = option(False, "let cuDNN time its algorithms first")
+    # Filled in by `load_config`: where the config came from, and the JSON it was read from.
+    name: str = option("experiment")
+    source: str = option("config")
+    raw: dict[str, Any] = option({})
+
+    @property
+    def architecture(self) -> str:
+        """Name of the system."""
+        return str(self.model_config["architecture"])
+
+    @property
+    def samples(self) -> int:
+        """Samples of a crop."""
+        return int(self.model_config.get("nb_samp", 64600))
+
+
+FILLED_IN = ("name", "source", "raw")
+SET_BY_THE_RUN = ("optim_config.epochs", "optim_config.steps_per_epoch")
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Read and check a config file.
+
+    Args:
+        overrides: "key=value" each; dotted keys reach into the sub-dictionaries; values are JSON, or text.
+
+    Raises:
+        InputError: the file is missing or not JSON, or all its problems, a line each.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config{_near_config(path)}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected a JSON config") from None
+    content = load_json_object(text, str(path))
+    overridden = [_override(content, assignment) for assignment in overrides]
+
+    def place(key: str) -> str:
+        if any(key == given or key.startswith(f"{given}.") for given in overridden):
+            return f"--set {key}: "
+        line = _line_of(text, key)
+        return f"{path}:{line}: " if line else f"{path}: "
+
+    return _check(content, place, name=path.stem, source=str(path), strict=overridden)
+
+
+def as_config(config: "Config | Mapping[str, Any] | str | os.PathLike[str]") -> Config:
+    """A `Config` from whatever stands for one: itself, a dictionary as the released code passes it, or a path."""
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        return _check(dict(config), lambda key: "config: ")
+    return load_config(config)
+
+
+def as_optim_config(optim_config: OptimConfig | Mapping[str, Any]) -> OptimConfig:
+    """An `OptimConfig` from itself or from a dictionary."""
+    if isinstance(optim_config, OptimConfig):
+        return optim_config
+    return read_options(OptimConfig, optim_config, lambda key: "", "optim_config.")[0]
+
+
+def _check(
+    content: dict[str, Any],
+    place: Any,
+    name: str = "experiment",
+    source: str = "config",
+    strict: Sequence[str] = (),
+) -> Config:
+    given = {key: value for key, value in content.items() if key not in FILLED_IN}
+    config, unknown = read_options(Config, given, place)
+    for key in unknown:
+        if key in strict:
+            known = ", ".join(row[0] for row in describe_options(Config))
+            raise InputError(f"--set {key}: there is no such key (have: {known})")
+    problems = [f"{place(key)}{problem}" for key, problem in _cross_checks(config)]
+    if problems:
+        raise InputError("\n".join(problems))
+    ignored = unknown + [key for key in SET_BY_THE_RUN if key.split(".")[1] in content["optim_config"]]
+    ignored += [key for key in FILLED_IN if key in content]
+    if ignored:
+        print(f"warning: {source}: these keys mean nothing here and are ignored: {', '.join(ignored)}", file=sys.stderr)
+    return dataclasses.replace(config, name=name, source=source, raw=content)
+
+
+def _cross_checks(config: Config) -> list[tuple[str, str]]:
+    """Problems that no single annotation can tell: (key, problem)."""
+    problems = []
+    architecture = config.model_config.get("architecture")
+    if architecture is None:
+        guess = nearest("architecture", config.model_config)
+        found = f" (did you mean it by {guess!r}?)" if guess else ""
+        problems.append(("model_config", f"key 'model_config.architecture' is missing{found}; expected a file of models/"))
+    elif not isinstance(architecture, str):
+        problems.append(("model_config.architecture", f"model_config.architecture: got {architecture!r}, expected a name"))
+    samples = config.model_config.get("nb_samp", 1)
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        problems.append(("model_config.nb_samp", f"model_config.nb_samp: got {samples!r}, expected an integer >= 1"))
+    if not re.fullmatch(r"[\w-]+", config.track):
+        problems.append(("track", f"track: got {config.track!r}, expected a name such as LA, PA or DF"))
+    if not re.fullmatch(r"\w[\w.-]*", config.eval_output):
+        problems.append(("eval_output", f"eval_output: got {config.eval_output!r}, expected a file name without folders"))
+    if not any(config.loss_weights):
+        problems.append(("loss_weights", "loss_weights: both weights are 0, nothing would be learned"))
+    optim = config.optim_config
+    if optim.scheduler == "multistep" and not optim.milestones:
+        problems.append(("optim_config.scheduler", "optim_config.scheduler: 'multistep' needs optim_config.milestones"))
+    if optim.lr_min > optim.base_lr:
+        problems.append(("optim_config.lr_min", f"optim_config.lr_min: {optim.lr_min:g} is above base_lr {optim.base_lr:g}"))
+    return problems
+
+
+def _override(content: dict[str, Any], assignment: str) -> str:
+    """Put one "key=value" into `content`; returns the dotted key."""
+    key, equals, text = assignment.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError(f"--set {assignment}: expected key=value, as in --set optim_config.base_lr=0.001")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    *parents, last = key.split(".")
+    target = content
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise InputError(f"--set {key}: {parent!r} is a single value, it holds no key {last!r}")
+    target[last] = value
+    return key
+
+
+def _line_of(text: str, key: str) -> int | None:
+    """Line of a dotted key in a JSON text: each part is sought behind the one before it."""
+    position = 0
+    for part in key.split("."):
+        found = re.search(rf'"{re.escape(part)}"\s*:', text[position:])
+        if not found:
+            return None
+        position += found.start() + 1
+    return text.count("\n", 0, position) + 1
+
+
+def _near_config(path: Path) -> str:
+    folder = path.parent if path.parent.is_dir() else Path("config")
+    names = sorted(item.name for item in folder.glob("*.conf")) if folder.is_dir() else []
+    guess = nearest(path.name, names, cutoff=0.5)
+    return f"; did you mean {folder / guess}?" if guess else ""
+
+
+def reference_table() -> str:
+    """The reference of all keys, a Markdown table."""
+    lines = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{key}` | {kind} | `{default}` | {text} |" for key, kind, default, text in describe_options(Config)]
+    return "\n".join(lines)
+
+
+__all__ = [
+    "OPTIMIZERS", "SCHEDULERS", "Config", "OptimConfig", "as_config", "as_optim_config", "load_config",
+    "reference_table", "str_to_bool",
+]
+
+if __name__ == "__main__":
+    print(reference_table())

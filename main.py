@@ -1,0 +1,234 @@
+"""Train a countermeasure, or score with one.
+
+    python main.py --config ./config/S2pecNet.conf
+    python main.py --eval --config ./config/AASIST.conf
+
+This file is the command line and the story of a run. `get_model`, `get_loader`, `train_epoch` and
+`produce_evaluation_file` can be imported from here by code that brings its own loop.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from errors import InputError, run_command
+from experiment_config import Config, as_config, load_config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+    from evaluation import ASVScores
+    from trainer import ScoredSplit, produce_evaluation_file, train_epoch
+
+DEFAULT_SEED = 1234
+EXAMPLES = """examples:
+  python main.py --config ./config/S2pecNet.conf
+  python main.py --config ./config/AASIST.conf --set batch_size=16 --set optim_config.base_lr=0.0002 --comment lr2e-4
+  python main.py --eval --config ./config/AASIST.conf --eval_model_weights AASIST.pth --set database_path=/data/LA
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = parse_arguments(argv)
+    config = load_config(arguments.config, arguments.set)
+    seed = arguments.seed if arguments.seed is not None else config.seed if config.seed is not None else DEFAULT_SEED
+    device = _prepare(arguments.device, seed, config)
+    if arguments.eval:
+        evaluate(config, seed, device, arguments)
+    else:
+        train(config, seed, device, arguments)
+    return 0
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="main.py",
+        description="Train a countermeasure (the default), or score the eval set with one (--eval).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="config of the experiment, see config/")
+    add("--output_dir", default="./exp_result", metavar="DIR", help="folder for results (default: %(default)s)")
+    add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
+    add("--eval", action="store_true", help="score the eval set once instead of training")
+    add("--comment", metavar="TEXT", help="put behind the name of the result folder")
+    add("--eval_model_weights", metavar="PATH", help="weights for --eval (default: the config's model_path)")
+    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a config value; dotted keys reach into model_config and optim_config; repeatable")  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if arguments.comment and not arguments.comment.replace("-", "").replace("_", "").replace(".", "").isalnum():
+        raise InputError(f"--comment {arguments.comment!r}: expected letters, digits, '-', '_' and '.' (it names a folder)")
+    if arguments.seed is not None and arguments.seed < 0:
+        raise InputError(f"--seed {arguments.seed}: expected a number >= 0")
+    if arguments.eval_model_weights and not arguments.eval:
+        raise InputError("--eval_model_weights is for --eval; add --eval, or leave it out to train")
+    return arguments
+
+
+def train(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
+    """Train, select on dev, report on eval."""
+    from run_folder import RunFolder, describe_run, run_name
+    from trainer import Fit
+    from utils import create_optimizer
+
+    started = time.monotonic()
+    model = get_model(config.model_config, device)
+    train_loader, dev, eval_split = _train_loader(config, seed), _scored("dev", config), _scored("eval", config)
+    schedule = {**vars(config.optim_config), "epochs": config.num_epochs, "steps_per_epoch": len(train_loader)}
+    optimizer, scheduler = create_optimizer(model.parameters(), schedule)
+    folder = RunFolder.for_training(Path(arguments.output_dir) / run_name(config, arguments.comment))
+    folder.write_config(config)
+    about = describe_run(config, seed, str(device))
+    fit = Fit(model, optimizer, scheduler, train_loader, dev, eval_split, config, device, folder, about)
+    found = fit.run()
+    _finish(folder.path, config, about | {"mode": "train"} | found, started, folder.path / config.eval_output)
+
+
+def evaluate(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
+    """Score the eval set once with the given weights."""
+    from checkpoints import load_weights
+    from run_folder import RunFolder, describe_run, keep_earlier, run_name
+    from trainer import headline, write_summary
+
+    started = time.monotonic()
+    weights = arguments.eval_model_weights or config.model_path
+    if not weights:
+        raise InputError(f"{config.source}: no weights to score with; give --eval_model_weights or the key model_path")
+    model = get_model(config.model_config, device)
+    load_weights(model, weights)
+    scored = _scored("eval", config)
+    folder = RunFolder.for_evaluation(Path(arguments.output_dir) / run_name(config, arguments.comment))
+    for name in (config.eval_output, "t-DCF_EER.txt", "results.json", "figures.png"):
+        keep_earlier(folder.path / name)
+    metrics = scored.evaluate(model, device, folder.path / config.eval_output)
+    write_summary(folder.path / "t-DCF_EER.txt", metrics)
+    print(f"eval {headline(metrics)}")
+    about = describe_run(config, seed, str(device)) | {"mode": "eval", "weights": str(weights)}
+    found = about | {"metrics": {"eval": metrics.as_dict()}}
+    _finish(folder.path, config, found, started, folder.path / config.eval_output)
+
+
+def get_model(model_config: Mapping[str, Any], device: "torch.device | str") -> "nn.Module":
+    """Build the system that `model_config["architecture"]` names, on `device`.
+
+    Raises:
+        InputError: no such system, or it cannot be built from this `model_config`.
+    """
+    import torch
+
+    from models import find_model
+
+    if "architecture" not in model_config:
+        raise InputError("model_config: key 'architecture' is missing; expected the name of a file of models/")
+    architecture = model_config["architecture"]
+    try:
+        model: nn.Module = find_model(architecture)(dict(model_config))
+    except KeyError as error:
+        raise InputError(f"model_config: {architecture} needs the key {error}") from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    print(f"{architecture}: {parameters:,} parameters")
+    # Convolutions over maps run up to twice as fast with the channels last in memory, on CPUs and GPUs alike.
+    return model.to(device=device, memory_format=torch.channels_last)
+
+
+def get_loader(database_path: str | Path, seed: int, config: Config | Mapping[str, Any]) -> "list[DataLoader[Any]]":
+    """Loaders of the train, dev and eval sets of a corpus.
+
+    Batches are (waveforms (B, samples)[, features], labels) for training, shuffled anew every epoch, and
+    (waveforms[, features], utterances) in the order of the protocol for dev and eval.
+
+    Raises:
+        InputError: a protocol or an audio file is missing or malformed.
+    """
+    config = as_config(config)
+    return [_loader(database_path, seed, config, split) for split in ("train", "dev", "eval")]
+
+
+def _loader(database_path: str | Path, seed: int, config: Config, split: str) -> "DataLoader[Any]":
+    from data_utils import find_split, make_loader
+    from models import utterance_feature
+
+    return make_loader(
+        find_split(database_path, config.track, split),
+        batch_size=config.batch_size,
+        seed=seed,
+        cut=config.samples,
+        feature=utterance_feature(config.model_config),
+        num_workers=config.num_workers,
+    )
+
+
+def _train_loader(config: Config, seed: int) -> "DataLoader[Any]":
+    return _loader(config.database_path, seed, config, "train")
+
+
+def _scored(name: str, config: Config) -> "ScoredSplit":
+    from data_utils import find_split
+    from trainer import ScoredSplit
+
+    split = find_split(config.database_path, config.track, name)
+    loader = _loader(config.database_path, 0, config, name)
+    return ScoredSplit(split, loader, _asv_scores(name, split.asv_scores, config))
+
+
+def _asv_scores(name: str, in_layout: Path, config: Config) -> "ASVScores | None":
+    """ASV scores of a split: those that the config names, those of the layout, or none (said so)."""
+    from evaluation import read_asv_scores
+
+    key = "asv_score_path" if name == "eval" else "asv_score_path_dev"
+    given = getattr(config, key)
+    path = Path(config.database_path) / given if given else in_layout
+    if path.is_file():
+        return read_asv_scores(path)
+    if given:
+        raise InputError(f"{path}: no such ASV scores ({key}); set {key} to null to go without min t-DCF")
+    print(f"note: {name} has no ASV scores ({path}): EER only, no min t-DCF")
+    return None
+
+
+def _prepare(device_name: str, seed: int, config: Config) -> "torch.device":
+    from utils import resolve_device, set_seed
+
+    device = resolve_device(device_name)
+    if device_name == "auto" and device.type == "cpu":
+        print("note: no CUDA device here, computing on the CPU")
+    set_seed(seed, config)
+    return device
+
+
+def _finish(folder: Path, config: Config, results: dict[str, Any], started: float, scores: Path) -> None:
+    """Write the figures as a picture and as results.json, and say where they are."""
+    from evaluation import evaluate, read_cm_scores
+    from files import write_json
+    from plots import save_figures
+
+    cm = read_cm_scores(scores)
+    save_figures(folder / "figures.png", cm, evaluate(cm), f"{config.name} on {config.track} eval")
+    write_json(folder / "results.json", results | {"wall_time_s": round(time.monotonic() - started, 3)})
+    print(f"results in {folder}")
+
+
+def __getattr__(name: str) -> Any:
+    """`train_epoch` and `produce_evaluation_file` live in trainer.py; torch is imported only when they are asked for."""
+    if name in ("train_epoch", "produce_evaluation_file"):
+        import trainer
+
+        return getattr(trainer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["get_loader", "get_model", "load_config", "main", "produce_evaluation_file", "train_epoch"]
+
+if __name__ == "__main__":
+    sys.modules.setdefault("main", sys.modules["__main__"])
+    run_command(main)

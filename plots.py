@@ -1,0 +1,150 @@
+"""Figures of a countermeasure's scores: one PNG with DET curve, score histograms and EER per attack.
+
+Drawn off screen and without pyplot: no display is needed, and nobody's matplotlib state is touched.
+Scores are higher for bona fide speech; rates are drawn in per cent. The DET curve (A. Martin et al., "The DET
+curve in assessment of detection task performance", Eurospeech 1997) shows both error rates on probit axes,
+on which two Gaussian score distributions make a straight line.
+Colours: Okabe and Ito's palette, told apart with any colour vision.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluation import CMScores, Floats, Metrics, compute_det_curve
+from files import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BONAFIDE = "#0072B2"  # blue
+_SPOOF = "#D55E00"     # vermilion
+_NEUTRAL = "#666666"
+_TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+_BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # keeps lines from crossing a text
+_MAX_BARS = 40  # attacks; more than that cannot be labelled
+
+
+def save_figures(path_png: str | os.PathLike[str], cm: CMScores, metrics: Metrics, title: str) -> Path:
+    """Draw the three panels into one PNG (1950 x 650 pixels), whole or not at all.
+
+    Args:
+        path_png: the file to write; its folder is made where it is missing.
+        cm: the scores, both classes present.
+        metrics: what `evaluation.evaluate(cm)` gives for them.
+        title: the heading, e.g. system and data set.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: a class has no trials or a score is not finite.
+        OSError: the file cannot be written.
+    """
+    # Importing matplotlib takes half a second, which a command that draws nothing should not wait for.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    det, histogram, attacks = figure.subplots(1, 3)
+    figure.suptitle(title, fontsize=14, parse_math=False)
+    _draw_det(det, cm, metrics)
+    _draw_histograms(histogram, cm, metrics)
+    _draw_attacks(attacks, metrics)
+    for axes in (det, histogram, attacks):
+        axes.spines[["top", "right"]].set_visible(False)
+    with whole_file(path_png, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=130)
+    return Path(path_png)
+
+
+def probit(rates: Floats) -> Floats:
+    """Quantiles of the standard normal distribution for `rates` (n,) strictly between 0 and 1.
+
+    >>> probit(np.array([0.5, 0.975])).round(3).tolist()
+    [0.0, 1.96]
+    """
+    return np.fromiter(map(NormalDist().inv_cdf, rates.tolist()), dtype=np.float64, count=rates.size)
+
+
+def _draw_det(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
+    frr, far, _ = compute_det_curve(cm.bonafide, cm.spoof)
+    corner = _corners(frr, far)
+    # A rate of 0 lies infinitely far out: the axes end at half a trial of the larger class.
+    low = min(0.02, 0.5 / max(metrics.n_bonafide, metrics.n_spoof))
+    high = min(1 - low, max(0.5, 1.5 * metrics.eer))
+    limits = probit(np.array([low, high]))
+    axes.plot(limits, limits, color=_NEUTRAL, linewidth=0.8, linestyle=":")
+    axes.plot(probit(far[corner].clip(low, 1 - low)), probit(frr[corner].clip(low, 1 - low)),
+              color=_BONAFIDE, linewidth=1.8)
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    labels = [f"{100 * tick:g}" for tick in ticks]
+    axes.set_xticks(probit(np.array(ticks)), labels)
+    axes.set_yticks(probit(np.array(ticks)), labels)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", title="Detection error trade-off",
+             xlabel="spoofed speech accepted (%)", ylabel="bona fide speech rejected (%)")
+    axes.grid(color="0.9")
+    _mark_eer(axes, float(probit(np.clip([metrics.eer], low, 1 - low))[0]), metrics.eer)
+
+
+def _mark_eer(axes: Axes, place: float, eer: float) -> None:
+    """A point on the diagonal at `place` with its value, written towards the middle of the axes."""
+    axes.plot(place, place, "o", color=_SPOOF, markersize=8, clip_on=False, zorder=3)
+    right = place < sum(axes.get_xlim()) / 2
+    axes.annotate(f"EER {100 * eer:.2f} %", (place, place), xytext=(12, 10) if right else (-12, -10),
+                  textcoords="offset points", ha="left" if right else "right",
+                  va="bottom" if right else "top", fontsize=11, bbox=_BLANK)
+
+
+def _corners(frr: Floats, far: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Where the DET staircase turns: the points that suffice to draw it."""
+    rises = np.diff(frr) > 0
+    return np.concatenate(([True], rises[1:] != rises[:-1], [True]))
+
+
+def _draw_histograms(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
+    edges = _bin_edges(cm.scores)
+    tallest = 0.0
+    for scores, name, color in ((cm.spoof, "spoofed", _SPOOF), (cm.bonafide, "bona fide", _BONAFIDE)):
+        share = 100 * np.histogram(scores, edges)[0] / scores.size
+        tallest = max(tallest, float(share.max()))
+        axes.stairs(share, edges, fill=True, color=color, alpha=0.35)
+        axes.stairs(share, edges, color=color, linewidth=1.4, label=f"{name} ({scores.size:,})")
+    axes.axvline(metrics.eer_threshold, color="black", linestyle="--", linewidth=1.2,
+                 label=f"EER threshold {metrics.eer_threshold:.3g}")
+    axes.set(title="Scores", xlabel="score (higher = bona fide)", ylabel="trials of the class per bin (%)",
+             ylim=(0, 1.2 * tallest))
+    axes.legend(loc="upper center", ncols=3, fontsize=8.5, columnspacing=1.0, handlelength=1.5,
+                framealpha=1, edgecolor="none")
+
+
+def _bin_edges(scores: Floats) -> Floats:
+    low, high = float(scores.min()), float(scores.max())
+    if low == high:
+        margin = max(0.5, abs(low) / 2)
+        low, high = low - margin, high + margin
+    n_bins = int(np.clip(2 * np.sqrt(scores.size), 10, 60))
+    return np.linspace(low, high, n_bins + 1)
+
+
+def _draw_attacks(axes: Axes, metrics: Metrics) -> None:
+    eers = metrics.per_attack_eer
+    names = list(eers)
+    title = "EER by attack"
+    if len(names) > _MAX_BARS:
+        names = sorted(names, key=lambda name: -eers[name])[:_MAX_BARS]
+        title = f"EER by attack, the worst {_MAX_BARS}"
+    percent = [100 * eers[name] for name in names]
+    overall = 100 * metrics.eer
+    axes.barh(names, percent, color=_SPOOF, alpha=0.75, height=0.7)
+    axes.axvline(overall, color="black", linestyle="--", linewidth=1.2)
+    for place, value in enumerate(percent):
+        axes.annotate(f"{value:.2f}", (value, place), xytext=(4, 0), textcoords="offset points", va="center",
+                      fontsize=9, bbox=_BLANK)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set(title=f"{title} (dashed: all together, {overall:.2f} %)", xlabel="EER (%)",
+             xlim=(0, 1.15 * max(*percent, overall) or 1), ylim=(max(len(names), 3) - 0.4, -0.6))
