@@ -44,7 +44,9 @@ def read_weights(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
         raise InputError(f"{path}: {_why_refused(error)}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         first_line = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a readable checkpoint, it is damaged or of another kind ({first_line})") from None
+        raise InputError(
+            f"{path}: not a readable checkpoint, it is damaged or of another kind ({first_line})"
+        ) from None
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{path}: holds no state dict (names to tensors); save `model.state_dict()`")
     return content  # type: ignore[return-value]

@@ -200,7 +200,7 @@ def pad_random(x: np.ndarray, max_len: int = CROP, rng: np.random.Generator | No
 class Draw(NamedTuple):
     """An index with the seed of its random crop, so that a crop does not depend on which worker makes it."""
 
-    index: int
+    item: int
     seed: tuple[int, ...]
 
 
@@ -245,7 +245,7 @@ class Dataset_ASVspoof2019_train(Dataset[tuple[Any, ...]]):
         return len(self.list_IDs)
 
     def __getitem__(self, draw: int | Draw) -> tuple[Any, ...]:
-        index, seed = draw if isinstance(draw, Draw) else (draw, np.random.randint(2**31))
+        index, seed = draw if isinstance(draw, Draw) else (draw, (np.random.randint(2**31),))
         rng = np.random.default_rng(seed)
         utterance = self.list_IDs[index]
         waveform = read_audio(self.base_dir / "flac" / f"{utterance}.flac")

@@ -1,7 +1,7 @@
 """The config of an experiment: a JSON file, checked once, read as a frozen dataclass.
 
-The files of the released AASIST and S2pecNet repositories are accepted as they stand. A misspelt key, a wrong type or an
-impossible value is an error that names file, line and key; a key that resembles nothing known is named in one warning.
+The files of the released AASIST and S2pecNet repositories are accepted as they stand. A misspelt key, a wrong type or
+an impossible value is an error that names file, line and key; a key that resembles nothing known is named in a warning.
 Run as a program, this module prints the reference of all keys as a Markdown table.
 
 No torch here: a config is checked before anything slow is imported.
@@ -36,7 +36,9 @@ class OptimConfig:
     nesterov: bool = option(False, "Nesterov momentum of sgd")
     weight_decay: float = option(0.0, "weight decay", at_least=0)
     scheduler: str | None = option("none", "learning-rate schedule, a step a batch", choices=SCHEDULERS)
-    milestones: tuple[int, ...] = option((), "epochs after which `multistep` multiplies the rate by lr_decay", at_least=1)
+    milestones: tuple[int, ...] = option(
+        (), "epochs after which `multistep` multiplies the rate by lr_decay", at_least=1
+    )
     lr_decay: float = option(0.1, "factor of `multistep`", above=0)
     T0: int = option(10, "epochs of the first cycle of `sgdr`", at_least=1)
     Tmult: int = option(1, "each cycle of `sgdr` is so many times as long as the one before", at_least=1)
@@ -62,7 +64,9 @@ class Config:
     )
     model_path: str | None = option(None, "weights that --eval loads (a state dict)")
     track: str = option("LA", "the <track> in the corpus's file names: LA, PA, DF, or your own")
-    loss: str = option("CCE", "loss of systems without a loss of their own: class-weighted cross-entropy", choices=("CCE",))
+    loss: str = option(
+        "CCE", "loss of systems without a loss of their own: class-weighted cross-entropy", choices=("CCE",)
+    )
     loss_weights: tuple[float, float] = option((0.1, 0.9), "class weights of the loss: spoof, bona fide", at_least=0)
     eval_all_best: bool = option(False, "score eval at every new best dev EER too (logged, never selected on)")
     eval_output: str = option("eval_scores_using_best_dev_model.txt", "name of the eval score file")
@@ -167,23 +171,31 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
     if architecture is None:
         guess = nearest("architecture", config.model_config)
         found = f" (did you mean it by {guess!r}?)" if guess else ""
-        problems.append(("model_config", f"key 'model_config.architecture' is missing{found}; expected a file of models/"))
+        problems.append(
+            ("model_config", f"key 'model_config.architecture' is missing{found}; expected a file of models/")
+        )
     elif not isinstance(architecture, str):
-        problems.append(("model_config.architecture", f"model_config.architecture: got {architecture!r}, expected a name"))
+        problems.append(
+            ("model_config.architecture", f"model_config.architecture: got {architecture!r}, expected a name")
+        )
     samples = config.model_config.get("nb_samp", 1)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         problems.append(("model_config.nb_samp", f"model_config.nb_samp: got {samples!r}, expected an integer >= 1"))
     if not re.fullmatch(r"[\w-]+", config.track):
         problems.append(("track", f"track: got {config.track!r}, expected a name such as LA, PA or DF"))
     if not re.fullmatch(r"\w[\w.-]*", config.eval_output):
-        problems.append(("eval_output", f"eval_output: got {config.eval_output!r}, expected a file name without folders"))
+        problems.append(
+            ("eval_output", f"eval_output: got {config.eval_output!r}, expected a file name without folders")
+        )
     if not any(config.loss_weights):
         problems.append(("loss_weights", "loss_weights: both weights are 0, nothing would be learned"))
     optim = config.optim_config
     if optim.scheduler == "multistep" and not optim.milestones:
         problems.append(("optim_config.scheduler", "optim_config.scheduler: 'multistep' needs optim_config.milestones"))
     if optim.lr_min > optim.base_lr:
-        problems.append(("optim_config.lr_min", f"optim_config.lr_min: {optim.lr_min:g} is above base_lr {optim.base_lr:g}"))
+        problems.append(
+            ("optim_config.lr_min", f"optim_config.lr_min: {optim.lr_min:g} is above base_lr {optim.base_lr:g}")
+        )
     return problems
 
 
@@ -233,8 +245,15 @@ def reference_table() -> str:
 
 
 __all__ = [
-    "OPTIMIZERS", "SCHEDULERS", "Config", "OptimConfig", "as_config", "as_optim_config", "load_config",
-    "reference_table", "str_to_bool",
+    "OPTIMIZERS",
+    "SCHEDULERS",
+    "Config",
+    "OptimConfig",
+    "as_config",
+    "as_optim_config",
+    "load_config",
+    "reference_table",
+    "str_to_bool",
 ]
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def _delta(feature: Tensor) -> Tensor:
 
 
 def fix_frames(feature: Tensor, frames: int, start: int = 0) -> Tensor:
-    """Bring (..., bins, n) to (..., bins, frames): tiled along time where shorter, cropped from `start` where longer."""
+    """Bring (..., bins, n) to (..., bins, frames): tiled in time where shorter, cropped from `start` where longer."""
     available = feature.shape[-1]
     if available < frames:
         repeats = math.ceil(frames / available)

@@ -67,7 +67,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="override a config value; dotted keys reach into model_config and optim_config; repeatable")  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.comment and not arguments.comment.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        raise InputError(f"--comment {arguments.comment!r}: expected letters, digits, '-', '_' and '.' (it names a folder)")
+        raise InputError(
+            f"--comment {arguments.comment!r}: expected letters, digits, '-', '_' and '.' (it names a folder)"
+        )
     if arguments.seed is not None and arguments.seed < 0:
         raise InputError(f"--seed {arguments.seed}: expected a number >= 0")
     if arguments.eval_model_weights and not arguments.eval:
@@ -138,7 +140,7 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str") -> 
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{architecture}: {parameters:,} parameters")
     # Convolutions over maps run up to twice as fast with the channels last in memory, on CPUs and GPUs alike.
-    return model.to(device=device, memory_format=torch.channels_last)
+    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def get_loader(database_path: str | Path, seed: int, config: Config | Mapping[str, Any]) -> "list[DataLoader[Any]]":
@@ -219,7 +221,7 @@ def _finish(folder: Path, config: Config, results: dict[str, Any], started: floa
 
 
 def __getattr__(name: str) -> Any:
-    """`train_epoch` and `produce_evaluation_file` live in trainer.py; torch is imported only when they are asked for."""
+    """`train_epoch` and `produce_evaluation_file` live in trainer.py; torch is imported when they are asked for."""
     if name in ("train_epoch", "produce_evaluation_file"):
         import trainer
 

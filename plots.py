@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BONAFIDE = "#0072B2"  # blue
-_SPOOF = "#D55E00"     # vermilion
+_SPOOF = "#D55E00"  # vermilion
 _NEUTRAL = "#666666"
 _TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
 _BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # keeps lines from crossing a text
@@ -79,14 +79,21 @@ def _draw_det(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
     high = min(1 - low, max(0.5, 1.5 * metrics.eer))
     limits = probit(np.array([low, high]))
     axes.plot(limits, limits, color=_NEUTRAL, linewidth=0.8, linestyle=":")
-    axes.plot(probit(far[corner].clip(low, 1 - low)), probit(frr[corner].clip(low, 1 - low)),
-              color=_BONAFIDE, linewidth=1.8)
+    axes.plot(
+        probit(far[corner].clip(low, 1 - low)), probit(frr[corner].clip(low, 1 - low)), color=_BONAFIDE, linewidth=1.8
+    )
     ticks = [tick for tick in _TICKS if low <= tick <= high]
     labels = [f"{100 * tick:g}" for tick in ticks]
     axes.set_xticks(probit(np.array(ticks)), labels)
     axes.set_yticks(probit(np.array(ticks)), labels)
-    axes.set(xlim=limits, ylim=limits, aspect="equal", title="Detection error trade-off",
-             xlabel="spoofed speech accepted (%)", ylabel="bona fide speech rejected (%)")
+    axes.set(
+        xlim=limits,
+        ylim=limits,
+        aspect="equal",
+        title="Detection error trade-off",
+        xlabel="spoofed speech accepted (%)",
+        ylabel="bona fide speech rejected (%)",
+    )
     axes.grid(color="0.9")
     _mark_eer(axes, float(probit(np.clip([metrics.eer], low, 1 - low))[0]), metrics.eer)
 
@@ -95,9 +102,16 @@ def _mark_eer(axes: Axes, place: float, eer: float) -> None:
     """A point on the diagonal at `place` with its value, written towards the middle of the axes."""
     axes.plot(place, place, "o", color=_SPOOF, markersize=8, clip_on=False, zorder=3)
     right = place < sum(axes.get_xlim()) / 2
-    axes.annotate(f"EER {100 * eer:.2f} %", (place, place), xytext=(12, 10) if right else (-12, -10),
-                  textcoords="offset points", ha="left" if right else "right",
-                  va="bottom" if right else "top", fontsize=11, bbox=_BLANK)
+    axes.annotate(
+        f"EER {100 * eer:.2f} %",
+        (place, place),
+        xytext=(12, 10) if right else (-12, -10),
+        textcoords="offset points",
+        ha="left" if right else "right",
+        va="bottom" if right else "top",
+        fontsize=11,
+        bbox=_BLANK,
+    )
 
 
 def _corners(frr: Floats, far: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -114,12 +128,22 @@ def _draw_histograms(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
         tallest = max(tallest, float(share.max()))
         axes.stairs(share, edges, fill=True, color=color, alpha=0.35)
         axes.stairs(share, edges, color=color, linewidth=1.4, label=f"{name} ({scores.size:,})")
-    axes.axvline(metrics.eer_threshold, color="black", linestyle="--", linewidth=1.2,
-                 label=f"EER threshold {metrics.eer_threshold:.3g}")
-    axes.set(title="Scores", xlabel="score (higher = bona fide)", ylabel="trials of the class per bin (%)",
-             ylim=(0, 1.2 * tallest))
-    axes.legend(loc="upper center", ncols=3, fontsize=8.5, columnspacing=1.0, handlelength=1.5,
-                framealpha=1, edgecolor="none")
+    axes.axvline(
+        metrics.eer_threshold,
+        color="black",
+        linestyle="--",
+        linewidth=1.2,
+        label=f"EER threshold {metrics.eer_threshold:.3g}",
+    )
+    axes.set(
+        title="Scores",
+        xlabel="score (higher = bona fide)",
+        ylabel="trials of the class per bin (%)",
+        ylim=(0, 1.2 * tallest),
+    )
+    axes.legend(
+        loc="upper center", ncols=3, fontsize=8.5, columnspacing=1.0, handlelength=1.5, framealpha=1, edgecolor="none"
+    )
 
 
 def _bin_edges(scores: Floats) -> Floats:
@@ -143,8 +167,19 @@ def _draw_attacks(axes: Axes, metrics: Metrics) -> None:
     axes.barh(names, percent, color=_SPOOF, alpha=0.75, height=0.7)
     axes.axvline(overall, color="black", linestyle="--", linewidth=1.2)
     for place, value in enumerate(percent):
-        axes.annotate(f"{value:.2f}", (value, place), xytext=(4, 0), textcoords="offset points", va="center",
-                      fontsize=9, bbox=_BLANK)
+        axes.annotate(
+            f"{value:.2f}",
+            (value, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            bbox=_BLANK,
+        )
     axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.set(title=f"{title} (dashed: all together, {overall:.2f} %)", xlabel="EER (%)",
-             xlim=(0, 1.15 * max(*percent, overall) or 1), ylim=(max(len(names), 3) - 0.4, -0.6))
+    axes.set(
+        title=f"{title} (dashed: all together, {overall:.2f} %)",
+        xlabel="EER (%)",
+        xlim=(0, 1.15 * max(*percent, overall) or 1),
+        ylim=(max(len(names), 3) - 0.4, -0.6),
+    )

@@ -164,7 +164,9 @@ def describe_options(cls: type, prefix: str = "") -> list[tuple[str, str, str, s
             continue
         if not field.metadata.get("help"):
             continue
-        rows.append((prefix + field.name, _expected(kind, field.metadata), _default_text(field), field.metadata["help"]))
+        rows.append(
+            (prefix + field.name, _expected(kind, field.metadata), _default_text(field), field.metadata["help"])
+        )
     return rows
 
 
@@ -313,5 +315,12 @@ def _kind_name(kind: Any) -> str:
         return "a list [" + ", ".join(_kind_name(item) for item in kinds) + "]"
     if dataclasses.is_dataclass(kind) or kind is dict or origin is dict:
         return "an object {...}"
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", type(None): "null", Any: "a value"}
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        type(None): "null",
+        Any: "a value",
+    }
     return names.get(kind, getattr(kind, "__name__", str(kind)))

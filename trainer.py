@@ -135,7 +135,9 @@ def train_epoch(
 
 
 @torch.no_grad()
-def score_batches(data_loader: Loader, model: nn.Module, device: torch.device) -> Iterator[tuple[list[str], list[float]]]:
+def score_batches(
+    data_loader: Loader, model: nn.Module, device: torch.device
+) -> Iterator[tuple[list[str], list[float]]]:
     """Score a loader's batches (waveforms[, features], utterances), in its order.
 
     Yields:
@@ -166,13 +168,17 @@ def produce_evaluation_file(
             for utterance, score in zip(utterances, scores, strict=True):
                 trial = trials.get(utterance)
                 if trial is None:
-                    raise InputError(f"{trial_path}: has no utterance {utterance!r}; is it the protocol of another split?")
+                    raise InputError(
+                        f"{trial_path}: has no utterance {utterance!r}; is it the protocol of another split?"
+                    )
                 if not math.isfinite(score):
                     raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
                 stream.write(f"{utterance} {trial.attack} {trial.key} {score}\n")
                 written += 1
         if written != len(trials):
-            raise InputError(f"{trial_path}: names {len(trials)} trials, {written} were scored; is it of another split?")
+            raise InputError(
+                f"{trial_path}: names {len(trials)} trials, {written} were scored; is it of another split?"
+            )
 
 
 @dataclass(frozen=True)
@@ -209,7 +215,7 @@ class Fit:
     best_eval: Metrics | None = None
 
     def run(self) -> dict[str, Any]:
-        """Train all epochs, then report the selected checkpoint and SWA on eval; returns the content of results.json."""
+        """Train all epochs, report the selected checkpoint and SWA on eval; returns what results.json is to say."""
         averaged = AveragedModel(self.model)
         with SummaryWriter(str(self.folder.path)) as board:
             for epoch in range(self.config.num_epochs):
@@ -229,8 +235,14 @@ class Fit:
         rate = self.optimizer.param_groups[0]["lr"]
         terms = meter.means()
         self.history.append(
-            {"epoch": epoch, "loss": loss, "terms": terms, "learning_rate": rate, "utterances_per_second": throughput,
-             "dev": dev}
+            {
+                "epoch": epoch,
+                "loss": loss,
+                "terms": terms,
+                "learning_rate": rate,
+                "utterances_per_second": throughput,
+                "dev": dev,
+            }
         )
         figures = {"loss/total": loss, "learning_rate": rate, "throughput/train": throughput}
         figures |= {f"loss/{name}": value for name, value in terms.items()} | _board_figures("dev", dev)
@@ -352,11 +364,19 @@ def _show(bar: "tqdm[Any]", utterances: int, meter: LossMeter) -> None:
     bar.update(utterances)
     now = time.monotonic()
     if not bar.disable and now - getattr(bar, "last_reading", 0.0) > SECONDS_BETWEEN_READINGS:
-        bar.last_reading = now  # type: ignore[attr-defined]
+        bar.last_reading = now
         bar.set_postfix_str(f"loss {meter.loss():.4f}", refresh=False)
 
 
 __all__ = [
-    "SPLITS", "Fit", "LossMeter", "ScoredSplit", "headline", "produce_evaluation_file", "recompute_batch_norm",
-    "score_batches", "train_epoch", "write_summary",
+    "SPLITS",
+    "Fit",
+    "LossMeter",
+    "ScoredSplit",
+    "headline",
+    "produce_evaluation_file",
+    "recompute_batch_norm",
+    "score_batches",
+    "train_epoch",
+    "write_summary",
 ]

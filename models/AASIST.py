@@ -6,6 +6,7 @@ graph attention -> logits. AASIST-L is the same with other widths (config/AASIST
 Source: Jung et al., ICASSP 2022, arXiv:2110.01200. Loads the published checkpoints unchanged.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,7 @@ class AASISTOptions:
     """What AASIST reads of its `model_config`."""
 
     filts: tuple[int, Pair, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then the channels in and out of the residual blocks (the last pair serves 3 blocks)"
+        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)"
     )
     gat_dims: Pair = option(help="node features of the first and of the heterogeneous graph layers", at_least=1)
     pool_ratios: tuple[float, ...] = option(
@@ -78,7 +79,7 @@ class AASISTOptions:
                 f"model_config.nb_samp: {self.nb_samp} samples leave no frame after the encoder; "
                 f"expected at least {3**7 + self.first_conv}"
             )
-        for (_, before), (after, _) in zip(self.encoder_channels, self.encoder_channels[1:], strict=False):
+        for (_, before), (after, _) in itertools.pairwise(self.encoder_channels):
             if before != after:
                 raise InputError(f"model_config.filts: a block gives {before} channels and the next takes {after}")
 

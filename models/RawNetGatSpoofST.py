@@ -28,7 +28,7 @@ class RawGATSTOptions:
     """What RawGAT-ST reads of its `model_config`."""
 
     filts: tuple[int, Pair, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then the channels in and out of the residual blocks (the last pair serves 3 blocks)"
+        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)"
     )
     first_conv: int = option(128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1)
     nb_samp: int = option(64600, "samples of a crop; the sizes of the graphs follow from it", at_least=1)

@@ -12,6 +12,7 @@ Source: "Robust Audio Anti-Spoofing with Fusion-Reconstruction Learning on Multi
 Interspeech 2023, arXiv:2308.09302.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,7 @@ CONV5_FRAMES = 8
 class S2pecNetOptions(AASISTOptions):
     """What S2pecNet reads of its `model_config`, beside AASIST's keys."""
 
-    second_order: str = option(
-        "lfcc", "second-order feature", choices=("lfcc", "power", "log_power")
-    )
+    second_order: str = option("lfcc", "second-order feature", choices=("lfcc", "power", "log_power"))
     nb_frames: int = option(750, "frames of the second-order feature (10 ms each)", at_least=1)
     orders: str = option("both", "orders that the classifier sees", choices=("both", "first", "second"))
     fusion: str = option(
@@ -67,21 +66,27 @@ class S2pecNetOptions(AASISTOptions):
 
 
 class PreActivationBlock(nn.Module):
-    """Pre-activation residual block of the second-order encoder: BN-ReLU-conv 1x1, BN-ReLU-conv 3x3."""
+    """Pre-activation residual block of the second-order encoder: BN-ReLU-conv 1x1, BN-ReLU-conv 3x3.
+
+    A 1x1 convolution with a stride sees every n-th place alone; here these places are taken first and both
+    convolutions run without a stride. (oneDNN's strided 1x1 convolution also corrupts memory in its backward pass for
+    few channels in channels-last order: torch 2.11, 4 -> 8 channels.)
+    """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
         super().__init__()
+        self.stride = stride
         self.bn1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or channels_in != channels_out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False))
+            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, F, T) -> (B, C_out, F / stride, T / stride)."""
-        activated = functional.relu(self.bn1(x))
+        activated = functional.relu(self.bn1(x))[..., :: self.stride, :: self.stride]
         # A projecting shortcut starts from the activation, an identity from the input itself.
         shortcut = x if self.shortcut is None else self.shortcut(activated)
         return self.conv2(functional.relu(self.bn2(self.conv1(activated)))) + shortcut
@@ -191,14 +196,16 @@ class SecondOrderDecoder(nn.Module):
             convolution's output stands as it is and can take any value.
     """
 
-    def __init__(self, encoder: SecondOrderEncoder, shape: tuple[int, int], channels: int, map_frames: int, released: bool):
+    def __init__(
+        self, encoder: SecondOrderEncoder, shape: tuple[int, int], channels: int, map_frames: int, released: bool
+    ):
         super().__init__()
         self.shape, self.released = shape, released
         self.dec_lin = nn.Linear(map_frames, encoder.joined_frames)
         c, half, quarter, eighth = channels, channels // 2, channels // 4, channels // 8
         widths = [c, c, half, half, quarter, quarter, eighth, eighth, eighth]
         layers: list[nn.Module] = [nn.ConvTranspose2d(c, c, encoder.conv5_kernel), nn.BatchNorm2d(c), nn.ReLU()]
-        for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for index, (before, after) in enumerate(itertools.pairwise(widths)):
             layers.append(SecondOrderUpBlock(before, after, stride=2 if index == 5 else 1))
         stem = nn.ConvTranspose2d(eighth, 1, (3, 9), stride=encoder.stride, padding=(1, 0), bias=not released)
         layers.append(stem)
@@ -235,7 +242,7 @@ def _first_order_up_blocks(options: S2pecNetOptions) -> list[nn.Module]:
     """AASIST's encoder channels walked backwards; the last block ends in one channel."""
     _, first, second, _, last = options.filts
     widths = [last[1]] * 4 + [second[1], first[1], 1]
-    return [FirstOrderUpBlock(before, after) for before, after in zip(widths, widths[1:], strict=False)]
+    return [FirstOrderUpBlock(before, after) for before, after in itertools.pairwise(widths)]
 
 
 class WaveformDecoder(nn.Module):
@@ -267,10 +274,11 @@ class WaveformDecoder(nn.Module):
 
     def forward(self, fused: Tensor) -> Tensor:
         """Reconstruct; what the strides overshoot is cut off."""
-        upsampling, lengthening, row_weights, norm, activation = self.decoder_conv[self.blocks :]
-        row = self._sum_rows_upsampled(self.decoder_conv[: self.blocks](fused), upsampling.weight, row_weights.weight)
-        row = functional.conv_transpose1d(row, lengthening.weight[:, :, 0])
-        return activation(norm(row.unsqueeze(2)))[:, 0, 0, : self.samples]
+        layers: list[Any] = list(self.decoder_conv)
+        upsampling, lengthening, row_weights = (layer.weight for layer in layers[self.blocks : self.blocks + 3])
+        row = self._sum_rows_upsampled(self.decoder_conv[: self.blocks](fused), upsampling, row_weights)
+        row = functional.conv_transpose1d(row, lengthening[:, :, 0]).unsqueeze(2)
+        return self.decoder_conv[self.blocks + 3 :](row)[:, 0, 0, : self.samples]
 
     @staticmethod
     def _sum_rows_upsampled(y: Tensor, upsampling: Tensor, row_weights: Tensor) -> Tensor:
@@ -383,7 +391,9 @@ class Model(AASISTBase):
         terms = {"classification": criterion(outputs[1], labels)}
         if len(outputs) == 2:
             return terms
-        for name, output, target in zip(("first_order", "second_order"), outputs[2:], self._targets(inputs), strict=True):
+        for name, output, target in zip(
+            ("first_order", "second_order"), outputs[2:], self._targets(inputs), strict=True
+        ):
             if output is not None and target is not None:
                 terms[name] = self.options.reconstruction_weight * functional.mse_loss(output, target)
         return terms

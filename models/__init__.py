@@ -25,6 +25,7 @@ from typing import Any
 from torch import nn
 
 from errors import InputError
+from features import FixedFrames
 from schema import nearest
 
 FOLDER = Path(__file__).parent
@@ -55,7 +56,7 @@ def available() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED_FILES)
 
 
-def utterance_feature(model_config: Mapping[str, Any]) -> nn.Module | None:
+def utterance_feature(model_config: Mapping[str, Any]) -> FixedFrames | None:
     """The second input that the system of `model_config` asks for, or None."""
     declare = getattr(find_model(model_config["architecture"]), "utterance_feature", None)
     return declare(model_config) if declare else None
@@ -64,4 +65,5 @@ def utterance_feature(model_config: Mapping[str, Any]) -> nn.Module | None:
 def _unknown_architecture(architecture: str) -> str:
     guess = nearest(architecture, available(), cutoff=0.6)
     hint = f"; did you mean {guess!r}?" if guess else ""
-    return f"unknown architecture {architecture!r}: there is no models/{architecture}.py{hint} (have: {', '.join(available())})"
+    have = ", ".join(available())
+    return f"unknown architecture {architecture!r}: there is no models/{architecture}.py{hint} (have: {have})"

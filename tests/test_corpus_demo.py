@@ -57,9 +57,7 @@ def test_eval_has_only_attacks_that_train_and_dev_do_not_have(corpus: Path) -> N
 
 def test_speakers_of_the_splits_are_disjoint(tmp_path: Path) -> None:
     options = corpus_demo.Options(1, SEED, False, {"train": 60, "dev": 60, "eval": 60})
-    speakers = {
-        split: {clip.speaker.name for clip in corpus_demo._plan_split(split, options)} for split in SMALL
-    }
+    speakers = {split: {clip.speaker.name for clip in corpus_demo._plan_split(split, options)} for split in SMALL}
     assert {split: len(names) for split, names in speakers.items()} == corpus_demo.SPEAKERS
     assert len(set.union(*speakers.values())) == sum(corpus_demo.SPEAKERS.values())
 
@@ -85,9 +83,7 @@ def test_asv_scores_name_the_trials_of_the_split(corpus: Path) -> None:
             ("-", "target"),
             ("-", "nontarget"),
         }
-        score = {
-            key: np.mean([float(row[2]) for row in rows if row[1] == key]) for key in ("target", "nontarget")
-        }
+        score = {key: np.mean([float(row[2]) for row in rows if row[1] == key]) for key in ("target", "nontarget")}
         assert score["target"] > score["nontarget"] + 2
 
 
@@ -101,9 +97,7 @@ def test_same_seed_same_bytes_other_seed_other_bytes(corpus: Path, tmp_path: Pat
     other = contents(make_demo_corpus(tmp_path / "other", seed=SEED + 1, clips_per_split=SMALL))
     assert again == contents(corpus)
     flacs = {name for name in again if name.endswith(".flac")}
-    assert not {again[name] for name in flacs} & {
-        data for name, data in other.items() if name.endswith(".flac")
-    }
+    assert not {again[name] for name in flacs} & {data for name, data in other.items() if name.endswith(".flac")}
 
 
 def test_shuffled_labels_change_the_protocols_and_nothing_else(corpus: Path, tmp_path: Path) -> None:
@@ -184,9 +178,7 @@ def test_a_failure_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("seed", "clips"), [(-1, SMALL), (0, {"train": 2, "dev": 3, "eval": 3}), (0, {"train": 9})]
-)
+@pytest.mark.parametrize(("seed", "clips"), [(-1, SMALL), (0, {"train": 2, "dev": 3, "eval": 3}), (0, {"train": 9})])
 def test_bad_options_are_refused(tmp_path: Path, seed: int, clips: dict[str, int]) -> None:
     with pytest.raises(InputError, match="demo corpus"):
         make_demo_corpus(tmp_path / "LA", seed=seed, clips_per_split=clips)

@@ -127,9 +127,7 @@ def test_a_quiet_download_is_one_request(server: Server, tmp_path: Path) -> None
     assert len(server.requests) == 1
 
 
-def test_dropped_connections_are_resumed_at_the_byte(
-    server: Server, tmp_path: Path, pauses: list[float]
-) -> None:
+def test_dropped_connections_are_resumed_at_the_byte(server: Server, tmp_path: Path, pauses: list[float]) -> None:
     server.data, server.drop_after = noise(100_000), [10_000, 1, 70_000]
     download(server.url, tmp_path / "LA.zip")
     assert (tmp_path / "LA.zip").read_bytes() == server.data
@@ -165,9 +163,7 @@ def test_without_progress_it_gives_up_after_longer_and_longer_pauses(
     assert pauses == [2.0**k for k in range(ATTEMPTS - 1)]
 
 
-def test_a_server_that_ignores_ranges_and_always_drops_does_not_keep_us(
-    server: Server, tmp_path: Path
-) -> None:
+def test_a_server_that_ignores_ranges_and_always_drops_does_not_keep_us(server: Server, tmp_path: Path) -> None:
     server.data, server.ranges, server.drop_after = noise(9_000), False, [5_000] * 99
     with pytest.raises(InputError, match="byte 5,000 of 9,000"):
         download(server.url, tmp_path / "LA.zip")
@@ -257,9 +253,7 @@ def test_a_part_of_another_address_is_not_trusted(server: Server, tmp_path: Path
 def test_a_part_that_is_complete_or_too_long(server: Server, tmp_path: Path, have: int) -> None:
     server.data = noise(1_000)
     (tmp_path / "LA.zip.part").write_bytes((server.data + b"x" * 400)[:have])
-    (tmp_path / "LA.zip.part.json").write_text(
-        json.dumps({"url": server.url, "validator": '"one"', "length": 1_000})
-    )
+    (tmp_path / "LA.zip.part.json").write_text(json.dumps({"url": server.url, "validator": '"one"', "length": 1_000}))
     download(server.url, tmp_path / "LA.zip")
     assert (tmp_path / "LA.zip").read_bytes() == server.data
     assert len(server.requests) == (0 if have == 1_000 else 1)
@@ -397,9 +391,7 @@ def test_links_and_special_files_are_refused(tmp_path: Path, kind: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize(
-    "name", ["LA/ASVspoof2019_LA_dev/flac/LA_D_0.flac", "la/asvspoof2019_la_dev/FLAC/LA_D_0.flac"]
-)
+@pytest.mark.parametrize("name", ["LA/ASVspoof2019_LA_dev/flac/LA_D_0.flac", "la/asvspoof2019_la_dev/FLAC/LA_D_0.flac"])
 def test_a_name_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
     refused(archive_with(tmp_path, name), "is there twice")
 
@@ -508,9 +500,7 @@ def test_the_full_corpus_is_recognised_by_its_counts(tmp_path: Path, monkeypatch
     assert check_tree(planted(tmp_path, tiny_corpus())).facts[-1].startswith("LA: the full ASVspoof2019 LA")
 
 
-def test_missing_and_empty_files_are_counted_and_some_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_and_empty_files_are_counted_and_some_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = planted(tmp_path, tiny_corpus())
     flac = root / "ASVspoof2019_LA_eval" / "flac"
     (flac / "LA_E_0.flac").unlink()

@@ -29,14 +29,18 @@ def many_trials() -> CMScores:
     return scores_of(generator.normal(2, 1, 500).tolist(), generator.normal(0, 1, 3000).tolist(), attacks)
 
 
-@pytest.mark.parametrize("cm", [
-    many_trials(),
-    scores_of([1.0, 2.0], [0.0, 0.5], ["A07", "A08"]),
-    scores_of([0.0], [1.0], ["A07"]),
-    scores_of([1e30], [1e30], ["A$07"]),
-    scores_of([0.0, 0.0], [0.0], ["A07"]),
-    scores_of([3e38], [-3e38], ["A07"]),
-], ids=["many attacks", "separable", "inverted", "one huge value", "all tied", "extremes"])
+@pytest.mark.parametrize(
+    "cm",
+    [
+        many_trials(),
+        scores_of([1.0, 2.0], [0.0, 0.5], ["A07", "A08"]),
+        scores_of([0.0], [1.0], ["A07"]),
+        scores_of([1e30], [1e30], ["A$07"]),
+        scores_of([0.0, 0.0], [0.0], ["A07"]),
+        scores_of([3e38], [-3e38], ["A07"]),
+    ],
+    ids=["many attacks", "separable", "inverted", "one huge value", "all tied", "extremes"],
+)
 def test_any_scores_give_a_whole_png(cm: CMScores, tmp_path: Path) -> None:
     target = tmp_path / "new" / "figures.png"
     assert plots.save_figures(target, cm, evaluate(cm), "50 % of $x_ {\\LA}") == target
@@ -66,4 +70,8 @@ def test_corners_keep_the_staircase() -> None:
     accepted = np.array([1.0, 0.8, 0.5, 0.5, 0.5, 0.0])
     corner = plots._corners(rejected, accepted)
     assert list(zip(rejected[corner].tolist(), accepted[corner].tolist(), strict=True)) == [
-        (0.0, 1.0), (0.0, 0.5), (1.0, 0.5), (1.0, 0.0)]
+        (0.0, 1.0),
+        (0.0, 0.5),
+        (1.0, 0.5),
+        (1.0, 0.0),
+    ]

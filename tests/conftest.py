@@ -1,0 +1,46 @@
+"""What several test modules need: the reference data, small score files, a tiny corpus."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from samples import ASV_TEXT, CM_TEXT
+
+SHARED = Path(os.environ.get("S2PEC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+# A busy machine is no failure.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference data beside the checkout; tests that need it are skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no reference data at {SHARED} (set S2PEC_SHARED to the folder that holds it)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def expected(shared: Path) -> dict[str, Any]:
+    """What the organisers' scorer gives for public systems and small cases."""
+    figures: dict[str, Any] = json.loads((shared / "reference" / "evaluation" / "expected.json").read_text())
+    return figures
+
+
+@pytest.fixture
+def cm_file(tmp_path: Path) -> Path:
+    path = tmp_path / "cm.txt"
+    path.write_text(CM_TEXT)
+    return path
+
+
+@pytest.fixture
+def asv_file(tmp_path: Path) -> Path:
+    path = tmp_path / "asv.txt"
+    path.write_text(ASV_TEXT)
+    return path

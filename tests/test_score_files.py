@@ -1,0 +1,263 @@
+"""Score files are read as written, and no malformed one gets through."""
+
+import dataclasses
+import gzip
+import io
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import score_files
+from errors import InputError
+from samples import ASV_TEXT, CM_TEXT
+
+
+def test_cm_scores_are_read_in_order(cm_file: Path) -> None:
+    cm = score_files.read_cm_scores(cm_file)
+    assert cm.utterances.tolist() == ["LA_1", "LA_2", "LA_3", "LA_4"]
+    assert cm.attacks.tolist() == ["-", "A07", "A08", "-"]
+    assert cm.is_bonafide.tolist() == [True, False, False, True]
+    assert cm.scores.tolist() == [2.5, -1.25, 4.0, 3.0]
+    assert (cm.bonafide.tolist(), cm.spoof.tolist()) == ([2.5, 3.0], [-1.25, 4.0])
+    assert cm.scores.dtype == np.float64
+
+
+def test_asv_scores_are_read_by_class(asv_file: Path) -> None:
+    asv = score_files.read_asv_scores(asv_file)
+    assert asv.target.tolist() == [2.0, 3.0]
+    assert asv.nontarget.tolist() == [0.0, 1.0]
+    assert asv.spoof.tolist() == [5.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        CM_TEXT.rstrip("\n").encode(),
+        CM_TEXT.replace("\n", "\r\n").encode(),
+        CM_TEXT.replace(" ", "\t").encode(),
+        CM_TEXT.replace(" ", "   ").encode(),
+        CM_TEXT.replace("\n", " \n\n").encode(),
+        b"\xef\xbb\xbf" + CM_TEXT.encode(),
+        gzip.compress(CM_TEXT.encode()),
+    ],
+    ids=["no last newline", "CRLF", "tabs", "many spaces", "empty lines", "byte order mark", "gzip"],
+)
+def test_harmless_variants_read_the_same(variant: bytes, cm_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "variant.txt"
+    other.write_bytes(variant)
+    usual = dataclasses.astuple(score_files.read_cm_scores(cm_file))
+    for ours, theirs in zip(usual, dataclasses.astuple(score_files.read_cm_scores(other)), strict=True):
+        assert ours.tolist() == theirs.tolist()
+
+
+def test_names_beyond_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text(CM_TEXT.replace("LA_1", "één_試"), encoding="utf-8")
+    assert score_files.read_cm_scores(path).utterances[0] == "één_試"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("A07 spoof", "spoof", r":2: 3 fields, expected 4: 'utterance attack key score'"),
+        ("A07 spoof", "A07 spoof x", r":2: 5 fields, expected 4"),
+        ("LA_2 A07 spoof -1.25\nLA_3", "LA_2 A07 spoof\n-1.25 LA_3", r":2: 3 fields, expected 4"),
+        ("A08 spoof", "A08 fake", r":3: key 'fake', expected bonafide \| spoof"),
+        ("A08 spoof", "A08 target", r":3: key 'target', expected bonafide \| spoof"),
+        ("4.0", "four", r":3: score 'four', expected a number"),
+        ("4.0", "1_0", r":3: score '1_0', expected a number"),
+        ("4.0", "nan", r":3: score 'nan', expected a finite number"),
+        ("4.0", "-inf", r":3: score '-inf', expected a finite number"),
+        ("4.0", "1e999", r":3: score '1e999', expected a finite number"),
+        ("LA_4", "LA_1", r":4: utterance 'LA_1' again, first in line 1"),
+        ("LA_4", "x" * 500, r":4: utterance of 500 bytes, expected at most 200"),
+        ("4.0", "4" * 500, r":3: score of 500 bytes"),
+        ("\n", "\0\n", r"not a UTF-8 text file"),
+        ("spoof", "bonafide", r"no trial with key spoof among its 4"),
+        ("bonafide", "spoof", r"no trial with key bonafide among its 4"),
+    ],
+)
+def test_malformed_cm_files(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text(CM_TEXT.replace(old, new))
+    with pytest.raises(InputError, match=message) as caught:
+        score_files.read_cm_scores(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty, expected 'utterance attack key score'"),
+        (b" \n\n", "empty, expected"),
+        (b"\xef\xbb\xbf", "empty, expected"),
+        (bytes(range(256)) * 4, "not a UTF-8 text file"),
+        (CM_TEXT.encode("utf-16"), "not a UTF-8 text file"),
+        (gzip.compress(CM_TEXT.encode())[:-20], "damaged gzip file"),
+        (b"\x1f\x8bnonsense", "damaged gzip file"),
+        (gzip.compress(b""), "empty"),
+    ],
+)
+def test_what_is_no_score_file(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        score_files.read_cm_scores(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("- nontarget", "nontarget", r":3: 2 fields, expected 3: 'source key score'"),
+        ("nontarget", "bonafide", r":3: key 'bonafide', expected target \| nontarget \| spoof"),
+        ("spoof", "target", r"no trial with key spoof among its 6"),
+        ("5.0", "", r":5: 2 fields"),
+    ],
+)
+def test_malformed_asv_files(old: str, new: str, message: str, asv_file: Path) -> None:
+    asv_file.write_text(ASV_TEXT.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        score_files.read_asv_scores(asv_file)
+
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+Row = tuple[str, str, str, float]
+
+
+def oracle_rows(data: bytes) -> list[Row] | None:
+    """The rows of a CM score file by the letter of its description; None where it is malformed."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    rows: list[Row] = []
+    for line in re.sub("^\ufeff", "", text).split("\n"):
+        fields = [field for field in re.split("[ \t\r\v\f]", line) if field]
+        if not fields:
+            continue
+        if len(fields) != 4 or fields[2] not in ("bonafide", "spoof") or not NUMBER.fullmatch(fields[3]):
+            return None
+        rows.append((fields[0], fields[1], fields[2], float(fields[3])))
+    usable = (
+        "\0" not in text
+        and all(math.isfinite(row[3]) for row in rows)
+        and len({row[0] for row in rows}) == len(rows)
+        and len({row[2] for row in rows}) == 2
+    )
+    return rows if usable else None
+
+
+PIECES = [
+    b"",
+    b" ",
+    b"  ",
+    b"\n",
+    b"\n\n",
+    b"\t",
+    b"\r",
+    b"\r\n",
+    b"\v",
+    b"\x1c",
+    b"\0",
+    b"\xff",
+    "é".encode(),
+    b"\xc2\xa0",
+    b"_",
+    b".",
+    b"-",
+    b"+",
+    b"e5",
+    b"7",
+    b"nan",
+    b" x",
+    b"u1",
+    b"spoof ",
+]
+
+
+@st.composite
+def damaged_files(draw: st.DrawFn) -> bytes:
+    """A sound score file, in which up to three places were cut, overwritten or written into."""
+    number = st.one_of(st.floats(-1e3, 1e3).map(repr), st.decimals(-99, 99, places=4).map(str))
+    row = st.tuples(st.sampled_from(["- bonafide", "A07 spoof", "A19 spoof"]), number)
+    rows = draw(st.lists(row, min_size=2, max_size=6))
+    data = b"".join(f"u{place} {kind} {score}\n".encode() for place, (kind, score) in enumerate(rows))
+    for _ in range(draw(st.integers(0, 3))):
+        start = draw(st.integers(0, len(data)))
+        data = data[:start] + draw(st.sampled_from(PIECES)) + data[start + draw(st.integers(0, 2)) :]
+    return data
+
+
+@given(data=damaged_files())
+@example(data=b"a - bonafide 1\nb A07 spoof\n0.5 c A07 spoof 2\n")  # 3 and 5 fields make 8
+@example(data=b"a  bonafide 1\nb A07 spoof 2\n")  # an empty field between two spaces
+@example(data=b"a - bonafide 1\n A07 spoof 2\n")
+@example(data=b"a - bonafide 1\rb A07 spoof 2\n")
+@example(data=b"a - bonafide 1\nb A07 spoof \xd9\xa1\n")  # an Arabic digit
+def test_no_malformed_file_gets_through(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.txt"
+    path.write_bytes(data)
+    rows = oracle_rows(data)
+    if rows is None:
+        with pytest.raises(InputError):
+            score_files.read_cm_scores(path)
+        return
+    cm = score_files.read_cm_scores(path)
+    keys = ["bonafide" if bonafide else "spoof" for bonafide in cm.is_bonafide]
+    read = list(zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True))
+    assert read == rows
+
+
+@given(data=damaged_files())
+def test_fast_and_careful_reader_agree(data: bytes) -> None:
+    data = data if data.endswith(b"\n") else data + b"\n"
+    fast = score_files._read_fast(data, score_files._CM_LAYOUT)
+    if fast is not None:
+        careful = score_files._read_by_line(data, score_files._CM_LAYOUT, "file")
+        assert [field.tolist() for field in fast.fields] == [field.tolist() for field in careful.fields]
+        assert fast.scores.tobytes() == careful.scores.tobytes()
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.from_regex(r"[+-]?[0-9]{0,9}\.?[0-9]{0,9}(e-?[0-9])?", fullmatch=True),
+            st.floats(allow_nan=False).map(repr),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+@example(["-0.0", "-.5", "5.", "000.00012345678"])
+@example(["999999999999999", "0.00000000000001"])
+@example(["94.93194499049777"])  # 16 digits: one division would round twice
+@example(["7.981530", "--1"])
+@example(["."])
+def test_numbers_are_what_float_gives(texts: list[str]) -> None:
+    fields = np.array([text.encode() for text in texts if text] or [b"x"])
+    try:
+        values = [float(field) for field in fields.tolist()]
+    except ValueError:
+        with pytest.raises(ValueError, match="could not convert"):
+            score_files._parse_numbers(fields)
+        return
+    assert score_files._parse_numbers(fields).tobytes() == np.array(values).tobytes()
+
+
+def test_big_files_take_the_fast_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a sound file was read line by line")
+
+    monkeypatch.setattr(score_files, "_read_by_line", refuse)
+    text = io.StringIO()
+    for number in range(3000):
+        text.write(f"LA_E_{number} {'- bonafide' if number % 9 else 'A07 spoof'} {number / 7}\n")
+    path = tmp_path / "cm.txt"
+    path.write_text(text.getvalue())
+    assert score_files.read_cm_scores(path).scores.tolist() == [number / 7 for number in range(3000)]
