@@ -283,6 +283,11 @@ def _whole_utterance(feature: FixedFrames, waveform: np.ndarray, rng: np.random.
     return computed
 
 
+def _usable_cores() -> int:
+    """Cores that this process may run on, which a scheduler may have made fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def make_loader(
     split: Split,
     *,
@@ -306,7 +311,7 @@ def make_loader(
     require_audio(split, trials)
     utterances = [trial.utterance for trial in trials]
     cuda = torch.cuda.is_available()
-    workers = num_workers if num_workers is not None else min(8, os.cpu_count() or 1) if cuda else 0
+    workers = num_workers if num_workers is not None else min(8, _usable_cores()) if cuda else 0
     common: dict[str, Any] = {
         "batch_size": batch_size,
         "num_workers": workers,

@@ -446,11 +446,15 @@ def _pulse_phases(voice: Voice, rng: Rng) -> Array:
     return istft(magnitude * carrier / (np.abs(carrier) + 1e-9), len(voice.samples))
 
 
-def _held_vocoder(voice: Voice, rng: Rng) -> Array:
-    """A pulse vocoder whose envelope and pitch are updated only every 40 ms and 200 ms."""
+def _sparse_vocoder(voice: Voice, rng: Rng) -> Array:
+    """A pulse vocoder whose envelope is sent every 40 ms and glides in between; its pitch steps every 200 ms."""
     envelope = smooth(log_envelope(voice.samples, 18), 5)
-    held = np.repeat(envelope[::5], 5, axis=0)[: len(envelope)]
-    return filter_frames(_source(voice, _stepwise(voice.f0, 0.2), rng), minimum_phase(held))
+    sent = np.arange(len(envelope)) / 5
+    last = sent.astype(int) * 5
+    following = (last + 5).clip(max=len(envelope) - 1)
+    glide = (sent % 1)[:, None]
+    sparse = (1 - glide) * envelope[last] + glide * envelope[following]
+    return filter_frames(_source(voice, _stepwise(voice.f0, 0.2), rng), minimum_phase(sparse))
 
 
 Attack = Callable[[Voice, Rng], Array]
@@ -468,7 +472,7 @@ UNSEEN_ATTACKS: dict[str, Attack] = {
     "A09": _harmonics,
     "A10": _griffin_lim_coarse,
     "A11": _pulse_phases,
-    "A12": _held_vocoder,
+    "A12": _sparse_vocoder,
 }
 ATTACKS: dict[str, dict[str, Attack]] = {"train": KNOWN_ATTACKS, "dev": KNOWN_ATTACKS, "eval": UNSEEN_ATTACKS}
 

@@ -173,7 +173,8 @@ def produce_evaluation_file(
                     )
                 if not math.isfinite(score):
                     raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
-                stream.write(f"{utterance} {trial.attack} {trial.key} {score}\n")
+                # Nine digits give a float32 back exactly.
+                stream.write(f"{utterance} {trial.attack} {trial.key} {score:.9g}\n")
                 written += 1
         if written != len(trials):
             raise InputError(

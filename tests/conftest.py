@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from samples import ASV_TEXT, CM_TEXT
+from corpus_demo import make_demo_corpus
+from samples import ASV_TEXT, CM_TEXT, TINY
 
 SHARED = Path(os.environ.get("S2PEC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -43,4 +44,19 @@ def cm_file(tmp_path: Path) -> Path:
 def asv_file(tmp_path: Path) -> Path:
     path = tmp_path / "asv.txt"
     path.write_text(ASV_TEXT)
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny synthetic corpus in the LA layout."""
+    root = tmp_path_factory.mktemp("corpus") / "LA"
+    return make_demo_corpus(root, seed=7, clips_per_split={"train": 24, "dev": 18, "eval": 18})
+
+
+@pytest.fixture
+def tiny_config(corpus: Path, tmp_path: Path) -> Path:
+    """A config that trains in seconds on the tiny corpus."""
+    path = tmp_path / "tiny.conf"
+    path.write_text(json.dumps(TINY | {"database_path": str(corpus)}, indent=2))
     return path

@@ -2,15 +2,20 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import corpus_demo
+import demo_voices
 from corpus_demo import make_demo_corpus
 from errors import InputError
+from evaluation import compute_eer
+from features import LFCC
 
 SMALL = {"train": 12, "dev": 9, "eval": 12}
 SEED = 11
@@ -114,24 +119,84 @@ def test_shuffled_labels_change_the_protocols_and_nothing_else(corpus: Path, tmp
 @pytest.mark.parametrize("split", ["train", "eval"])
 def test_every_attack_changes_the_voice_and_keeps_its_length(split: str) -> None:
     rng = np.random.default_rng(3)
-    voice = corpus_demo.synthesise_voice(corpus_demo.draw_speaker("LA_0001", rng), 1.0, rng)
-    for name, attack in corpus_demo.ATTACKS[split].items():
+    voice = demo_voices.synthesise_voice(demo_voices.draw_speaker("LA_0001", rng), 1.0, rng)
+    for name, attack in demo_voices.ATTACKS[split].items():
         spoof = attack(voice, np.random.default_rng(4))
         assert spoof.shape == voice.samples.shape, name
         assert np.isfinite(spoof).all(), name
         assert abs(np.corrcoef(spoof, voice.samples)[0, 1]) < 0.999, name
 
 
+def test_no_attack_of_eval_is_one_of_training_under_another_name() -> None:
+    known, unseen = demo_voices.KNOWN_ATTACKS, demo_voices.UNSEEN_ATTACKS
+    assert not set(known) & set(unseen)
+    assert not set(known.values()) & set(unseen.values())
+
+
+@pytest.fixture(scope="module")
+def larger_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Large enough for an EER of clip statistics to mean something."""
+    counts = {"train": 90, "dev": 3, "eval": 90}
+    return make_demo_corpus(tmp_path_factory.mktemp("larger") / "LA", seed=SEED, clips_per_split=counts)
+
+
+def clips_by_class(root: Path, split: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The samples of each bona fide clip and of each spoof."""
+    folder = root / f"ASVspoof2019_LA_{split}" / "flac"
+    rows = protocol(root, split)
+    bona_fide, spoof = (
+        [soundfile.read(folder / f"{row[1]}.flac")[0] for row in rows if row[4] == key] for key in ("bonafide", "spoof")
+    )
+    return bona_fide, spoof
+
+
+def level_db(clip: np.ndarray) -> float:
+    return 10 * float(np.log10(np.mean(clip**2)))
+
+
+def frame_levels_db(clip: np.ndarray) -> np.ndarray:
+    """Level of each 10 ms, relative to the clip's."""
+    frames = clip[: len(clip) // 160 * 160].reshape(-1, 160)
+    return 10 * np.log10(np.mean(frames**2, axis=1) + 1e-10) - level_db(clip)
+
+
+SHORTCUTS: dict[str, Callable[[np.ndarray], float]] = {
+    "duration": len,
+    "level": level_db,
+    "silence": lambda clip: float(np.mean(frame_levels_db(clip) < -20)),
+    "noise floor": lambda clip: float(np.percentile(frame_levels_db(clip), 5)),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+def test_no_shortcut_tells_the_classes_apart(larger_corpus: Path, split: str, shortcut: str) -> None:
+    bona_fide, spoof = ([SHORTCUTS[shortcut](clip) for clip in clips] for clips in clips_by_class(larger_corpus, split))
+    assert 0.33 < compute_eer(bona_fide, spoof)[0] < 0.67
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_a_voice_is_less_steady_than_its_re_syntheses(larger_corpus: Path, split: str) -> None:
+    """What a system can learn from the attacks of train is there in the unseen ones of eval too."""
+
+    def unsteadiness(clip: np.ndarray) -> float:
+        deltas = LFCC()(torch.from_numpy(clip))[21:40]
+        return float(deltas.abs().median())
+
+    bona_fide, spoof = ([unsteadiness(clip) for clip in clips] for clips in clips_by_class(larger_corpus, split))
+    assert compute_eer(bona_fide, spoof)[0] < 0.35
+
+
 def test_the_inverse_transform_undoes_the_transform() -> None:
     sound = np.random.default_rng(0).normal(size=5000)
     for size in (256, 512, 1024):
-        assert np.allclose(corpus_demo.istft(corpus_demo.stft(sound, size), 5000), sound)
+        assert np.allclose(demo_voices.istft(demo_voices.stft(sound, size), 5000), sound)
 
 
 def test_a_filter_that_does_nothing_leaves_the_sound_alone() -> None:
     sound = np.random.default_rng(0).normal(size=5000)
-    flat = np.ones((corpus_demo.frame_count(5000), len(corpus_demo.bin_frequencies())))
-    assert np.allclose(corpus_demo.filter_frames(sound, flat), sound)
+    flat = np.ones((demo_voices.frame_count(5000), len(demo_voices.bin_frequencies())))
+    assert np.allclose(demo_voices.filter_frames(sound, flat), sound)
 
 
 def test_the_same_corpus_is_reused(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
