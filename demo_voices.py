@@ -85,7 +85,7 @@ def draw_speaker(name: str, rng: Rng) -> Speaker:
 
 
 def synthesise_voice(speaker: Speaker, seconds: float, rng: Rng) -> Voice:
-    """A phrase of random syllables in the speaker's voice, recorded in a small room."""
+    """A phrase of `seconds` of random syllables in the speaker's voice, recorded in a small room."""
     samples = round(seconds * SAMPLE_RATE)
     time = np.arange(samples) / SAMPLE_RATE
     score = _draw_score(speaker, seconds, rng)
@@ -238,7 +238,7 @@ def filter_frames(sound: Array, response: Array) -> Array:
 
 
 def stft(sound: Array, size: int = 512) -> Array:
-    """Complex spectra (frames, size // 2 + 1), Hann window, hop of a quarter window."""
+    """Complex spectra (frames, size // 2 + 1) of `sound` (samples,): Hann window of `size`, hop of a quarter window."""
     hop = size // 4
     window = np.hanning(size + 1)[:-1]
     return np.fft.rfft(_cut(sound, size, hop, len(sound) // hop + 4, 3 * hop) * window)
@@ -254,7 +254,7 @@ def istft(spectra: Array, samples: int) -> Array:
 
 
 def convolve(sound: Array, response: Array) -> Array:
-    """Linear convolution by FFT, cut to the length of `sound`."""
+    """Linear convolution of `sound` (samples,) with `response` (taps,) by FFT, cut to the length of `sound`."""
     size = 1 << (len(sound) + len(response) - 2).bit_length()
     return np.fft.irfft(np.fft.rfft(sound, size) * np.fft.rfft(response, size), size)[: len(sound)]
 
@@ -278,9 +278,14 @@ def _overlap_add(frames: Array, hop: int) -> Array:
 
 
 def griffin_lim(magnitude: Array, samples: int, iterations: int, rng: Rng, momentum: float = 0.0) -> Array:
-    """A signal for a magnitude spectrogram, from random phase (Griffin and Lim, 1984).
+    """A signal (samples,) for a magnitude spectrogram, from random phase (Griffin and Lim, 1984).
 
     With `momentum` above 0 it is the fast variant of Perraudin, Balazs and Sondergaard (2013).
+
+    Args:
+        magnitude: shape (frames, bins), framed as `stft` does with a window of 2 * (bins - 1).
+        samples: length of the signal.
+        iterations: the fewer, the more of the random phase is heard.
     """
     size = 2 * (magnitude.shape[1] - 1)
     spectra = magnitude * _random_phase(magnitude.shape, rng)
@@ -294,14 +299,14 @@ def griffin_lim(magnitude: Array, samples: int, iterations: int, rng: Rng, momen
 
 
 def through_mel(magnitude: Array, bands: int) -> Array:
-    """A magnitude spectrogram as a mel filter bank of `bands` would pass it on."""
+    """A magnitude spectrogram (frames, bins) as a mel filter bank of `bands` would pass it on; same shape."""
     bank = _mel_bank(magnitude.shape[1], bands)
     smeared: Array = magnitude @ bank.T @ (bank / bank.sum(0).clip(1e-3))
     return smeared
 
 
 def log_envelope(sound: Array, coefficients: int) -> Array:
-    """Log spectral envelope per filter frame, by cepstral smoothing; (frames, bins)."""
+    """Natural log of the spectral envelope of `sound` (samples,), by cepstral smoothing; (frame_count, bins)."""
     frames = _cut(sound, FILTER_FFT, FILTER_HOP, frame_count(len(sound)), FILTER_FFT // 2)
     spectra = np.log(np.abs(np.fft.rfft(frames * np.hanning(FILTER_FFT))) + 1e-4)
     cepstra = np.fft.irfft(spectra)

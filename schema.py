@@ -189,7 +189,7 @@ def _read(
         if name in fields:
             values[name] = _read_value(hints[name], value, fields[name], place, key, problems, unknown)
         elif (guess := nearest(name, fields)) is not None:
-            problems.append(f"{place(key)}unknown key {key!r}; did you mean {guess!r}?")
+            problems.append(f"{place(key)}unknown key {key!r}; did you mean {prefix + guess!r}?")
         else:
             unknown.append(key)
     for name, field in fields.items():

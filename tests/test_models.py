@@ -226,7 +226,7 @@ def test_unbounded_decoders_can_reach_what_the_released_cannot() -> None:
     assert released.min() >= 0.5
     assert released.max() < 1
     paper = S2pecNet(SMALL | {"reconstruction": "spectrogram"}).eval()
-    nn.init.constant_(paper.decoder.decoder_conv[-1].bias, -20.0)  # type: ignore[union-attr, index, arg-type]
+    nn.init.constant_(paper.decoder.decoder_conv[-1].bias, -20.0)
     assert paper(x, reconstruct=True)[3].mean() < -15
 
 
@@ -252,7 +252,7 @@ def _map_shape(nb_samp: int) -> tuple[int, int]:
     ("changes", "message"),
     [
         ({"filts": None}, r"model_config.filts: got null, expected a list"),
-        ({"gat_dim": [8, 8]}, r"unknown key 'model_config.gat_dim'; did you mean 'gat_dims'"),
+        ({"gat_dim": [8, 8]}, r"unknown key 'model_config.gat_dim'; did you mean 'model_config.gat_dims'"),
         ({"nb_samp": 500}, r"model_config.nb_samp: 500 samples leave no frame"),
         ({"nb_frames": 20}, r"60 bins and 20 frames \(nb_frames\) is too small"),
         ({"filts": [70, [1, 8], [16, 8], [8, 8], [8, 8]]}, r"a block gives 8 channels and the next takes 16"),
