@@ -226,7 +226,7 @@ def test_unbounded_decoders_can_reach_what_the_released_cannot() -> None:
     assert released.min() >= 0.5
     assert released.max() < 1
     paper = S2pecNet(SMALL | {"reconstruction": "spectrogram"}).eval()
-    nn.init.constant_(paper.decoder.decoder_conv[-1].bias, -20.0)
+    nn.init.constant_(paper.decoder.decoder_conv[-1].bias, -20.0)  # type: ignore[arg-type]
     assert paper(x, reconstruct=True)[3].mean() < -15
 
 
