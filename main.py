@@ -199,11 +199,13 @@ def _asv_scores(name: str, in_layout: Path, config: Config) -> "ASVScores | None
 
 
 def _prepare(device_name: str, seed: int, config: Config) -> "torch.device":
-    from utils import resolve_device, set_seed
+    from utils import keep_freed_memory, resolve_device, set_seed
 
     device = resolve_device(device_name)
     if device_name == "auto" and device.type == "cpu":
         print("note: no CUDA device here, computing on the CPU")
+    if device.type == "cpu":
+        keep_freed_memory()
     set_seed(seed, config)
     return device
 
