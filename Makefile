@@ -18,6 +18,7 @@ check: $(VENV)/.installed-dev lint test
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 $(VENV)/.installed: requirements.txt

@@ -129,9 +129,7 @@ def _already_there(target: Path, options: Options) -> bool:
     try:
         found = json.loads((target / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(
-            f"{target}: it exists and is not a demo corpus; name a folder that is new or empty"
-        ) from None
+        raise InputError(f"{target}: it exists and is not a demo corpus; name a folder that is new or empty") from None
     if found != asdict(options):
         raise InputError(
             f"{target}: holds a demo corpus made with other options ({json.dumps(found)}); "

@@ -171,9 +171,7 @@ def _place_of(
         return 0, Remote(url, validator, int(length) if length.isdecimal() else None)
     place = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
     if response.status != 206 or not place or known is None:
-        raise InputError(
-            f"{url}: the server answered {response.status}, which is not the file or a part of it"
-        )
+        raise InputError(f"{url}: the server answered {response.status}, which is not the file or a part of it")
     length = place[2] if place[2] != "*" else str(known.length or "")
     same_file = known.length in (None, int(length or -1)) and known.validator in (
         None,
@@ -240,9 +238,7 @@ def _size(path: Path) -> int:
 def _demand_disk(folder: Path, needed: int, purpose: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise InputError(
-            f"{folder}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed {purpose}"
-        )
+        raise InputError(f"{folder}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed {purpose}")
 
 
 def _progress(total: int | None, start: int, title: str) -> "tqdm[NoReturn]":
@@ -375,9 +371,7 @@ def _unpack_member(source: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
                 break
             stream.write(block)
     if left:
-        raise zipfile.BadZipFile(
-            f"{member.filename!r} does not have the {member.file_size:,} bytes it announces"
-        )
+        raise zipfile.BadZipFile(f"{member.filename!r} does not have the {member.file_size:,} bytes it announces")
 
 
 def _demand_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -481,16 +475,12 @@ def _check_split(root: Path, track: str, name: str, report: TreeReport) -> int |
     bona_fide = sum(trial.key == "bonafide" for trial in trials)
     keys = f"{bona_fide:,} bona fide, {len(trials) - bona_fide:,} spoof"
     spare = f"{len(sizes.keys() - set(named)):,} of them not in the protocol"
-    report.facts.append(
-        f"{track} {name}: {len(trials):,} trials ({keys}); {len(sizes):,} files on disk, {spare}"
-    )
+    report.facts.append(f"{track} {name}: {len(trials):,} trials ({keys}); {len(sizes):,} files on disk, {spare}")
     missing = [file for file in named if file not in sizes]
     empty = [file for file in named if sizes.get(file) == 0]
     for fault, files in (("missing", missing), ("empty (0 bytes)", empty)):
         if files:
-            report.problems.append(
-                f"{folder}: {len(files):,} of {len(named):,} files {fault}: {_some_of(files)}"
-            )
+            report.problems.append(f"{folder}: {len(files):,} of {len(named):,} files {fault}: {_some_of(files)}")
     return len(trials)
 
 
@@ -549,8 +539,7 @@ def _demand_whole(target: Path) -> None:
     report = check_tree(target)
     if not report.whole:
         raise InputError(
-            f"{target}: it exists and is not whole ({report.problems[0]}); "
-            "move it away or delete it, then run again"
+            f"{target}: it exists and is not whole ({report.problems[0]}); move it away or delete it, then run again"
         )
 
 
@@ -581,9 +570,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--url", help=f"address of the archive (default: {LA_URL})")
     parser.add_argument("--sha256", metavar="HEX", help="checksum that the archive must have")
     parser.add_argument("--keep-archive", action="store_true", help="keep LA.zip once it is unpacked")
-    parser.add_argument(
-        "--check", type=Path, metavar="DIR", help="check DIR against its protocols, and no more"
-    )
+    parser.add_argument("--check", type=Path, metavar="DIR", help="check DIR against its protocols, and no more")
     parser.add_argument(
         "--demo",
         type=Path,

@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+# As main.py does it, before torch is imported: threads that wait leave the cores to others.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from hypothesis import settings
 
