@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from evaluation import ASVScores
+    from scorer import Scorer
     from trainer import ScoredSplit, produce_evaluation_file, train_epoch
 
 DEFAULT_SEED = 1234
@@ -102,16 +103,11 @@ def train(config: Config, seed: int, device: "torch.device", arguments: argparse
 
 def evaluate(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
-    from checkpoints import load_weights
     from run_folder import RunFolder, describe_run, keep_earlier, run_name
     from trainer import headline, write_summary
 
     started = time.monotonic()
-    weights = arguments.eval_model_weights or config.model_path
-    if not weights:
-        raise InputError(f"{config.source}: no weights to score with; give --eval_model_weights or the key model_path")
-    model = get_model(config.model_config, device)
-    load_weights(model, weights)
+    model, weights = _trained_model(config, arguments.eval_model_weights, device)
     scored = _scored("eval", config)
     folder = RunFolder.for_evaluation(Path(arguments.output_dir) / run_name(config, arguments.comment))
     for name in (config.eval_output, "t-DCF_EER.txt", "results.json", "figures.png"):
@@ -119,7 +115,7 @@ def evaluate(config: Config, seed: int, device: "torch.device", arguments: argpa
     metrics = scored.evaluate(model, device, folder.path / config.eval_output)
     write_summary(folder.path / "t-DCF_EER.txt", metrics)
     print(f"eval {headline(metrics)}")
-    about = describe_run(config, seed, str(device)) | {"mode": "eval", "weights": str(weights)}
+    about = describe_run(config, seed, str(device)) | {"mode": "eval", "weights": weights}
     found = about | {"metrics": {"eval": metrics.as_dict()}}
     _finish(folder.path, config, found, started, folder.path / config.eval_output)
 
@@ -145,6 +141,41 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str") -> 
     print(f"{architecture}: {parameters:,} parameters")
     # Convolutions over maps run up to twice as fast with the channels last in memory, on CPUs and GPUs alike.
     return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _trained_model(config: Config, weights: str | Path | None, device: "torch.device") -> "tuple[nn.Module, str]":
+    """The system with its weights loaded, and where they came from."""
+    from checkpoints import load_weights
+
+    path = weights or config.model_path
+    if not path:
+        raise InputError(f"{config.source}: no weights to score with; give --eval_model_weights or the key model_path")
+    model = get_model(config.model_config, device)
+    load_weights(model, path)
+    return model, str(path)
+
+
+def load_scorer(
+    config: Config | Mapping[str, Any] | str | Path, weights: str | Path | None = None, device: str = "auto"
+) -> "Scorer":
+    """A trained system as a callable: float32 waveforms (B, samples) at 16 kHz -> scores (B,), higher = bona fide.
+
+    What `--eval` scores with. A system that wants a feature of the whole utterance takes it as a second argument;
+    without it, it computes the feature from the waveforms given.
+
+    Args:
+        config: a path, a dictionary or a `Config`.
+        weights: a checkpoint; the config's `model_path` without it.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        InputError: no weights, or they do not fit.
+    """
+    from scorer import Scorer
+
+    config = as_config(config)
+    place = _prepare(device, DEFAULT_SEED if config.seed is None else config.seed, config)
+    return Scorer(_trained_model(config, weights, place)[0], place)
 
 
 def get_loader(database_path: str | Path, seed: int, config: Config | Mapping[str, Any]) -> "list[DataLoader[Any]]":
@@ -235,7 +266,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-__all__ = ["get_loader", "get_model", "load_config", "main", "produce_evaluation_file", "train_epoch"]
+__all__ = ["get_loader", "get_model", "load_config", "load_scorer", "main", "produce_evaluation_file", "train_epoch"]
 
 if __name__ == "__main__":
     sys.modules.setdefault("main", sys.modules["__main__"])

@@ -28,6 +28,7 @@ from evaluation import ASVScores, Metrics
 from experiment_config import Config, as_config
 from files import whole_file
 from run_folder import RunFolder
+from scorer import Scorer, forward
 
 Loader = DataLoader[Any]
 
@@ -79,14 +80,6 @@ def loss_terms(
     return dict(terms) if isinstance(terms, Mapping) else {"loss": terms}
 
 
-def forward(model: nn.Module, inputs: Sequence[Tensor], freq_aug: bool = False) -> tuple[Tensor, ...]:
-    """Call the model; `Freq_aug` is passed only when it is on, so that systems without it work."""
-    outputs = model(*inputs, Freq_aug=True) if freq_aug else model(*inputs)
-    if not isinstance(outputs, (tuple, list)) or len(outputs) < 2 or outputs[1].shape[1:] != (2,):
-        raise InputError("the model's forward is to return a tuple whose second element is logits (B, 2)")
-    return tuple(outputs)
-
-
 def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """The tensors on `device`; from pinned memory the copy runs beside the computation."""
     return [tensor.to(device, non_blocking=True) for tensor in tensors]
@@ -134,7 +127,6 @@ def train_epoch(
     return loss
 
 
-@torch.no_grad()
 def score_batches(
     data_loader: Loader, model: nn.Module, device: torch.device
 ) -> Iterator[tuple[list[str], list[float]]]:
@@ -143,11 +135,10 @@ def score_batches(
     Yields:
         utterances and scores of a batch; a score is the logit of bona fide as it stands: higher = bona fide.
     """
-    model.eval()
+    scorer = Scorer(model, device)
     with _bar(data_loader, "score") as bar:
         for *inputs, utterances in data_loader:
-            logits = forward(model, to_device(inputs, device))[1]
-            yield list(utterances), logits[:, 1].float().cpu().tolist()
+            yield list(utterances), scorer(*inputs).tolist()
             bar.update(len(utterances))
 
 

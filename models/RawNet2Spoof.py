@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from errors import InputError
-from models.layers import SincFilterBank, frames_after_encoder
+from models.layers import SincFilterBank, fold, frames_after_encoder
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -44,11 +44,15 @@ class ResidualBlock1d(nn.Module):
             # In the published parameter count, but no part of the forward pass.
             self.bn1 = nn.BatchNorm1d(channels_in)
         self.conv1 = nn.Conv1d(channels_in, channels_out, 3, padding=1)
-        self.bn2 = nn.BatchNorm1d(channels_out)
+        self.bn2: nn.Module = nn.BatchNorm1d(channels_out)
         self.conv2 = nn.Conv1d(channels_out, channels_out, 3, padding=1)
         self.conv_downsample: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.conv_downsample = nn.Conv1d(channels_in, channels_out, 1)
+
+    def fold_batch_norm(self) -> None:
+        """For scoring alone: put `bn2` into the weights of `conv1`."""
+        self.conv1, self.bn2 = fold(self.conv1, self.bn2), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3."""

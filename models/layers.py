@@ -10,10 +10,13 @@ ASVspoof 2021 workshop; Tak et al., "End-to-end anti-spoofing with RawNet2", ICA
 "Speaker recognition from raw waveform with SincNet", SLT 2018.
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from features import SAMPLE_RATE
 
@@ -68,6 +71,17 @@ def frames_after_encoder(samples: int, taps: int, blocks: int) -> int:
     return frames
 
 
+Convolution = TypeVar("Convolution", nn.Conv1d, nn.Conv2d)
+
+
+def fold(convolution: Convolution, norm: Any) -> Convolution:
+    """One convolution that does what `convolution` and the BatchNorm behind it do, in eval mode."""
+    folded = fuse_conv_bn_eval(convolution, norm)
+    if folded.weight.dim() == 4:
+        folded.weight.data = folded.weight.data.contiguous(memory_format=torch.channels_last)
+    return folded
+
+
 class ResidualBlock2d(nn.Module):
     """Residual block of the AASIST family, (B, C_in, F, T) -> (B, C_out, F, T // 3)."""
 
@@ -77,11 +91,15 @@ class ResidualBlock2d(nn.Module):
             # In the published checkpoints and parameter counts, but no part of the forward pass.
             self.bn1 = nn.BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, (2, 3), padding=(1, 1))
-        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.bn2: nn.Module = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, (2, 3), padding=(0, 1))
         self.conv_downsample: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.conv_downsample = nn.Conv2d(channels_in, channels_out, (1, 3), padding=(0, 1))
+
+    def fold_batch_norm(self) -> None:
+        """For scoring alone: put `bn2` into the weights of `conv1`."""
+        self.conv1, self.bn2 = fold(self.conv1, self.bn2), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3 along time."""

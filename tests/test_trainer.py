@@ -12,7 +12,8 @@ from errors import InputError
 from evaluation import Metrics
 from experiment_config import as_config
 from samples import TINY
-from trainer import Fit, LossMeter, forward, loss_terms, recompute_batch_norm, train_epoch
+from scorer import forward
+from trainer import Fit, LossMeter, loss_terms, recompute_batch_norm, train_epoch
 
 CONFIG = as_config(TINY)
 CPU = torch.device("cpu")

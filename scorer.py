@@ -1,0 +1,74 @@
+"""A trained system made ready for scoring: waveforms in, scores out.
+
+Scoring needs less than training: BatchNorms that follow a convolution are folded into its weights, decoders do not run
+(systems leave them out in eval mode), nothing is kept for a backward pass. On a CPU a batch is scored a few utterances
+at a time: the maps of a whole batch do not fit its caches, and the scores do not depend on it.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from errors import InputError
+
+# Utterances that a CPU scores at a time; measured with AASIST, 1 and 2 are the fastest.
+CPU_CHUNK = 2
+
+
+class Scorer:
+    """Callable: float32 waveforms (B, samples), and features (B, bins, frames) where the system wants them, to (B,).
+
+    A score is the logit of bona fide as it stands: higher = bona fide. The model given is left as it is.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device):
+        self.device = device
+        self.model = fold_batch_norms(model).eval()
+        self.chunk = CPU_CHUNK if device.type == "cpu" else None
+
+    @torch.inference_mode()
+    def __call__(self, waveforms: Tensor | np.ndarray, *features: Tensor) -> Tensor:
+        """Scores (B,), float32 on the CPU."""
+        inputs = [torch.as_tensor(tensor) for tensor in (waveforms, *features)]
+        if inputs[0].dim() != 2:
+            raise InputError(f"expected waveforms (B, samples), got an array of shape {tuple(inputs[0].shape)}")
+        if not len(inputs[0]):
+            return torch.empty(0)
+        size = self.chunk or len(inputs[0])
+        chunks = zip(*(tensor.split(size) for tensor in inputs), strict=True)
+        scores = [self._logits(chunk)[:, 1].float() for chunk in chunks]
+        return torch.cat(scores).cpu()
+
+    def _logits(self, inputs: Sequence[Tensor]) -> Tensor:
+        return forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in inputs])[1]
+
+
+def fold_batch_norms(model: nn.Module) -> nn.Module:
+    """The model for scoring: a copy in which every block that can has folded its BatchNorm into a convolution.
+
+    A block takes part by having a method `fold_batch_norm`; a model without such blocks is returned as it is.
+    """
+    if not any(hasattr(module, "fold_batch_norm") for module in model.modules()):
+        return model
+    folded = copy.deepcopy(model).eval()
+    for module in list(folded.modules()):
+        fold: Any = getattr(module, "fold_batch_norm", None)
+        if fold is not None:
+            fold()
+    return folded
+
+
+def forward(model: nn.Module, inputs: Sequence[Tensor], freq_aug: bool = False) -> tuple[Tensor, ...]:
+    """Call the model; `Freq_aug` is passed only when it is on, so that systems without it work.
+
+    Raises:
+        InputError: what comes back is not a tuple with logits (B, 2) in second place.
+    """
+    outputs = model(*inputs, Freq_aug=True) if freq_aug else model(*inputs)
+    if not isinstance(outputs, (tuple, list)) or len(outputs) < 2 or outputs[1].shape[1:] != (2,):
+        raise InputError("the model's forward is to return a tuple whose second element is logits (B, 2)")
+    return tuple(outputs)

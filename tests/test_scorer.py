@@ -1,0 +1,71 @@
+"""Scores do not depend on how they are computed: folded or not, one by one or together, in any memory format."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import main
+from checkpoints import save_weights
+from errors import InputError
+from experiment_config import load_config
+from models import find_model, utterance_feature
+from scorer import Scorer, fold_batch_norms
+
+CONFIG = Path(__file__).resolve().parents[1] / "config"
+CPU = torch.device("cpu")
+SAMPLES = 12000
+
+
+def random_model(name: str) -> torch.nn.Module:
+    """A system with BatchNorm statistics of its own, so that folding has something to fold."""
+    torch.manual_seed(0)
+    config = dict(load_config(CONFIG / f"{name}.conf").model_config) | {"nb_samp": SAMPLES}
+    model = find_model(config["architecture"])(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            torch.nn.init.normal_(module.running_mean, std=0.1)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", ["AASIST", "RawGATST_baseline", "RawNet2_baseline", "S2pecNet"])
+def test_folded_chunked_scores_are_the_plain_logits(name: str) -> None:
+    model, x = random_model(name), torch.randn(5, SAMPLES) * 0.1
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        plain = model(x)[1][:, 1]
+    scorer = Scorer(model.to(memory_format=torch.channels_last), CPU)  # type: ignore[call-overload]
+    torch.testing.assert_close(scorer(x), plain, atol=1e-4, rtol=0)
+    torch.testing.assert_close(scorer(x.numpy()[3:4])[0], plain[3], atol=1e-4, rtol=0)
+    assert scorer(x[:0]).shape == (0,)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_folding_leaves_no_norm_behind_a_convolution() -> None:
+    folded = fold_batch_norms(random_model("AASIST"))
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for n, m in folded.named_modules() if n.endswith("bn2"))
+    plain = torch.nn.Linear(2, 2)
+    assert fold_batch_norms(plain) is plain
+
+
+def test_load_scorer_is_what_eval_scores_with(tiny_config: Path, tmp_path: Path) -> None:
+    config = load_config(tiny_config)
+    model = main.get_model(config.model_config, "cpu")
+    save_weights(model, tmp_path / "w.pth")
+    scorer = main.load_scorer(tiny_config, tmp_path / "w.pth", device="cpu")
+    waveforms = np.random.default_rng(0).normal(size=(3, config.samples)).astype(np.float32)
+    scores = scorer(waveforms)
+    assert scores.shape == (3,)
+    assert scores.dtype == torch.float32
+    feature = utterance_feature(config.model_config)
+    assert feature is not None
+    torch.testing.assert_close(scorer(waveforms, feature(torch.from_numpy(waveforms))), scores)
+    as_dictionary = main.load_scorer(config.raw | {"model_path": str(tmp_path / "w.pth")})
+    torch.testing.assert_close(as_dictionary(waveforms), scores)
+    with pytest.raises(InputError, match="expected waveforms"):
+        scorer(waveforms[0])
+    with pytest.raises(InputError, match="no weights to score with"):
+        main.load_scorer(tiny_config)
