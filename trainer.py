@@ -213,7 +213,7 @@ class Fit:
             for epoch in range(self.config.num_epochs):
                 self._train_one(epoch, board)
                 if self._is_best(self.history[-1]["dev"]):
-                    self._keep_best(epoch, averaged)
+                    self._keep_best(epoch, averaged, board)
             return self._report(averaged, board)
 
     def _train_one(self, epoch: int, board: SummaryWriter) -> None:
@@ -223,7 +223,7 @@ class Fit:
         )
         throughput = meter.throughput()
         dev = self.dev.evaluate(self.model, self.device, self.folder.metrics / "dev_score.txt")
-        self._write_figures(f"dev_t-DCF_EER_{epoch}epo.txt", dev)
+        write_summary(self.folder.metrics / f"dev_t-DCF_EER_{epoch}epo.txt", dev)
         rate = self.optimizer.param_groups[0]["lr"]
         terms = meter.means()
         self.history.append(
@@ -247,7 +247,7 @@ class Fit:
         # A tie goes to the later epoch, as in the released loop.
         return self.best_dev is None or dev.eer <= self.best_dev.eer
 
-    def _keep_best(self, epoch: int, averaged: AveragedModel) -> None:
+    def _keep_best(self, epoch: int, averaged: AveragedModel, board: SummaryWriter) -> None:
         dev = self.best_dev = self.history[-1]["dev"]
         self.best_epoch, self.best_eval = epoch, None
         about = self.about | {"epoch": epoch, "dev": dev.as_dict()}
@@ -257,15 +257,18 @@ class Fit:
         if self.config.eval_all_best:
             self.best_eval = self._evaluate(self.folder.path / self.config.eval_output)
             self.history[-1]["eval"] = self.best_eval
+            _write_board(board, _board_figures("eval", self.best_eval), epoch)
             self.folder.log(f"epoch {epoch:3d}  new best on dev, eval {headline(self.best_eval)}")
 
     def _report(self, averaged: AveragedModel, board: SummaryWriter) -> dict[str, Any]:
         load_weights(self.model, self.folder.weights / "best.pth")
         best = self.best_eval or self._evaluate(self.folder.path / self.config.eval_output)
-        self._write_figures("../t-DCF_EER.txt", best)
+        write_summary(self.folder.path / "t-DCF_EER.txt", best)
         swa = self._evaluate_swa(averaged)
         last = self.config.num_epochs - 1
-        _write_board(board, _board_figures("eval", best) | _board_figures("eval_swa", swa), last)
+        if not self.config.eval_all_best:
+            _write_board(board, _board_figures("eval", best), self.best_epoch)
+        _write_board(board, _board_figures("eval_swa", swa), last)
         dev = self.best_dev
         assert dev is not None
         count = int(averaged.n_averaged)
@@ -294,14 +297,11 @@ class Fit:
         save_weights(self.model, self.folder.weights / "swa.pth", about)
         output = Path(self.config.eval_output)
         swa = self._evaluate(self.folder.path / f"{output.stem}_swa{output.suffix}")
-        self._write_figures("../t-DCF_EER_swa.txt", swa)
+        write_summary(self.folder.path / "t-DCF_EER_swa.txt", swa)
         return swa
 
     def _evaluate(self, score_file: Path) -> Metrics:
         return self.eval.evaluate(self.model, self.device, score_file)
-
-    def _write_figures(self, name: str, metrics: Metrics) -> None:
-        write_summary(self.folder.metrics / name, metrics)
 
 
 class _TakesBatch(nn.Module):
@@ -323,7 +323,7 @@ def recompute_batch_norm(model: nn.Module, train_loader: Loader, device: torch.d
 
 def write_summary(path: Path, metrics: Metrics) -> None:
     """Write the figures as text."""
-    with whole_file(path.resolve()) as stream:
+    with whole_file(path) as stream:
         stream.write(f"{metrics.summary()}\n")
 
 
