@@ -104,7 +104,7 @@ def train(config: Config, seed: int, device: "torch.device", arguments: argparse
 def evaluate(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
     from run_folder import RunFolder, describe_run, keep_earlier, run_name
-    from trainer import headline, write_summary
+    from trainer import write_summary
 
     started = time.monotonic()
     model, weights = _trained_model(config, arguments.eval_model_weights, device)
@@ -114,7 +114,7 @@ def evaluate(config: Config, seed: int, device: "torch.device", arguments: argpa
         keep_earlier(folder.path / name)
     metrics = scored.evaluate(model, device, folder.path / config.eval_output)
     write_summary(folder.path / "t-DCF_EER.txt", metrics)
-    print(f"eval {headline(metrics)}")
+    print(metrics.summary())
     about = describe_run(config, seed, str(device)) | {"mode": "eval", "weights": weights}
     found = about | {"metrics": {"eval": metrics.as_dict()}}
     _finish(folder.path, config, found, started, folder.path / config.eval_output)
