@@ -24,6 +24,7 @@ from torch.nn import functional
 from errors import InputError
 from features import LFCC, FixedFrames, PowerSpectrogram
 from models.AASIST import AASISTBase, AASISTOptions
+from models.layers import BatchNorm2d
 from schema import option, read_model_options
 
 # A second-order feature with more bins than this is strided in frequency by the first layer.
@@ -76,9 +77,9 @@ class PreActivationBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
         super().__init__()
         self.stride = stride
-        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.bn1 = BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.bn2 = BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or channels_in != channels_out:
@@ -110,13 +111,13 @@ class SecondOrderEncoder(nn.Module):
             )
         widths = [channels // 8, channels // 4, channels // 2, channels]
         self.conv1 = nn.Conv2d(1, widths[0], (3, 9), stride=self.stride, padding=(1, 1), bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.bn1 = BatchNorm2d(widths[0])
         self.layer1 = self._stage(widths[0], widths[0], 1)
         self.layer2 = self._stage(widths[0], widths[1], 2)
         self.layer3 = self._stage(widths[1], widths[2], 1)
         self.layer4 = self._stage(widths[2], widths[3], 1)
         self.conv5 = nn.Conv2d(channels, channels, self.conv5_kernel, bias=False)
-        self.bn5 = nn.BatchNorm2d(channels)
+        self.bn5 = BatchNorm2d(channels)
         self.fc = nn.Linear(self.joined_frames, map_frames)
         self.apply(_kaiming)
 
@@ -149,12 +150,12 @@ class TemporalSpectralFusion(nn.Module):
         self.coarse = options.fusion == "coarse"
         self.pooling, self.residual = options.fusion_pooling, options.fusion_residual
         self.conv0 = nn.Conv2d(2 * channels, channels, 1)
-        self.norm0 = nn.BatchNorm2d(channels)
+        self.norm0 = BatchNorm2d(channels)
         if self.coarse:
             return
-        self.fc1, self.norm1 = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
+        self.fc1, self.norm1 = nn.Conv2d(channels, channels, 1), BatchNorm2d(channels)
         self.fc2 = nn.Conv2d(channels, channels, 1)
-        self.fc3, self.norm2 = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
+        self.fc3, self.norm2 = nn.Conv2d(channels, channels, 1), BatchNorm2d(channels)
         self.fc4 = nn.Conv2d(channels, channels, 1)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -176,11 +177,11 @@ class SecondOrderUpBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.bn1 = BatchNorm2d(channels_in)
         self.conv1 = nn.ConvTranspose2d(
             channels_in, channels_out, 3, stride=stride, output_padding=stride - 1, bias=False
         )
-        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.bn2 = BatchNorm2d(channels_out)
         self.conv2 = nn.ConvTranspose2d(channels_out, channels_out, 1, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -204,13 +205,13 @@ class SecondOrderDecoder(nn.Module):
         self.dec_lin = nn.Linear(map_frames, encoder.joined_frames)
         c, half, quarter, eighth = channels, channels // 2, channels // 4, channels // 8
         widths = [c, c, half, half, quarter, quarter, eighth, eighth, eighth]
-        layers: list[nn.Module] = [nn.ConvTranspose2d(c, c, encoder.conv5_kernel), nn.BatchNorm2d(c), nn.ReLU()]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(c, c, encoder.conv5_kernel), BatchNorm2d(c), nn.ReLU()]
         for index, (before, after) in enumerate(itertools.pairwise(widths)):
             layers.append(SecondOrderUpBlock(before, after, stride=2 if index == 5 else 1))
         stem = nn.ConvTranspose2d(eighth, 1, (3, 9), stride=encoder.stride, padding=(1, 0), bias=not released)
         layers.append(stem)
         if released:
-            layers += [nn.BatchNorm2d(1), nn.ReLU()]
+            layers += [BatchNorm2d(1), nn.ReLU()]
         self.decoder_conv = nn.Sequential(*layers)
 
     def forward(self, fused: Tensor) -> Tensor:
@@ -226,9 +227,9 @@ class FirstOrderUpBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int):
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.bn1 = BatchNorm2d(channels_in)
         self.conv1 = nn.ConvTranspose2d(channels_in, channels_out, (2, 3), padding=(1, 1))
-        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.bn2 = BatchNorm2d(channels_out)
         self.conv2 = nn.ConvTranspose2d(channels_out, channels_out, (2, 3), padding=(0, 1))
         self.conv3 = nn.ConvTranspose2d(channels_out, channels_out, (1, 4), stride=(1, 3))
 
@@ -268,7 +269,7 @@ class WaveformDecoder(nn.Module):
             nn.ConvTranspose2d(1, 1, 3, stride=3, output_padding=1, bias=False),
             nn.ConvTranspose2d(1, 1, (1, taps), bias=False),
             nn.Conv2d(1, 1, (3 * bins + 1, 1), bias=False),
-            nn.BatchNorm2d(1),
+            BatchNorm2d(1),
             nn.SiLU(),
         )
 

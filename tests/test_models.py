@@ -14,7 +14,7 @@ from errors import InputError
 from experiment_config import load_config
 from main import get_model
 from models import available, find_model, utterance_feature
-from models.layers import SincFilterBank, sinc_filters
+from models.layers import BatchNorm2d, SincFilterBank, sinc_filters
 from models.S2pecNet import Model as S2pecNet
 from models.S2pecNet import WaveformDecoder
 from trainer import loss_terms
@@ -287,3 +287,29 @@ def test_batch_of_one_equals_its_place_in_a_batch() -> None:
     model, x = S2pecNet(SMALL).eval(), torch.randn(3, 8000)
     together: Tensor = model(x)[1]
     torch.testing.assert_close(model(x[1:2])[1], together[1:2])
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_batch_norm_is_accurate_in_channels_last_order(momentum: float | None) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 24, 9000) * 0.5 + 0.7
+    gradient = torch.randn_like(x)
+
+    def run(norm: nn.BatchNorm2d, given: Tensor) -> list[Tensor]:
+        norm.load_state_dict({**norm.state_dict(), "weight": torch.arange(1.0, 9), "bias": torch.arange(8.0)})
+        leaf = given.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+        for _ in range(2):
+            y = norm(leaf)
+        y.backward(gradient.to(given))
+        assert leaf.grad is not None
+        assert norm.weight.grad is not None
+        assert norm.bias.grad is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        return [y.detach(), leaf.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
+
+    exact = run(nn.BatchNorm2d(8, momentum=momentum).double(), x.double())
+    ours = run(BatchNorm2d(8, momentum=momentum), x.contiguous(memory_format=torch.channels_last))
+    for index, (one, other) in enumerate(zip(ours, exact, strict=True)):
+        scale = float(other.abs().max())
+        assert float((one.double() - other).abs().max()) < (1e-3 if index in (2, 3) else 2e-5) * scale
