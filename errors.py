@@ -6,11 +6,13 @@ was found and what was expected, and tells what to do. Command lines print it as
 with status 2; a library user can catch it, or its base class `ValueError`.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 class InputError(ValueError):
@@ -31,9 +33,14 @@ def run_command(main: Callable[[], int | None]) -> None:
     """
     try:
         status = main() or 0
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has seen enough; python must not complain about it while leaving either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = EXIT_BROKEN_PIPE
     except OSError as error:
         print(f"error: {describe_os_error(error)}", file=sys.stderr)
         status = EXIT_BAD_INPUT

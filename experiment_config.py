@@ -233,7 +233,7 @@ def _line_of(text: str, key: str) -> int | None:
 def _near_config(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path("config")
     names = sorted(item.name for item in folder.glob("*.conf")) if folder.is_dir() else []
-    guess = nearest(path.name, names, cutoff=0.5)
+    guess = nearest(path.name, names)
     return f"; did you mean {folder / guess}?" if guess else ""
 
 
