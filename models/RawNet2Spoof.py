@@ -63,6 +63,9 @@ class ResidualBlock1d(nn.Module):
 class Model(nn.Module):
     """RawNet2: waveform (B, samples) -> (embedding (B, nb_fc_node), log-probabilities (B, 2))."""
 
+    # The GRU reads all of its weights at each step, whatever the batch: many utterances share the reading.
+    cpu_chunk = 32
+
     def __init__(self, model_config: Mapping[str, Any]):
         super().__init__()
         options = read_model_options(RawNet2Options, model_config, "RawNet2")
