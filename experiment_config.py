@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import InputError
-from schema import describe_options, load_json_object, nearest, option, read_options, str_to_bool
+from schema import describe_options, load_json_object, nearest, option, read_options
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULERS = ("cosine", "keras_decay", "multistep", "sgdr", "none")
@@ -243,18 +243,6 @@ def reference_table() -> str:
     lines += [f"| `{key}` | {kind} | `{default}` | {text} |" for key, kind, default, text in describe_options(Config)]
     return "\n".join(lines)
 
-
-__all__ = [
-    "OPTIMIZERS",
-    "SCHEDULERS",
-    "Config",
-    "OptimConfig",
-    "as_config",
-    "as_optim_config",
-    "load_config",
-    "reference_table",
-    "str_to_bool",
-]
 
 if __name__ == "__main__":
     print(reference_table())

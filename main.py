@@ -90,7 +90,8 @@ def train(config: Config, seed: int, device: "torch.device", arguments: argparse
 
     started = time.monotonic()
     model = get_model(config.model_config, device)
-    train_loader, dev, eval_split = _train_loader(config, seed), _scored("dev", config), _scored("eval", config)
+    train_loader = _loader(config.database_path, seed, config, "train")
+    dev, eval_split = _scored("dev", config), _scored("eval", config)
     schedule = {**vars(config.optim_config), "epochs": config.num_epochs, "steps_per_epoch": len(train_loader)}
     optimizer, scheduler = create_optimizer(model.parameters(), schedule)
     folder = RunFolder.for_training(Path(arguments.output_dir) / run_name(config, arguments.comment))
@@ -187,8 +188,10 @@ def get_loader(database_path: str | Path, seed: int, config: Config | Mapping[st
     Raises:
         InputError: a protocol or an audio file is missing or malformed.
     """
+    from data_utils import SPLITS
+
     config = as_config(config)
-    return [_loader(database_path, seed, config, split) for split in ("train", "dev", "eval")]
+    return [_loader(database_path, seed, config, split) for split in SPLITS]
 
 
 def _loader(database_path: str | Path, seed: int, config: Config, split: str) -> "DataLoader[Any]":
@@ -203,10 +206,6 @@ def _loader(database_path: str | Path, seed: int, config: Config, split: str) ->
         feature=utterance_feature(config.model_config),
         num_workers=config.num_workers,
     )
-
-
-def _train_loader(config: Config, seed: int) -> "DataLoader[Any]":
-    return _loader(config.database_path, seed, config, "train")
 
 
 def _scored(name: str, config: Config) -> "ScoredSplit":

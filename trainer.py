@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 import evaluation
 from checkpoints import load_weights, save_weights
-from data_utils import SPLITS, Split, read_protocol
+from data_utils import Split, read_protocol
 from errors import InputError
 from evaluation import ASVScores, Metrics
 from experiment_config import Config, as_config
@@ -358,17 +358,3 @@ def _show(bar: "tqdm[Any]", utterances: int, meter: LossMeter) -> None:
     if not bar.disable and now - getattr(bar, "last_reading", 0.0) > SECONDS_BETWEEN_READINGS:
         bar.last_reading = now
         bar.set_postfix_str(f"loss {meter.loss():.4f}", refresh=False)
-
-
-__all__ = [
-    "SPLITS",
-    "Fit",
-    "LossMeter",
-    "ScoredSplit",
-    "headline",
-    "produce_evaluation_file",
-    "recompute_batch_norm",
-    "score_batches",
-    "train_epoch",
-    "write_summary",
-]
