@@ -21,6 +21,7 @@ from models.layers import (
     GraphPool,
     HeterogeneousGraphAttention,
     RawSpectrogram,
+    encoder_channels,
     frames_after_encoder,
     residual_encoder,
 )
@@ -50,8 +51,7 @@ class AASISTOptions:
     @property
     def encoder_channels(self) -> list[Pair]:
         """Channels in and out of the six residual blocks."""
-        _, first, second, third, last = self.filts
-        return [first, second, third, last, (last[1], last[1]), (last[1], last[1])]
+        return encoder_channels(self.filts[1:])
 
     @property
     def channels(self) -> int:

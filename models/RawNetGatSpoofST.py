@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from errors import InputError
-from models.layers import GraphAttention, GraphPool, RawSpectrogram, frames_after_encoder, residual_encoder
+from models.layers import (
+    GraphAttention,
+    GraphPool,
+    RawSpectrogram,
+    encoder_channels,
+    frames_after_encoder,
+    residual_encoder,
+)
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -41,8 +48,8 @@ class Model(nn.Module):
     def __init__(self, model_config: Mapping[str, Any]):
         super().__init__()
         options = read_model_options(RawGATSTOptions, model_config, "RawGAT-ST")
-        bands, first, second, third, last = options.filts
-        channels = [first, second, third, last, (last[1], last[1]), (last[1], last[1])]
+        bands, *pairs = options.filts
+        channels = encoder_channels(pairs)
         bins, frames = bands // 3, frames_after_encoder(options.nb_samp, options.first_conv, blocks=6)
         if min(bins, frames) < 2:
             raise InputError(
@@ -54,8 +61,8 @@ class Model(nn.Module):
         self.first_bn = nn.BatchNorm2d(1)
         self.encoder_T = residual_encoder(channels)
         self.encoder_S = residual_encoder(channels)
-        self.GAT_layer_T = GraphAttention(last[1], NODE_SIZE)
-        self.GAT_layer_S = GraphAttention(last[1], NODE_SIZE)
+        self.GAT_layer_T = GraphAttention(channels[-1][1], NODE_SIZE)
+        self.GAT_layer_S = GraphAttention(channels[-1][1], NODE_SIZE)
         self.GAT_layer_ST = GraphAttention(NODE_SIZE, FUSED_SIZE)
         self.pool_T = GraphPool(RATIO_T, NODE_SIZE, at_least=2)
         self.pool_S = GraphPool(RATIO_S, NODE_SIZE, at_least=2)

@@ -10,6 +10,7 @@ ASVspoof 2021 workshop; Tak et al., "End-to-end anti-spoofing with RawNet2", ICA
 "Speaker recognition from raw waveform with SincNet", SLT 2018.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -160,6 +161,16 @@ class ResidualBlock2d(nn.Module):
         """Residual branch plus shortcut, then max-pooling by 3 along time."""
         y = self.conv2(functional.selu(self.bn2(self.conv1(x)), inplace=True))
         return functional.max_pool2d(y + self.conv_downsample(x), (1, 3))
+
+
+def encoder_channels(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Channels in and out of the six blocks, from the four pairs of a config's `filts`; the last serves three blocks.
+
+    >>> encoder_channels([(1, 32), (32, 32), (32, 64), (64, 64)])[3:]
+    [(64, 64), (64, 64), (64, 64)]
+    """
+    out = pairs[-1][1]
+    return [*pairs, (out, out), (out, out)]
 
 
 def residual_encoder(channels: list[tuple[int, int]]) -> nn.Sequential:
