@@ -1,8 +1,4 @@
-"""Protocols, audio and datasets in the layout of ASVspoof2019.
-
-    <database>/ASVspoof2019_<track>_cm_protocols/ASVspoof2019.<track>.cm.{train.trn,dev.trl,eval.trl}.txt
-    <database>/ASVspoof2019_<track>_{train,dev,eval}/flac/<utterance>.flac
-    <database>/ASVspoof2019_<track>_asv_scores/ASVspoof2019.<track>.asv.{dev,eval}.gi.trl.scores.txt
+"""Datasets and loaders: crops of utterances with their labels, batch by batch.
 
 Conventions: waveforms are float32, mono, 16 kHz, in [-1, 1]; label 1 = bona fide, 0 = spoof. An item is
 (waveform[, feature], label) in training and (waveform[, feature], utterance) otherwise, where the feature is the second
@@ -11,100 +7,23 @@ input that some systems ask for, computed on the whole utterance before the wave
 
 import math
 import os
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from audio import AudioFolder, cropped
+from audio_cache import AudioCache, read_headers, require_audio
 from errors import InputError
-from features import SAMPLE_RATE, FixedFrames
+from features import FixedFrames
+from protocols import Split, Utterances, read_protocol
 from utils import seed_worker
 
-SPLITS = ("train", "dev", "eval")
-KEYS = ("bonafide", "spoof")
 CROP = 64600
-
-
-class Trial(NamedTuple):
-    """One line of a countermeasure protocol; `attack` is "-" for bona fide speech."""
-
-    speaker: str
-    utterance: str
-    attack: str
-    key: str
-    line: int
-
-    @property
-    def label(self) -> int:
-        """1 for bona fide, 0 for spoof."""
-        return int(self.key == "bonafide")
-
-
-class Split(NamedTuple):
-    """Where a split of a corpus lies."""
-
-    name: str
-    protocol: Path
-    audio: Path
-    asv_scores: Path
-
-
-def find_split(database_path: str | Path, track: str, name: str) -> Split:
-    """Paths of a split ("train", "dev" or "eval") of a corpus in the ASVspoof2019 layout."""
-    root = Path(database_path)
-    protocol = f"ASVspoof2019.{track}.cm.{name}.{'trn' if name == 'train' else 'trl'}.txt"
-    return Split(
-        name=name,
-        protocol=root / f"ASVspoof2019_{track}_cm_protocols" / protocol,
-        audio=root / f"ASVspoof2019_{track}_{name}",
-        asv_scores=root / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{name}.gi.trl.scores.txt",
-    )
-
-
-def read_protocol(path: str | Path) -> list[Trial]:
-    """Trials of a protocol file, "speaker utterance environment attack key" a line.
-
-    Raises:
-        InputError: the file is missing, empty or not text, or a line has another number of columns, an unknown key or
-            an utterance that an earlier line has; with file and line.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such protocol; database_path is to be the folder that holds ASVspoof2019_<track>_cm_protocols"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected lines 'speaker utterance - attack key'") from None
-    trials = [_parse_trial(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not trials:
-        raise InputError(f"{path}: the protocol is empty")
-    first_line: dict[str, int] = {}
-    for trial in trials:
-        earlier = first_line.setdefault(trial.utterance, trial.line)
-        if earlier != trial.line:
-            raise InputError(f"{path}:{trial.line}: utterance {trial.utterance!r} stands already on line {earlier}")
-    return trials
-
-
-def _parse_trial(path: Path, number: int, line: str) -> Trial:
-    columns = line.split()
-    if len(columns) != 5:
-        raise InputError(
-            f"{path}:{number}: got {len(columns)} columns, expected 5: 'speaker utterance environment attack key'"
-        )
-    speaker, utterance, _, attack, key = columns
-    if key not in KEYS:
-        raise InputError(f"{path}:{number}: key {key!r}, expected one of {', '.join(KEYS)}")
-    if "/" in utterance or "\\" in utterance or utterance in (".", ".."):
-        raise InputError(f"{path}:{number}: utterance {utterance!r} is to be a name, not a path")
-    return Trial(speaker, utterance, attack, key, number)
 
 
 def genSpoof_list(dir_meta: str | Path, is_train: bool = False, is_eval: bool = False) -> Any:
@@ -113,64 +32,11 @@ def genSpoof_list(dir_meta: str | Path, is_train: bool = False, is_eval: bool = 
     Returns:
         (labels by utterance, utterances) for training and development; the utterances alone when `is_eval`.
     """
-    trials = read_protocol(dir_meta)
-    utterances = [trial.utterance for trial in trials]
+    protocol = read_protocol(dir_meta)
     if is_eval and not is_train:
-        return utterances
-    return {trial.utterance: trial.label for trial in trials}, utterances
-
-
-def require_audio(split: Split, trials: Sequence[Trial]) -> None:
-    """Make sure that every trial has its file, before anything long starts.
-
-    Raises:
-        InputError: naming the folder, or the first missing files with their protocol lines.
-    """
-    folder = split.audio / "flac"
-    try:
-        present = set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder}: no such folder, though {split.protocol} names {len(trials)} files in it") from None
-    missing = [trial for trial in trials if f"{trial.utterance}.flac" not in present]
-    if missing:
-        first = ", ".join(f"{trial.utterance}.flac (line {trial.line})" for trial in missing[:3])
-        more = ", ..." if len(missing) > 3 else ""
-        raise InputError(
-            f"{folder}: {len(missing)} of {len(trials)} files that {split.protocol} names are missing: {first}{more}"
-        )
-
-
-def read_audio(path: str | Path) -> np.ndarray:
-    """Decode a file to float32 (samples,), mono (mean of the channels), 16 kHz.
-
-    Raises:
-        InputError: the file is missing, empty, corrupt, or holds NaN or infinity.
-    """
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise InputError(f"{path}: {_why_unreadable(Path(path), error)}") from None
-    if not len(samples):
-        raise InputError(f"{path}: the file holds no samples")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise InputError(f"{path}: the file holds NaN or infinite samples")
-    return mono if rate == SAMPLE_RATE else _resample(mono, rate)
-
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    if not path.exists():
-        return "no such audio file"
-    if path.is_file() and path.stat().st_size == 0:
-        return "the audio file is empty"
-    return f"cannot be decoded, it is corrupt or cut short ({str(error).rstrip('.')})"
-
-
-def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
-    # Imported here: corpora at 16 kHz, the usual case, start faster without it.
-    from torchaudio.functional import resample
-
-    return np.asarray(resample(torch.from_numpy(np.ascontiguousarray(samples)), rate, SAMPLE_RATE).numpy())
+        return list(Utterances(protocol))
+    labels = {trial.utterance: trial.label for trial in protocol}
+    return labels, list(labels)
 
 
 def pad(x: np.ndarray, max_len: int = CROP) -> np.ndarray:
@@ -219,7 +85,38 @@ class SeededShuffle(Sampler[Draw]):
             yield Draw(index, (self.seed, epoch, index))
 
 
-class Dataset_ASVspoof2019_train(Dataset[tuple[Any, ...]]):
+class _Utterances(Dataset[tuple[Any, ...]]):
+    """What both datasets share: where the waveforms come from, and what happens where one is bad."""
+
+    def __init__(
+        self,
+        list_IDs: Sequence[str],
+        base_dir: str | Path,
+        cut: int,
+        feature: FixedFrames | None,
+        audio: AudioFolder | None,
+    ):
+        self.list_IDs, self.base_dir = list_IDs, Path(base_dir)
+        self.cut, self.feature = cut, feature
+        self.audio = audio or AudioFolder(base_dir, list_IDs)
+
+    def __len__(self) -> int:
+        return len(self.list_IDs)
+
+    def _inputs(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+        """(waveform (cut,)[, feature (bins, frames)]): random crops with `rng`, the first samples without."""
+
+        def start(spare: int) -> int:
+            return 0 if rng is None else int(rng.integers(spare + 1))
+
+        if self.feature is None:
+            return (_as_tensor(pad(self.audio.crop(index, self.cut, start), self.cut)),)
+        waveform = self.audio.whole(index)
+        crop = _as_tensor(pad(cropped(waveform, self.cut, start), self.cut))
+        return crop, _whole_utterance(self.feature, waveform, rng)
+
+
+class Dataset_ASVspoof2019_train(_Utterances):
     """Random crops for training: items (waveform (cut,)[, feature (bins, frames)], label).
 
     Args:
@@ -228,62 +125,54 @@ class Dataset_ASVspoof2019_train(Dataset[tuple[Any, ...]]):
         base_dir: folder that holds flac/.
         cut: samples of a crop.
         feature: computes the second input from the whole utterance; its crop is drawn independently.
+        audio: gives the waveforms of `list_IDs`; None: the files of `base_dir`.
     """
 
     def __init__(
         self,
         list_IDs: Sequence[str],
-        labels: dict[str, int],
+        labels: Mapping[str, int],
         base_dir: str | Path,
         cut: int = CROP,
         feature: FixedFrames | None = None,
+        audio: AudioFolder | None = None,
     ):
-        self.list_IDs, self.labels, self.base_dir = list_IDs, labels, Path(base_dir)
-        self.cut, self.feature = cut, feature
-
-    def __len__(self) -> int:
-        return len(self.list_IDs)
+        super().__init__(list_IDs, base_dir, cut, feature, audio)
+        self.labels = labels
 
     def __getitem__(self, draw: int | Draw) -> tuple[Any, ...]:
         index, seed = draw if isinstance(draw, Draw) else (draw, (np.random.randint(2**31),))
-        rng = np.random.default_rng(seed)
-        utterance = self.list_IDs[index]
-        waveform = read_audio(self.base_dir / "flac" / f"{utterance}.flac")
-        crop = torch.from_numpy(np.ascontiguousarray(pad_random(waveform, self.cut, rng)))
-        label = self.labels[utterance]
-        if self.feature is None:
-            return crop, label
-        return crop, _whole_utterance(self.feature, waveform, rng), label
+        return *self._inputs(index, np.random.default_rng(seed)), self.labels[self.list_IDs[index]]
 
 
-class Dataset_ASVspoof2019_devNeval(Dataset[tuple[Any, ...]]):
+class Dataset_ASVspoof2019_devNeval(_Utterances):
     """First samples of each utterance for scoring: items (waveform (cut,)[, feature (bins, frames)], utterance)."""
 
     def __init__(
-        self, list_IDs: Sequence[str], base_dir: str | Path, cut: int = CROP, feature: FixedFrames | None = None
+        self,
+        list_IDs: Sequence[str],
+        base_dir: str | Path,
+        cut: int = CROP,
+        feature: FixedFrames | None = None,
+        audio: AudioFolder | None = None,
     ):
-        self.list_IDs, self.base_dir = list_IDs, Path(base_dir)
-        self.cut, self.feature = cut, feature
-
-    def __len__(self) -> int:
-        return len(self.list_IDs)
+        super().__init__(list_IDs, base_dir, cut, feature, audio)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        utterance = self.list_IDs[index]
-        waveform = read_audio(self.base_dir / "flac" / f"{utterance}.flac")
-        crop = torch.from_numpy(np.ascontiguousarray(pad(waveform, self.cut)))
-        if self.feature is None:
-            return crop, utterance
-        return crop, _whole_utterance(self.feature, waveform), utterance
+        return *self._inputs(index, None), self.list_IDs[index]
+
+
+def _as_tensor(waveform: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(waveform))
 
 
 @torch.no_grad()
-def _whole_utterance(feature: FixedFrames, waveform: np.ndarray, rng: np.random.Generator | None = None) -> Tensor:
-    computed: Tensor = feature(torch.from_numpy(waveform), rng=rng)
+def _whole_utterance(feature: FixedFrames, waveform: np.ndarray, rng: np.random.Generator | None) -> Tensor:
+    computed: Tensor = feature(torch.from_numpy(np.ascontiguousarray(waveform)), rng=rng)
     return computed
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may run on, which a scheduler may have made fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -296,35 +185,50 @@ def make_loader(
     cut: int = CROP,
     feature: FixedFrames | None = None,
     num_workers: int | None = None,
+    prefetch: int = 2,
+    cache_dir: Path | None = None,
+    audio_cache: bool = False,
 ) -> DataLoader[Any]:
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
-    What it gives depends on `seed` and the epoch alone, not on the number of workers.
+    What it gives depends on `seed` and the epoch alone, not on the number of workers, nor on a cache.
 
     Args:
         num_workers: None: as many as cores, at most 8, where there is a CUDA device to feed; none otherwise.
+        prefetch: batches that each worker has ready ahead.
+        cache_dir: where what is known of the audio is kept for the next run; None: nowhere.
+        audio_cache: keep the decoded samples there too.
 
     Raises:
         InputError: the protocol is malformed, audio is missing, or train has less than one batch.
     """
-    trials = read_protocol(split.protocol)
-    require_audio(split, trials)
-    utterances = [trial.utterance for trial in trials]
+    protocol = read_protocol(split.protocol)
+    utterances = Utterances(protocol)
+    audio = AudioFolder(split.audio, utterances)
+    headers = read_headers(audio, protocol, cache_dir)
+    require_audio(audio, protocol, headers)
+    if split.name == "train" and len(protocol) < batch_size:
+        raise InputError(f"{split.protocol}: {len(protocol)} trials are less than one batch (batch_size {batch_size})")
+    if audio_cache and cache_dir is not None:
+        audio = AudioCache.of(audio, protocol, headers, cache_dir)
+    options = _loader_options(batch_size, seed, num_workers, prefetch)
+    if split.name != "train":
+        return DataLoader(Dataset_ASVspoof2019_devNeval(utterances, split.audio, cut, feature, audio), **options)
+    labels = {trial.utterance: trial.label for trial in protocol}
+    data = Dataset_ASVspoof2019_train(utterances, labels, split.audio, cut, feature, audio)
+    return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)
+
+
+def _loader_options(batch_size: int, seed: int, num_workers: int | None, prefetch: int) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
-    workers = num_workers if num_workers is not None else min(8, _usable_cores()) if cuda else 0
-    common: dict[str, Any] = {
+    workers = num_workers if num_workers is not None else min(8, usable_cores()) if cuda else 0
+    return {
         "batch_size": batch_size,
         "num_workers": workers,
+        "prefetch_factor": prefetch if workers else None,
         "pin_memory": cuda,
         "persistent_workers": workers > 0,
         "worker_init_fn": seed_worker,
         # The loader draws a seed for its workers every epoch; not from the generator that the model draws from.
         "generator": torch.Generator().manual_seed(seed),
     }
-    if split.name != "train":
-        return DataLoader(Dataset_ASVspoof2019_devNeval(utterances, split.audio, cut, feature), **common)
-    if len(trials) < batch_size:
-        raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
-    labels = {trial.utterance: trial.label for trial in trials}
-    data = Dataset_ASVspoof2019_train(utterances, labels, split.audio, cut, feature)
-    return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **common)

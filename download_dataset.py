@@ -459,7 +459,7 @@ def _check_track(root: Path, track: str, report: TreeReport) -> None:
 
 def _check_split(root: Path, track: str, name: str, report: TreeReport) -> int | None:
     """Report on one split; its number of trials, or None where the protocol cannot be read."""
-    from data_utils import find_split, read_protocol  # brings torch, which a download does not need
+    from protocols import find_split, read_protocol
 
     split = find_split(root, track, name)
     if name != "train" and not split.asv_scores.is_file():

@@ -20,8 +20,8 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         # A DataLoader worker sends its exception as text with a traceback around it; the user needs the message alone.
-        if message.startswith("Caught InputError in "):
-            message = message.rsplit("errors.InputError: ", 1)[-1].strip()
+        if message.startswith("Caught "):
+            message = message.rsplit(f"{type(self).__module__}.{type(self).__qualname__}: ", 1)[-1].strip()
         super().__init__(message)
 
 

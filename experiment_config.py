@@ -20,6 +20,7 @@ from errors import InputError
 from schema import describe_options, load_json_object, nearest, option, read_options
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SCHEDULERS = ("cosine", "keras_decay", "multistep", "sgdr", "none")
 
 
@@ -74,6 +75,23 @@ class Config:
     seed: int | None = option(None, "seed of everything random; --seed wins; null: 1234", at_least=0)
     num_workers: int | None = option(
         None, "processes that load audio; null: one a core, at most 8, with CUDA; none without", at_least=0
+    )
+    prefetch: int = option(2, "batches that each loading process has ready ahead", at_least=1)
+    audio_cache: bool = option(
+        False, "decode each file once and keep the samples in --cache_dir; 2 bytes a sample for 16-bit audio"
+    )
+    precision: str = option(
+        "fp32",
+        "number format: float32; the same with TF32 products (CUDA); autocast to bfloat16; to float16, the loss scaled",
+        choices=PRECISIONS,
+    )
+    channels_last: bool = option(True, "keep maps with the channels last in memory: the same results, faster")
+    compile: bool = option(False, "compile the model with torch.compile: minutes at the start, faster afterwards")
+    activation_checkpointing: bool = option(
+        False, "compute the blocks' maps again in the backward pass instead of keeping them: less memory, more time"
+    )
+    micro_batch_size: int | None = option(
+        None, "utterances of a batch that pass the model at a time, their gradients add up; null: all", at_least=1
     )
     cudnn_deterministic_toggle: bool = option(True, "deterministic cuDNN algorithms")
     cudnn_benchmark_toggle: bool = option(False, "let cuDNN time its algorithms first")
@@ -189,6 +207,10 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         )
     if not any(config.loss_weights):
         problems.append(("loss_weights", "loss_weights: both weights are 0, nothing would be learned"))
+    if config.compile and config.activation_checkpointing:
+        problems.append(
+            ("compile", "compile: does not go together with activation_checkpointing; switch one of them off")
+        )
     optim = config.optim_config
     if optim.scheduler == "multistep" and not optim.milestones:
         problems.append(("optim_config.scheduler", "optim_config.scheduler: 'multistep' needs optim_config.milestones"))

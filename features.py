@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from precision import float32_region
+
 SAMPLE_RATE = 16000
 
 
@@ -113,8 +115,10 @@ class LFCC(_FramedPower):
         """Waveform (..., samples), any float type, to (..., bins, frames) of the same type."""
         previous = functional.pad(waveform[..., :-1], (1, 0))
         power = self.power(waveform - self.pre_emphasis * previous)
-        energies = power @ self._constant("filters", waveform)
-        cepstra = torch.log10(energies + self.FLOOR) @ self._constant("dct", waveform)
+        # Under autocast these products would lose the digits that the logarithm needs.
+        with float32_region(waveform.device):
+            energies = power @ self._constant("filters", waveform)
+            cepstra = torch.log10(energies + self.FLOOR) @ self._constant("dct", waveform)
         static = cepstra.transpose(-1, -2)
         delta = _delta(static)
         return torch.cat([static, delta, _delta(delta)], dim=-2)

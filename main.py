@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from evaluation import ASVScores
     from scorer import Scorer
-    from trainer import ScoredSplit, produce_evaluation_file, train_epoch
+    from scoring import ScoredSplit, produce_evaluation_file
+    from trainer import train_epoch
 
 DEFAULT_SEED = 1234
+DEFAULT_OUTPUT = "./exp_result"
 EXAMPLES = """examples:
   python main.py --config ./config/S2pecNet.conf
   python main.py --config ./config/AASIST.conf --set batch_size=16 --set optim_config.base_lr=0.0002 --comment lr2e-4
@@ -62,7 +64,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="config of the experiment, see config/")
-    add("--output_dir", default="./exp_result", metavar="DIR", help="folder for results (default: %(default)s)")
+    add("--output_dir", default=DEFAULT_OUTPUT, metavar="DIR", help="folder for results (default: %(default)s)")
+    add("--cache_dir", metavar="DIR", help="what is known of the audio, for the next run (default: <output_dir>/cache)")
     add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
     add("--eval", action="store_true", help="score the eval set once instead of training")
     add("--comment", metavar="TEXT", help="put behind the name of the result folder")
@@ -85,13 +88,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def train(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
     """Train, select on dev, report on eval."""
     from run_folder import RunFolder, describe_run, run_name
-    from trainer import Fit
+    from trainer import Fit, prepare_for_training
     from utils import create_optimizer
 
     started = time.monotonic()
-    model = get_model(config.model_config, device)
-    train_loader = _loader(config.database_path, seed, config, "train")
-    dev, eval_split = _scored("dev", config), _scored("eval", config)
+    model = prepare_for_training(get_model(config.model_config, device, config.channels_last), config)
+    cache = _cache_dir(arguments)
+    train_loader = _loader(config.database_path, seed, config, "train", cache)
+    dev, eval_split = _scored("dev", config, cache), _scored("eval", config, cache)
     schedule = {**vars(config.optim_config), "epochs": config.num_epochs, "steps_per_epoch": len(train_loader)}
     optimizer, scheduler = create_optimizer(model.parameters(), schedule)
     folder = RunFolder.for_training(Path(arguments.output_dir) / run_name(config, arguments.comment))
@@ -105,15 +109,17 @@ def train(config: Config, seed: int, device: "torch.device", arguments: argparse
 def evaluate(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
     from run_folder import RunFolder, describe_run, keep_earlier, run_name
-    from trainer import write_summary
+    from scorer import Scorer
+    from scoring import write_summary
 
     started = time.monotonic()
     model, weights = _trained_model(config, arguments.eval_model_weights, device)
-    scored = _scored("eval", config)
+    scored = _scored("eval", config, _cache_dir(arguments))
     folder = RunFolder.for_evaluation(Path(arguments.output_dir) / run_name(config, arguments.comment))
     for name in (config.eval_output, "t-DCF_EER.txt", "results.json", "figures.png"):
         keep_earlier(folder.path / name)
-    metrics = scored.evaluate(model, device, folder.path / config.eval_output)
+    scorer = Scorer(model, device, config.precision, config.compile)
+    metrics = scored.evaluate(scorer, folder.path / config.eval_output)
     write_summary(folder.path / "t-DCF_EER.txt", metrics)
     print(metrics.summary())
     about = describe_run(config, seed, str(device)) | {"mode": "eval", "weights": weights}
@@ -121,8 +127,12 @@ def evaluate(config: Config, seed: int, device: "torch.device", arguments: argpa
     _finish(folder.path, config, found, started, folder.path / config.eval_output)
 
 
-def get_model(model_config: Mapping[str, Any], device: "torch.device | str") -> "nn.Module":
+def get_model(model_config: Mapping[str, Any], device: "torch.device | str", channels_last: bool = True) -> "nn.Module":
     """Build the system that `model_config["architecture"]` names, on `device`.
+
+    Args:
+        channels_last: keep maps with the channels last in memory; convolutions run up to twice as fast, on CPUs and
+            GPUs alike.
 
     Raises:
         InputError: no such system, or it cannot be built from this `model_config`.
@@ -140,8 +150,8 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str") -> 
         raise InputError(f"model_config: {architecture} needs the key {error}") from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{architecture}: {parameters:,} parameters")
-    # Convolutions over maps run up to twice as fast with the channels last in memory, on CPUs and GPUs alike.
-    return model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = torch.channels_last if channels_last else torch.preserve_format
+    return model.to(device).to(memory_format=order)  # type: ignore[call-overload]
 
 
 def _trained_model(config: Config, weights: str | Path | None, device: "torch.device") -> "tuple[nn.Module, str]":
@@ -151,7 +161,7 @@ def _trained_model(config: Config, weights: str | Path | None, device: "torch.de
     path = weights or config.model_path
     if not path:
         raise InputError(f"{config.source}: no weights to score with; give --eval_model_weights or the key model_path")
-    model = get_model(config.model_config, device)
+    model = get_model(config.model_config, device, config.channels_last)
     load_weights(model, path)
     return model, str(path)
 
@@ -176,27 +186,36 @@ def load_scorer(
 
     config = as_config(config)
     place = _prepare(device, DEFAULT_SEED if config.seed is None else config.seed, config)
-    return Scorer(_trained_model(config, weights, place)[0], place)
+    return Scorer(_trained_model(config, weights, place)[0], place, config.precision, config.compile)
 
 
-def get_loader(database_path: str | Path, seed: int, config: Config | Mapping[str, Any]) -> "list[DataLoader[Any]]":
+def get_loader(
+    database_path: str | Path,
+    seed: int,
+    config: Config | Mapping[str, Any],
+    cache_dir: str | Path = DEFAULT_OUTPUT + "/cache",
+) -> "list[DataLoader[Any]]":
     """Loaders of the train, dev and eval sets of a corpus.
 
     Batches are (waveforms (B, samples)[, features], labels) for training, shuffled anew every epoch, and
     (waveforms[, features], utterances) in the order of the protocol for dev and eval.
 
+    Args:
+        cache_dir: where the config's `audio_cache` keeps decoded audio.
+
     Raises:
         InputError: a protocol or an audio file is missing or malformed.
     """
-    from data_utils import SPLITS
+    from protocols import SPLITS
 
     config = as_config(config)
-    return [_loader(database_path, seed, config, split) for split in SPLITS]
+    return [_loader(database_path, seed, config, split, Path(cache_dir)) for split in SPLITS]
 
 
-def _loader(database_path: str | Path, seed: int, config: Config, split: str) -> "DataLoader[Any]":
-    from data_utils import find_split, make_loader
+def _loader(database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path) -> "DataLoader[Any]":
+    from data_utils import make_loader
     from models import utterance_feature
+    from protocols import find_split
 
     return make_loader(
         find_split(database_path, config.track, split),
@@ -205,15 +224,22 @@ def _loader(database_path: str | Path, seed: int, config: Config, split: str) ->
         cut=config.samples,
         feature=utterance_feature(config.model_config),
         num_workers=config.num_workers,
+        prefetch=config.prefetch,
+        cache_dir=cache_dir,
+        audio_cache=config.audio_cache,
     )
 
 
-def _scored(name: str, config: Config) -> "ScoredSplit":
-    from data_utils import find_split
-    from trainer import ScoredSplit
+def _cache_dir(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.cache_dir or Path(arguments.output_dir) / "cache")
+
+
+def _scored(name: str, config: Config, cache_dir: Path) -> "ScoredSplit":
+    from protocols import find_split
+    from scoring import ScoredSplit
 
     split = find_split(config.database_path, config.track, name)
-    loader = _loader(config.database_path, 0, config, name)
+    loader = _loader(config.database_path, 0, config, name, cache_dir)
     return ScoredSplit(split, loader, _asv_scores(name, split.asv_scores, config))
 
 
@@ -233,6 +259,7 @@ def _asv_scores(name: str, in_layout: Path, config: Config) -> "ASVScores | None
 
 
 def _prepare(device_name: str, seed: int, config: Config) -> "torch.device":
+    from precision import allow_tf32
     from utils import keep_freed_memory, resolve_device, set_seed
 
     device = resolve_device(device_name)
@@ -240,6 +267,7 @@ def _prepare(device_name: str, seed: int, config: Config) -> "torch.device":
         print("note: no CUDA device here, computing on the CPU")
     if device.type == "cpu":
         keep_freed_memory()
+    allow_tf32(config.precision)
     set_seed(seed, config)
     return device
 
@@ -257,11 +285,12 @@ def _finish(folder: Path, config: Config, results: dict[str, Any], started: floa
 
 
 def __getattr__(name: str) -> Any:
-    """`train_epoch` and `produce_evaluation_file` live in trainer.py; torch is imported when they are asked for."""
+    """`train_epoch` and `produce_evaluation_file`, from where they are; torch is imported when they are asked for."""
     if name in ("train_epoch", "produce_evaluation_file"):
+        import scoring
         import trainer
 
-        return getattr(trainer, name)
+        return getattr(trainer if name == "train_epoch" else scoring, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import InputError
+from precision import autocast
 
 # Utterances that a CPU scores at a time, where the system does not say better by an attribute `cpu_chunk`;
 # measured with AASIST, 1 and 2 are the fastest.
@@ -24,11 +25,18 @@ class Scorer:
     """Callable: float32 waveforms (B, samples), and features (B, bins, frames) where the system wants them, to (B,).
 
     A score is the logit of bona fide as it stands: higher = bona fide. The model given is left as it is.
+
+    Args:
+        precision: what the model computes in, see precision.py.
+        compiled: compile the model; the first call then takes long.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device):
-        self.device = device
+    def __init__(self, model: nn.Module, device: torch.device, precision: str = "fp32", compiled: bool = False):
+        self.device, self.precision, self.compiled = device, precision, compiled
         self.model = fold_batch_norms(model).eval()
+        if compiled:
+            self.model.compile()
+        # Utterances at a time; None: all that are given.
         self.chunk: int | None = getattr(model, "cpu_chunk", CPU_CHUNK) if device.type == "cpu" else None
 
     @torch.inference_mode()
@@ -40,12 +48,20 @@ class Scorer:
         if not len(inputs[0]):
             return torch.empty(0)
         size = self.chunk or len(inputs[0])
+        if self.compiled:
+            # What is compiled is compiled for one size of batch.
+            self.chunk = size
         chunks = zip(*(tensor.split(size) for tensor in inputs), strict=True)
-        scores = [self._logits(chunk)[:, 1].float() for chunk in chunks]
-        return torch.cat(scores).cpu()
+        return torch.cat([self._scores(chunk, size) for chunk in chunks]).cpu()
 
-    def _logits(self, inputs: Sequence[Tensor]) -> Tensor:
-        return forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in inputs])[1]
+    def _scores(self, chunk: Sequence[Tensor], size: int) -> Tensor:
+        count = len(chunk[0])
+        if self.compiled and count < size:
+            last = [tensor[-1:].expand(size - count, *tensor.shape[1:]) for tensor in chunk]
+            chunk = [torch.cat(pair) for pair in zip(chunk, last, strict=True)]
+        with autocast(self.precision, self.device):
+            logits = forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in chunk])[1]
+        return logits[:count, 1].float()
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
@@ -55,7 +71,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     """
     if not any(hasattr(module, "fold_batch_norm") for module in model.modules()):
         return model
-    folded = copy.deepcopy(model).eval()
+    folded: nn.Module = copy.deepcopy(model).eval()
     for module in list(folded.modules()):
         fold: Any = getattr(module, "fold_batch_norm", None)
         if fold is not None:

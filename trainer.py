@@ -1,4 +1,4 @@
-"""Training and scoring: an epoch, a score file, and the whole of a fit.
+"""Training: an epoch, and the whole of a fit.
 
 Selection is honest: the best epoch and the epochs that enter the averaged weights (SWA) are decided on dev alone, from
 the first epoch on. Eval is scored for the selected checkpoint and for SWA, and never minimised over.
@@ -6,7 +6,7 @@ the first epoch on. Eval is scored for the selected checkpoint and for SWA, and 
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,24 +16,38 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel, update_bn
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import evaluation
 from checkpoints import load_weights, save_weights
-from data_utils import Split, read_protocol
 from errors import InputError
-from evaluation import ASVScores, Metrics
+from evaluation import Metrics
 from experiment_config import Config, as_config
-from files import whole_file
+from models.layers import recompute_blocks
+from precision import autocast
 from run_folder import RunFolder
 from scorer import Scorer, forward
-
-Loader = DataLoader[Any]
+from scoring import Loader, ScoredSplit, headline, progress_bar, write_summary
+from training_step import TrainingStep, to_device
 
 # The bar shows the loss about so often; reading it off a GPU more often would keep the GPU waiting.
 SECONDS_BETWEEN_READINGS = 1.0
+
+
+def prepare_for_training(model: nn.Module, config: Config) -> nn.Module:
+    """Compile the model, or let its blocks compute their maps again, as the config says; returns it.
+
+    Raises:
+        InputError: the system has no such blocks.
+    """
+    if config.activation_checkpointing and not recompute_blocks(model):
+        raise InputError(
+            f"{config.source}: activation_checkpointing: {config.architecture} has no block that is a "
+            "models.layers.Recomputable; switch it off, or use micro_batch_size to save memory"
+        )
+    if config.compile:
+        model.compile()
+    return model
 
 
 class LossMeter:
@@ -63,28 +77,6 @@ class LossMeter:
         return self.utterances / max(1e-9, time.monotonic() - self.started)
 
 
-def class_weighted_cross_entropy(config: Config, device: torch.device) -> nn.Module:
-    """The released loss: cross-entropy with weights for spoof and bona fide."""
-    return nn.CrossEntropyLoss(weight=torch.tensor(config.loss_weights, device=device))
-
-
-def loss_terms(
-    model: nn.Module, inputs: Sequence[Tensor], labels: Tensor, criterion: nn.Module, freq_aug: bool
-) -> dict[str, Tensor]:
-    """Run the model on a batch and give the terms of its loss; the loss is their sum."""
-    outputs = forward(model, inputs, freq_aug)
-    own_loss = getattr(model, "loss", None)
-    if own_loss is None:
-        return {"classification": criterion(outputs[1], labels)}
-    terms = own_loss(outputs, inputs, labels, criterion)
-    return dict(terms) if isinstance(terms, Mapping) else {"loss": terms}
-
-
-def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """The tensors on `device`; from pinned memory the copy runs beside the computation."""
-    return [tensor.to(device, non_blocking=True) for tensor in tensors]
-
-
 def train_epoch(
     trn_loader: Loader,
     model: nn.Module,
@@ -108,83 +100,25 @@ def train_epoch(
     """
     config = as_config(config)
     meter = meter or LossMeter()
-    criterion = class_weighted_cross_entropy(config, device)
-    model.train()
-    with _bar(trn_loader, "train") as bar:
-        for *inputs, labels in trn_loader:
-            inputs, labels = to_device(inputs, device), labels.to(device, non_blocking=True)
-            terms = loss_terms(model, inputs, labels, criterion, config.freq_aug)
-            optim.zero_grad(set_to_none=True)
-            torch.stack(list(terms.values())).sum().backward()
-            optim.step()
-            if scheduler is not None:
-                scheduler.step()
-            meter.add(terms, len(labels))
+    step = TrainingStep(model, optim, scheduler, config, device)
+    run_epoch(trn_loader, step, meter)
+    return meter.loss()
+
+
+def run_epoch(loader: Loader, step: TrainingStep, meter: LossMeter) -> None:
+    """Take a step on every batch of `loader`.
+
+    Raises:
+        InputError: the loss is not finite any more.
+    """
+    step.model.train()
+    with progress_bar(loader, "train") as bar:
+        for *inputs, labels in loader:
+            meter.add(step(inputs, labels), len(labels))
             _show(bar, len(labels), meter)
     loss = meter.loss()
     if not math.isfinite(loss):
         raise InputError(f"the loss became {loss}; try a lower optim_config.base_lr, and look for broken audio")
-    return loss
-
-
-def score_batches(
-    data_loader: Loader, model: nn.Module, device: torch.device
-) -> Iterator[tuple[list[str], list[float]]]:
-    """Score a loader's batches (waveforms[, features], utterances), in its order.
-
-    Yields:
-        utterances and scores of a batch; a score is the logit of bona fide as it stands: higher = bona fide.
-    """
-    scorer = Scorer(model, device)
-    with _bar(data_loader, "score") as bar:
-        for *inputs, utterances in data_loader:
-            yield list(utterances), scorer(*inputs).tolist()
-            bar.update(len(utterances))
-
-
-def produce_evaluation_file(
-    data_loader: Loader, model: nn.Module, device: torch.device, save_path: str | Path, trial_path: str | Path
-) -> None:
-    """Score every trial of a protocol and write the score file, "utterance attack key score" a line.
-
-    The file appears when the last trial is scored, in the order of the loader.
-
-    Raises:
-        InputError: the loader and the protocol name different utterances, or a score is not finite.
-    """
-    trials = {trial.utterance: trial for trial in read_protocol(trial_path)}
-    written = 0
-    with whole_file(save_path) as stream:
-        for utterances, scores in score_batches(data_loader, model, device):
-            for utterance, score in zip(utterances, scores, strict=True):
-                trial = trials.get(utterance)
-                if trial is None:
-                    raise InputError(
-                        f"{trial_path}: has no utterance {utterance!r}; is it the protocol of another split?"
-                    )
-                if not math.isfinite(score):
-                    raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
-                # Nine digits give a float32 back exactly.
-                stream.write(f"{utterance} {trial.attack} {trial.key} {score:.9g}\n")
-                written += 1
-        if written != len(trials):
-            raise InputError(
-                f"{trial_path}: names {len(trials)} trials, {written} were scored; is it of another split?"
-            )
-
-
-@dataclass(frozen=True)
-class ScoredSplit:
-    """A split to be scored: its loader, its protocol and its ASV scores (None: EER only)."""
-
-    split: Split
-    loader: Loader
-    asv: ASVScores | None
-
-    def evaluate(self, model: nn.Module, device: torch.device, score_file: Path) -> Metrics:
-        """Score the split into `score_file` and compute the figures from that file."""
-        produce_evaluation_file(self.loader, model, device, score_file, self.split.protocol)
-        return evaluation.evaluate(evaluation.read_cm_scores(score_file), self.asv)
 
 
 @dataclass
@@ -209,20 +143,19 @@ class Fit:
     def run(self) -> dict[str, Any]:
         """Train all epochs, report the selected checkpoint and SWA on eval; returns what results.json is to say."""
         averaged = AveragedModel(self.model)
+        step = TrainingStep(self.model, self.optimizer, self.scheduler, self.config, self.device)
         with SummaryWriter(str(self.folder.path)) as board:
             for epoch in range(self.config.num_epochs):
-                self._train_one(epoch, board)
+                self._train_one(epoch, step, board)
                 if self._is_best(self.history[-1]["dev"]):
                     self._keep_best(epoch, averaged, board)
             return self._report(averaged, board)
 
-    def _train_one(self, epoch: int, board: SummaryWriter) -> None:
+    def _train_one(self, epoch: int, step: TrainingStep, board: SummaryWriter) -> None:
         meter = LossMeter()
-        loss = train_epoch(
-            self.train_loader, self.model, self.optimizer, self.device, self.scheduler, self.config, meter
-        )
-        throughput = meter.throughput()
-        dev = self.dev.evaluate(self.model, self.device, self.folder.metrics / "dev_score.txt")
+        run_epoch(self.train_loader, step, meter)
+        loss, throughput = meter.loss(), meter.throughput()
+        dev = self.dev.evaluate(self._scorer(), self.folder.metrics / "dev_score.txt")
         write_summary(self.folder.metrics / f"dev_t-DCF_EER_{epoch}epo.txt", dev)
         rate = self.optimizer.param_groups[0]["lr"]
         terms = meter.means()
@@ -292,7 +225,7 @@ class Fit:
     def _evaluate_swa(self, averaged: AveragedModel) -> Metrics:
         """Load the averaged weights into the model, recompute its BatchNorm statistics, save and score it."""
         self.model.load_state_dict(averaged.module.state_dict())
-        recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug)
+        recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug, self.config.precision)
         about = self.about | {"swa_epochs": int(averaged.n_averaged)}
         save_weights(self.model, self.folder.weights / "swa.pth", about)
         output = Path(self.config.eval_output)
@@ -301,36 +234,30 @@ class Fit:
         return swa
 
     def _evaluate(self, score_file: Path) -> Metrics:
-        return self.eval.evaluate(self.model, self.device, score_file)
+        return self.eval.evaluate(self._scorer(), score_file)
+
+    def _scorer(self) -> Scorer:
+        return Scorer(self.model, self.device, self.config.precision, self.config.compile)
 
 
 class _TakesBatch(nn.Module):
     """`update_bn` hands over one object a batch; this one hands it on as the model's arguments."""
 
-    def __init__(self, model: nn.Module, freq_aug: bool):
+    def __init__(self, model: nn.Module, freq_aug: bool, precision: str):
         super().__init__()
-        self.model, self.freq_aug = model, freq_aug
+        self.model, self.freq_aug, self.precision = model, freq_aug, precision
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        return forward(self.model, inputs, self.freq_aug)
+        with autocast(self.precision, inputs[0].device):
+            return forward(self.model, inputs, self.freq_aug)
 
 
-def recompute_batch_norm(model: nn.Module, train_loader: Loader, device: torch.device, freq_aug: bool) -> None:
+def recompute_batch_norm(
+    model: nn.Module, train_loader: Loader, device: torch.device, freq_aug: bool, precision: str = "fp32"
+) -> None:
     """Recompute BatchNorm statistics in one pass over the inputs that the model trains on."""
     batches = ([to_device(inputs, device)] for *inputs, _ in train_loader)
-    update_bn(batches, _TakesBatch(model, freq_aug))
-
-
-def write_summary(path: Path, metrics: Metrics) -> None:
-    """Write the figures as text."""
-    with whole_file(path) as stream:
-        stream.write(f"{metrics.summary()}\n")
-
-
-def headline(metrics: Metrics) -> str:
-    """EER and min t-DCF in a few words."""
-    tdcf = "n/a" if metrics.min_tdcf is None else f"{metrics.min_tdcf:.5f}"
-    return f"EER {100 * metrics.eer:.3f} %, min t-DCF {tdcf}"
+    update_bn(batches, _TakesBatch(model, freq_aug, precision))
 
 
 def _board_figures(name: str, metrics: Metrics) -> dict[str, float]:
@@ -344,12 +271,6 @@ def _write_board(board: SummaryWriter, figures: Mapping[str, float], epoch: int)
     for name, value in figures.items():
         board.add_scalar(name, value, epoch)
     board.flush()
-
-
-def _bar(loader: Loader, what: str) -> "tqdm[Any]":
-    """A progress bar in utterances; silent where stderr is not a terminal."""
-    total = len(loader.dataset)  # type: ignore[arg-type]
-    return tqdm(total=total, desc=what, unit="utt", leave=False, disable=None, mininterval=0.5)
 
 
 def _show(bar: "tqdm[Any]", utterances: int, meter: LossMeter) -> None:

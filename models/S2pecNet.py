@@ -24,7 +24,7 @@ from torch.nn import functional
 from errors import InputError
 from features import LFCC, FixedFrames, PowerSpectrogram
 from models.AASIST import AASISTBase, AASISTOptions
-from models.layers import BatchNorm2d
+from models.layers import BatchNorm2d, Recomputable
 from schema import option, read_model_options
 
 # A second-order feature with more bins than this is strided in frequency by the first layer.
@@ -66,7 +66,7 @@ class S2pecNetOptions(AASISTOptions):
         return self.orders in ("both", "second")
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(Recomputable):
     """Pre-activation residual block of the second-order encoder: BN-ReLU-conv 1x1, BN-ReLU-conv 3x3.
 
     A 1x1 convolution with a stride sees every n-th place alone; here these places are taken first and both
@@ -172,7 +172,7 @@ class TemporalSpectralFusion(nn.Module):
         return h.mean(axis, keepdim=True) if self.pooling == "mean" else h.abs().amax(axis, keepdim=True)
 
 
-class SecondOrderUpBlock(nn.Module):
+class SecondOrderUpBlock(Recomputable):
     """Block of the second-order decoder: ReLU(BN), transposed 3x3, ReLU(BN), transposed 1x1 that trims the border."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
@@ -222,7 +222,7 @@ class SecondOrderDecoder(nn.Module):
         return torch.sigmoid(y) if self.released else y
 
 
-class FirstOrderUpBlock(nn.Module):
+class FirstOrderUpBlock(Recomputable):
     """Block of the first-order decoder, (B, C_in, F, T) -> (B, C_out, F, 3 T + 1)."""
 
     def __init__(self, channels_in: int, channels_out: int):

@@ -10,7 +10,8 @@ ASVspoof 2021 workshop; Tak et al., "End-to-end anti-spoofing with RawNet2", ICA
 "Speaker recognition from raw waveform with SincNet", SLT 2018.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
 
 from features import SAMPLE_RATE
 
@@ -127,6 +129,48 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / max(1, count - 1)), share)
 
 
+class Recomputable(nn.Module):
+    """A block that can compute its maps again in the backward pass instead of keeping them (`recompute`).
+
+    Weights, gradients and BatchNorm's statistics are those of a block that keeps them.
+    """
+
+    recompute = False
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run the block; in training with `recompute`, nothing but its inputs is kept."""
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return super().__call__(*inputs)
+        return checkpoint(
+            super().__call__,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), self._statistics_kept()),
+        )
+
+    @contextlib.contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        """Let BatchNorms move copies of their statistics: the first run has moved the real ones already."""
+        norms = [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        real = [dict(norm._buffers) for norm in norms]
+        for norm in norms:
+            for name, buffer in norm._buffers.items():
+                norm._buffers[name] = None if buffer is None else buffer.clone()
+        try:
+            yield
+        finally:
+            for norm, buffers in zip(norms, real, strict=True):
+                norm._buffers.update(buffers)
+
+
+def recompute_blocks(model: nn.Module) -> int:
+    """Let every block that can compute its maps again; returns how many there are."""
+    blocks = [module for module in model.modules() if isinstance(module, Recomputable)]
+    for block in blocks:
+        block.recompute = True
+    return len(blocks)
+
+
 Convolution = TypeVar("Convolution", nn.Conv1d, nn.Conv2d)
 
 
@@ -138,7 +182,7 @@ def fold(convolution: Convolution, norm: Any) -> Convolution:
     return folded
 
 
-class ResidualBlock2d(nn.Module):
+class ResidualBlock2d(Recomputable):
     """Residual block of the AASIST family, (B, C_in, F, T) -> (B, C_out, F, T // 3)."""
 
     def __init__(self, channels_in: int, channels_out: int, first: bool = False):

@@ -1,126 +1,25 @@
-"""Protocols are parsed strictly, audio is decoded to mono 16 kHz, loaders give the same whatever their workers."""
+"""Loaders give the same batches whatever their workers; crops and features are of the right samples."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio import read_audio
 from data_utils import (
     Dataset_ASVspoof2019_devNeval,
     Dataset_ASVspoof2019_train,
-    find_split,
     genSpoof_list,
     make_loader,
     pad,
     pad_random,
-    read_audio,
-    read_protocol,
-    require_audio,
 )
 from errors import InputError
 from features import LFCC, FixedFrames
-
-GOOD = "LA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_2 - A01 spoof\n"
-
-
-def protocol(folder: Path, text: str) -> Path:
-    path = folder / "protocol.txt"
-    path.write_text(text)
-    return path
-
-
-def test_protocols_are_read(tmp_path: Path) -> None:
-    trials = read_protocol(protocol(tmp_path, GOOD))
-    assert [(t.utterance, t.attack, t.key, t.label, t.line) for t in trials] == [
-        ("LA_T_1", "-", "bonafide", 1, 1),
-        ("LA_T_2", "A01", "spoof", 0, 2),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("- A01 spoof", "A01 spoof", r"protocol.txt:2: got 4 columns, expected 5"),
-        ("spoof", "spof", r"protocol.txt:2: key 'spof', expected one of bonafide, spoof"),
-        ("LA_T_2", "LA_T_1", r"protocol.txt:2: utterance 'LA_T_1' stands already on line 1"),
-        ("LA_T_2", "../LA_T_2", r"protocol.txt:2: utterance '../LA_T_2' is to be a name"),
-        (GOOD, "\n", "the protocol is empty"),
-    ],
-)
-def test_malformed_protocols_name_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        read_protocol(protocol(tmp_path, GOOD.replace(old, new)))
-
-
-def test_missing_and_binary_protocols(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such protocol"):
-        read_protocol(tmp_path / "nothing.txt")
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(InputError, match="not a text file"):
-        read_protocol(tmp_path / "binary")
-
-
-@pytest.mark.parametrize(
-    ("split", "count", "bonafide"), [("train", 25380, 2580), ("dev", 24844, 2548), ("eval", 71237, 7355)]
-)
-def test_real_protocols(shared: Path, tmp_path: Path, split: str, count: int, bonafide: int) -> None:
-    import gzip
-
-    name = f"ASVspoof2019.LA.cm.{split}.{'trn' if split == 'train' else 'trl'}.txt"
-    path = tmp_path / name
-    path.write_bytes(gzip.decompress((shared / "reference" / "protocols" / f"{name}.gz").read_bytes()))
-    labels, utterances = genSpoof_list(path, is_train=True)
-    assert len(utterances) == len(labels) == count
-    assert sum(labels.values()) == bonafide
-    assert genSpoof_list(path, is_eval=True) == utterances
-
-
-def test_missing_audio_is_named_before_anything_starts(corpus: Path, tmp_path: Path) -> None:
-    split = find_split(corpus, "LA", "dev")
-    trials = read_protocol(split.protocol)
-    require_audio(split, trials)
-    ghost = trials[0]._replace(utterance="LA_D_0", line=99)
-    with pytest.raises(InputError, match=r"1 of 19 files .* are missing: LA_D_0.flac \(line 99\)"):
-        require_audio(split, [*trials, ghost])
-    with pytest.raises(InputError, match="no such folder"):
-        require_audio(split._replace(audio=tmp_path / "nowhere"), trials)
-
-
-def test_other_rates_and_channels_become_mono_16_khz(tmp_path: Path) -> None:
-    time = np.arange(44100) / 44100
-    stereo = np.stack([np.sin(2 * np.pi * 440 * time), np.zeros_like(time)], axis=1) * 0.5
-    soundfile.write(tmp_path / "a.wav", stereo, 44100)
-    samples = read_audio(tmp_path / "a.wav")
-    assert samples.dtype == np.float32
-    assert abs(len(samples) - 16000) <= 1
-    middle = samples[2000:14000]
-    spectrum = np.abs(np.fft.rfft(middle))
-    assert abs(np.argmax(spectrum) * 16000 / len(middle) - 440) < 2
-    assert middle.max() == pytest.approx(0.25, abs=0.01)
-
-
-def test_audio_that_cannot_be_used(tmp_path: Path, corpus: Path) -> None:
-    (tmp_path / "empty.flac").write_bytes(b"")
-    (tmp_path / "junk.flac").write_bytes(b"fLaC" + bytes(range(256)) * 4)
-    whole = next((corpus / "ASVspoof2019_LA_dev" / "flac").glob("*.flac")).read_bytes()
-    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
-    soundfile.write(tmp_path / "none.wav", np.zeros(0), 16000)
-    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16000, subtype="FLOAT")
-    for name, message in [
-        ("missing.flac", "no such audio file"),
-        ("empty.flac", "the audio file is empty"),
-        ("junk.flac", "cannot be decoded"),
-        ("cut.flac", "cannot be decoded"),
-        ("none.wav", "holds no samples"),
-        ("nan.wav", "NaN or infinite"),
-    ]:
-        with pytest.raises(InputError, match=message) as caught:
-            read_audio(tmp_path / name)
-        assert str(tmp_path / name) in str(caught.value)
+from protocols import find_split, read_protocol
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 9))

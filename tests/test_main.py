@@ -16,7 +16,8 @@ import main
 from errors import InputError
 from experiment_config import as_config, load_config
 from samples import TINY
-from trainer import produce_evaluation_file, train_epoch
+from scoring import produce_evaluation_file
+from trainer import train_epoch
 from utils import create_optimizer, set_seed
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ from models import available, find_model, utterance_feature
 from models.layers import BatchNorm2d, SincFilterBank, sinc_filters
 from models.S2pecNet import Model as S2pecNet
 from models.S2pecNet import WaveformDecoder
-from trainer import loss_terms
+from training_step import loss_terms
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 SYSTEMS = {

@@ -13,7 +13,8 @@ from evaluation import Metrics
 from experiment_config import as_config
 from samples import TINY
 from scorer import forward
-from trainer import Fit, LossMeter, loss_terms, recompute_batch_norm, train_epoch
+from trainer import Fit, LossMeter, recompute_batch_norm, train_epoch
+from training_step import loss_terms
 
 CONFIG = as_config(TINY)
 CPU = torch.device("cpu")

@@ -1,0 +1,153 @@
+"""Audio files to waveforms: float32, mono, 16 kHz, in [-1, 1].
+
+What cannot be used raises `BadAudio`, whose message names the file and what is wrong with it: missing, empty, corrupt,
+cut short, silent, shorter than 10 ms, or with samples that are not finite.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from errors import InputError
+from features import SAMPLE_RATE
+from protocols import Utterances
+
+SHORTEST = SAMPLE_RATE // 100
+Start = Callable[[int], int]
+
+
+class BadAudio(InputError):
+    """A file holds nothing that could be used; the message names the file and the reason."""
+
+
+def first_sample(spare: int) -> int:
+    """The start of a crop that takes the first samples, whatever `spare` samples lie behind it."""
+    return 0
+
+
+def read_audio(path: str | Path) -> np.ndarray:
+    """Decode a whole file to float32 (samples,), mono (mean of the channels), 16 kHz.
+
+    Raises:
+        BadAudio: see the top of this module.
+    """
+    with _opened(path) as stream:
+        waveform = _rest(path, stream)
+    if not waveform.any():
+        raise BadAudio(f"{path}: the file is silent, all of its samples are 0")
+    return waveform
+
+
+def read_crop(path: str | Path, samples: int, start: Start = first_sample) -> np.ndarray:
+    """At most `samples` samples of a file; of a file at 16 kHz the others are not decoded.
+
+    Args:
+        start: gives the first sample of the crop, from how many samples the file has more than wanted (> 0).
+
+    Returns:
+        float32 (samples,), or all of a file that is not longer.
+
+    Raises:
+        BadAudio: as `read_audio`, as far as the crop shows it.
+    """
+    with _opened(path) as stream:
+        if stream.samplerate == SAMPLE_RATE and stream.frames > samples:
+            stream.seek(start(stream.frames - samples))
+            crop = _decoded(path, stream, samples)
+            if len(crop) < samples:
+                raise BadAudio(f"{path}: cannot be decoded, it is cut short")
+        else:
+            crop = cropped(_rest(path, stream), samples, start)
+    if not crop.any():
+        # A pause, or a file that is silent all along: the whole of it tells.
+        read_audio(path)
+    return crop
+
+
+def cropped(waveform: np.ndarray, samples: int, start: Start = first_sample) -> np.ndarray:
+    """At most `samples` samples of (samples,), from where `start` says."""
+    spare = len(waveform) - samples
+    if spare <= 0:
+        return waveform
+    first = start(spare)
+    return waveform[first : first + samples]
+
+
+class AudioFolder:
+    """Utterances as files of a folder: item `index` is `<folder>/flac/<utterances[index]>.flac`."""
+
+    def __init__(self, base_dir: str | Path, utterances: Sequence[str]):
+        self.folder, self.utterances = Path(base_dir) / "flac", utterances
+
+    def path(self, index: int) -> Path:
+        """The file of an item."""
+        return self.folder / f"{self.utterances[index]}.flac"
+
+    def whole(self, index: int) -> np.ndarray:
+        """The whole utterance, float32 (samples,).
+
+        Raises:
+            BadAudio: as `read_audio`, with the line of the protocol where there is one.
+        """
+        with self._placed(index):
+            return read_audio(self.path(index))
+
+    def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
+        """At most `samples` samples of the utterance, float32; see `read_crop`."""
+        with self._placed(index):
+            return read_crop(self.path(index), samples, start)
+
+    @contextlib.contextmanager
+    def _placed(self, index: int) -> Iterator[None]:
+        try:
+            yield
+        except BadAudio as error:
+            if not isinstance(self.utterances, Utterances):
+                raise
+            raise BadAudio(f"{error} ({self.utterances.protocol.place(index)})") from None
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    try:
+        with soundfile.SoundFile(str(path)) as stream:
+            yield stream
+    except (soundfile.SoundFileError, OSError) as error:
+        raise BadAudio(f"{path}: {why_unreadable(Path(path), error)}") from None
+
+
+def _rest(path: str | Path, stream: soundfile.SoundFile) -> np.ndarray:
+    waveform = _decoded(path, stream, -1)
+    if len(waveform) < SHORTEST * stream.samplerate / SAMPLE_RATE:
+        length = "no samples" if not len(waveform) else f"{len(waveform)} samples, less than 10 ms"
+        raise BadAudio(f"{path}: the file holds {length}")
+    return waveform if stream.samplerate == SAMPLE_RATE else _resample(waveform, stream.samplerate)
+
+
+def _decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.ndarray:
+    channels = stream.read(samples, dtype="float32", always_2d=True)
+    mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise BadAudio(f"{path}: the file holds NaN or infinite samples")
+    return mono
+
+
+def why_unreadable(path: Path, error: Exception | None) -> str:
+    """The likely reason that a file could not be opened, in words."""
+    if not path.exists():
+        return "no such audio file"
+    if path.is_file() and path.stat().st_size == 0:
+        return "the audio file is empty"
+    detail = f" ({str(error).rstrip('.')})" if error else ""
+    return f"cannot be decoded, it is corrupt or cut short{detail}"
+
+
+def _resample(samples: np.ndarray, rate: int) -> np.ndarray:
+    # Imported here: corpora at 16 kHz, the usual case, start faster without it.
+    from torchaudio.functional import resample
+
+    return np.asarray(resample(torch.from_numpy(np.ascontiguousarray(samples)), rate, SAMPLE_RATE).numpy())

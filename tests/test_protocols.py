@@ -1,0 +1,92 @@
+"""Protocols are parsed strictly and read where they are needed."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from data_utils import genSpoof_list
+from errors import InputError
+from protocols import Utterances, read_protocol
+
+GOOD = "LA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_2 - A01 spoof\n"
+
+
+def protocol(folder: Path, text: str) -> Path:
+    path = folder / "protocol.txt"
+    path.write_text(text)
+    return path
+
+
+def test_protocols_are_read(tmp_path: Path) -> None:
+    trials = read_protocol(protocol(tmp_path, GOOD))
+    assert [(t.utterance, t.attack, t.key, t.label, t.line) for t in trials] == [
+        ("LA_T_1", "-", "bonafide", 1, 1),
+        ("LA_T_2", "A01", "spoof", 0, 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("- A01 spoof", "A01 spoof", r"protocol.txt:2: got 4 columns, expected 5"),
+        ("spoof", "spof", r"protocol.txt:2: key 'spof', expected one of bonafide, spoof"),
+        ("LA_T_2", "LA_T_1", r"protocol.txt:2: utterance 'LA_T_1' stands already on line 1"),
+        ("LA_T_2", "../LA_T_2", r"protocol.txt:2: utterance '../LA_T_2' is to be a name"),
+        (GOOD, "\n", "the protocol is empty"),
+    ],
+)
+def test_malformed_protocols_name_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_protocol(protocol(tmp_path, GOOD.replace(old, new)))
+
+
+def test_missing_and_binary_protocols(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such protocol"):
+        read_protocol(tmp_path / "nothing.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="not a text file"):
+        read_protocol(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "bonafide"), [("train", 25380, 2580), ("dev", 24844, 2548), ("eval", 71237, 7355)]
+)
+def test_real_protocols(shared: Path, tmp_path: Path, split: str, count: int, bonafide: int) -> None:
+    import gzip
+
+    name = f"ASVspoof2019.LA.cm.{split}.{'trn' if split == 'train' else 'trl'}.txt"
+    path = tmp_path / name
+    path.write_bytes(gzip.decompress((shared / "reference" / "protocols" / f"{name}.gz").read_bytes()))
+    labels, utterances = genSpoof_list(path, is_train=True)
+    assert len(utterances) == len(labels) == count
+    assert sum(labels.values()) == bonafide
+    assert genSpoof_list(path, is_eval=True) == utterances
+
+
+def test_blank_lines_and_ends_are_no_trials(tmp_path: Path) -> None:
+    trials = read_protocol(protocol(tmp_path, f"\n{GOOD.rstrip()}\n\nLA_0080 LA_T_3 - A02 spoof"))
+    assert [(t.utterance, t.line) for t in trials] == [("LA_T_1", 2), ("LA_T_2", 3), ("LA_T_3", 5)]
+    assert trials[-1].attack == "A02"
+    assert [t.line for t in trials[1:]] == [3, 5]
+    with pytest.raises(IndexError):
+        trials[3]
+
+
+def test_another_process_reads_the_same_protocol(tmp_path: Path) -> None:
+    trials = read_protocol(protocol(tmp_path, GOOD))
+    copy = pickle.loads(pickle.dumps(Utterances(trials)))
+    assert list(copy) == ["LA_T_1", "LA_T_2"]
+    assert copy.protocol.place(1) == f"{tmp_path / 'protocol.txt'}:2"
+
+
+def test_a_protocol_takes_a_few_bytes_a_trial(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = protocol(tmp_path, "".join(f"LA_0079 LA_E_{number:07d} - A07 spoof\n" for number in range(20_000)))
+    tracemalloc.start()
+    trials = read_protocol(path)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 16 * len(trials)
+    assert trials[19_999].utterance == "LA_E_0019999"

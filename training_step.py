@@ -1,0 +1,116 @@
+"""One step of training: forward, loss, backward, optimizer, schedule.
+
+A batch may pass the model in pieces (`micro_batch_size`), whose gradients add up to those of the whole batch: the
+classification is weighted by the class weights of the whole batch, and a piece counts by its share of the utterances.
+Two things see the piece alone: BatchNorm's statistics, and the order of dropout's draws.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from experiment_config import Config
+from precision import autocast
+from scorer import forward
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def class_weighted_cross_entropy(weights: Tensor, batch_labels: Tensor, pieces: int = 1) -> Criterion:
+    """The released loss: cross-entropy with weights for spoof and bona fide, (B, 2) logits and (B,) labels to a scalar.
+
+    Args:
+        weights: (2,), of spoof and of bona fide.
+        batch_labels: labels of the whole batch. The losses of pieces of the batch, each counted by its share of the
+            utterances, add up to the loss of the whole.
+        pieces: how many pieces there are.
+    """
+    if pieces == 1:
+        return nn.CrossEntropyLoss(weight=weights)
+    mean_weight = weights[batch_labels].mean()
+
+    def piece(logits: Tensor, labels: Tensor) -> Tensor:
+        total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
+        return total / (mean_weight * len(labels))
+
+    return piece
+
+
+def loss_terms(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    labels: Tensor,
+    criterion: Criterion,
+    freq_aug: bool = False,
+    precision: str = "fp32",
+) -> dict[str, Tensor]:
+    """Run the model on a batch and give the terms of its loss; the loss is their sum."""
+    with autocast(precision, inputs[0].device):
+        outputs = forward(model, inputs, freq_aug)
+    outputs = tuple(output if output is None else output.float() for output in outputs)
+    own_loss = getattr(model, "loss", None)
+    if own_loss is None:
+        return {"classification": criterion(outputs[1], labels)}
+    terms = own_loss(outputs, inputs, labels, criterion)
+    return dict(terms) if isinstance(terms, Mapping) else {"loss": terms}
+
+
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """The tensors on `device`; from pinned memory the copy runs beside the computation."""
+    return [tensor.to(device, non_blocking=True) for tensor in tensors]
+
+
+class TrainingStep:
+    """Callable: a batch (inputs, labels) moves the model's weights by one step.
+
+    Attributes:
+        scaler: scales the loss with precision fp16, and does nothing otherwise; part of a training's state.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        config: Config,
+        device: torch.device,
+    ):
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.config, self.device = config, device
+        self.class_weights = torch.tensor(config.loss_weights, device=device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    def __call__(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Take the step.
+
+        Returns:
+            the terms of the loss before it, detached.
+        """
+        inputs, labels = to_device(inputs, self.device), labels.to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._backward(inputs, labels)
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # Where gradients overflowed, the scaler has taken no step and lowered its scale.
+        if self.scheduler is not None and self.scaler.get_scale() >= scale:
+            self.scheduler.step()
+        return terms
+
+    def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        size = self.config.micro_batch_size or len(labels)
+        pieces = math.ceil(len(labels) / size)
+        criterion = class_weighted_cross_entropy(self.class_weights, labels, pieces)
+        sums: dict[str, Tensor] = {}
+        for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
+            terms = loss_terms(self.model, part, part_labels, criterion, self.config.freq_aug, self.config.precision)
+            share = len(part_labels) / len(labels)
+            self.scaler.scale(torch.stack(list(terms.values())).sum() * share).backward()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        return sums
