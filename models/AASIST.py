@@ -25,6 +25,7 @@ from models.layers import (
     frames_after_encoder,
     residual_encoder,
 )
+from precision import float32_region
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -124,6 +125,11 @@ class AASISTBase(nn.Module):
 
     def classify(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded map (B, C, F, T') to embedding (B, 5 * gat_dims[1]) and logits (B, 2)."""
+        # In every precision the graphs, a small part of the work, are computed in float32.
+        with float32_region(encoded.device):
+            return self._classify(encoded.float())
+
+    def _classify(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         magnitude = encoded.abs()
         out_S = self.pool_S(self.GAT_layer_S(magnitude.amax(dim=3).transpose(1, 2) + self.pos_S))
         out_T = self.pool_T(self.GAT_layer_T(magnitude.amax(dim=2).transpose(1, 2)))

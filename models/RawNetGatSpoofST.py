@@ -20,6 +20,7 @@ from models.layers import (
     frames_after_encoder,
     residual_encoder,
 )
+from precision import float32_region
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -77,6 +78,11 @@ class Model(nn.Module):
         spectrogram = functional.selu(self.first_bn(self.raw_spectrogram(x, mask=Freq_aug)))
         over_time = self.encoder_T(spectrogram).abs().amax(dim=3).transpose(1, 2)
         over_frequency = self.encoder_S(spectrogram).abs().amax(dim=2).transpose(1, 2)
+        # In every precision the graphs, a small part of the work, are computed in float32.
+        with float32_region(x.device):
+            return self._classify(over_time.float(), over_frequency.float())
+
+    def _classify(self, over_time: Tensor, over_frequency: Tensor) -> tuple[Tensor, Tensor]:
         nodes_T = self.proj_T(self.pool_T(self.GAT_layer_T(over_time)).transpose(1, 2))
         nodes_S = self.proj_S(self.pool_S(self.GAT_layer_S(over_frequency)).transpose(1, 2))
         fused = self.pool_ST(self.GAT_layer_ST((nodes_T * nodes_S).transpose(1, 2)))

@@ -313,8 +313,9 @@ class HeterogeneousGraphAttention(nn.Module):
         vectors = torch.cat([self.att_weight11, self.att_weight12, self.att_weight22], dim=1)
         within1, across, within2 = (pairs @ vectors).unbind(-1)
         in_first = torch.arange(x.shape[1], device=x.device) < size1
-        same = in_first.unsqueeze(0) == in_first.unsqueeze(1)
-        return torch.where(same, torch.where(in_first, within1, within2), across)
+        # torch.compile (2.11) stumbles over an equality of truth values; this says the same.
+        differ = in_first.unsqueeze(0) ^ in_first.unsqueeze(1)
+        return torch.where(differ, across, torch.where(in_first, within1, within2))
 
     def _update_master(self, x: Tensor, master: Tensor) -> Tensor:
         scores = torch.tanh(self.att_projM(x * master)) @ self.att_weightM
