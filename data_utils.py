@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from audio import AudioFolder, cropped
+from audio import AudioFolder, BadAudio, cropped
 from audio_cache import AudioCache, read_headers, require_audio
 from errors import InputError
 from features import FixedFrames
 from protocols import Split, Utterances, read_protocol
+from skipped_audio import LARGEST_SHARE, SkippedAudio
 from utils import seed_worker
 
 CROP = 64600
@@ -74,14 +75,24 @@ class SeededShuffle(Sampler[Draw]):
     """A new permutation an epoch, each item with the seed of its own draws; all of it a function of (seed, epoch)."""
 
     def __init__(self, data: Sized, seed: int):
-        self.size, self.seed, self.epoch = len(data), seed, 0
+        self.size, self.seed = len(data), seed
+        self.go_to(0)
+
+    def go_to(self, epoch: int, skip: int = 0) -> None:
+        """Let the next pass be that of `epoch` without its first `skip` items; the passes after it are whole."""
+        self.epoch, self.skip = epoch, skip
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Items of an epoch, (n,), in their order."""
+        return np.random.default_rng([self.seed, epoch]).permutation(self.size)
 
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[Draw]:
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        for index in np.random.default_rng([self.seed, epoch]).permutation(self.size).tolist():
+        epoch, skip = self.epoch, self.skip
+        self.go_to(epoch + 1)
+        for index in self.order(epoch)[skip:].tolist():
             yield Draw(index, (self.seed, epoch, index))
 
 
@@ -95,13 +106,21 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         cut: int,
         feature: FixedFrames | None,
         audio: AudioFolder | None,
+        skipped: SkippedAudio | None,
     ):
         self.list_IDs, self.base_dir = list_IDs, Path(base_dir)
         self.cut, self.feature = cut, feature
         self.audio = audio or AudioFolder(base_dir, list_IDs)
+        self.skipped = skipped
 
     def __len__(self) -> int:
         return len(self.list_IDs)
+
+    def _note_bad(self, index: int, why: BadAudio) -> None:
+        """List a trial whose audio cannot be used, or raise what is wrong with it."""
+        if self.skipped is None:
+            raise why
+        self.skipped.add(self.list_IDs[index], why)
 
     def _inputs(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """(waveform (cut,)[, feature (bins, frames)]): random crops with `rng`, the first samples without."""
@@ -126,6 +145,7 @@ class Dataset_ASVspoof2019_train(_Utterances):
         cut: samples of a crop.
         feature: computes the second input from the whole utterance; its crop is drawn independently.
         audio: gives the waveforms of `list_IDs`; None: the files of `base_dir`.
+        skipped: lists bad audio, whose place the next utterance takes; None: bad audio is an error.
     """
 
     def __init__(
@@ -136,17 +156,26 @@ class Dataset_ASVspoof2019_train(_Utterances):
         cut: int = CROP,
         feature: FixedFrames | None = None,
         audio: AudioFolder | None = None,
+        skipped: SkippedAudio | None = None,
     ):
-        super().__init__(list_IDs, base_dir, cut, feature, audio)
+        super().__init__(list_IDs, base_dir, cut, feature, audio, skipped)
         self.labels = labels
 
     def __getitem__(self, draw: int | Draw) -> tuple[Any, ...]:
         index, seed = draw if isinstance(draw, Draw) else (draw, (np.random.randint(2**31),))
-        return *self._inputs(index, np.random.default_rng(seed)), self.labels[self.list_IDs[index]]
+        try:
+            return *self._inputs(index, np.random.default_rng(seed)), self.labels[self.list_IDs[index]]
+        except BadAudio as why:
+            self._note_bad(index, why)
+        return self[Draw((index + 1) % len(self), seed)]
 
 
 class Dataset_ASVspoof2019_devNeval(_Utterances):
-    """First samples of each utterance for scoring: items (waveform (cut,)[, feature (bins, frames)], utterance)."""
+    """First samples of each utterance for scoring: items (waveform (cut,)[, feature (bins, frames)], utterance).
+
+    Args:
+        skipped: lists bad audio, in whose place stands NaN, so that its score is NaN too; None: bad audio is an error.
+    """
 
     def __init__(
         self,
@@ -155,11 +184,19 @@ class Dataset_ASVspoof2019_devNeval(_Utterances):
         cut: int = CROP,
         feature: FixedFrames | None = None,
         audio: AudioFolder | None = None,
+        skipped: SkippedAudio | None = None,
     ):
-        super().__init__(list_IDs, base_dir, cut, feature, audio)
+        super().__init__(list_IDs, base_dir, cut, feature, audio, skipped)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        return *self._inputs(index, None), self.list_IDs[index]
+        try:
+            return *self._inputs(index, None), self.list_IDs[index]
+        except BadAudio as why:
+            self._note_bad(index, why)
+        nothing = torch.full((self.cut,), math.nan)
+        if self.feature is None:
+            return nothing, self.list_IDs[index]
+        return nothing, torch.full((self.feature.bins, self.feature.frames), math.nan), self.list_IDs[index]
 
 
 def _as_tensor(waveform: np.ndarray) -> Tensor:
@@ -188,6 +225,7 @@ def make_loader(
     prefetch: int = 2,
     cache_dir: Path | None = None,
     audio_cache: bool = False,
+    skip_list: Path | None = None,
 ) -> DataLoader[Any]:
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
@@ -198,6 +236,7 @@ def make_loader(
         prefetch: batches that each worker has ready ahead.
         cache_dir: where what is known of the audio is kept for the next run; None: nowhere.
         audio_cache: keep the decoded samples there too.
+        skip_list: where to list files that cannot be used, which are then left out; None: they are errors.
 
     Raises:
         InputError: the protocol is malformed, audio is missing, or train has less than one batch.
@@ -206,16 +245,19 @@ def make_loader(
     utterances = Utterances(protocol)
     audio = AudioFolder(split.audio, utterances)
     headers = read_headers(audio, protocol, cache_dir)
-    require_audio(audio, protocol, headers)
+    skipped = None if skip_list is None else SkippedAudio(skip_list, len(protocol))
+    require_audio(audio, protocol, headers, tolerated=0.0 if skipped is None else LARGEST_SHARE)
     if split.name == "train" and len(protocol) < batch_size:
         raise InputError(f"{split.protocol}: {len(protocol)} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
         audio = AudioCache.of(audio, protocol, headers, cache_dir)
     options = _loader_options(batch_size, seed, num_workers, prefetch)
     if split.name != "train":
-        return DataLoader(Dataset_ASVspoof2019_devNeval(utterances, split.audio, cut, feature, audio), **options)
+        return DataLoader(
+            Dataset_ASVspoof2019_devNeval(utterances, split.audio, cut, feature, audio, skipped), **options
+        )
     labels = {trial.utterance: trial.label for trial in protocol}
-    data = Dataset_ASVspoof2019_train(utterances, labels, split.audio, cut, feature, audio)
+    data = Dataset_ASVspoof2019_train(utterances, labels, split.audio, cut, feature, audio, skipped)
     return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)
 
 

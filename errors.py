@@ -25,11 +25,20 @@ class InputError(ValueError):
         super().__init__(message)
 
 
+class Stopped(Exception):
+    """The run was asked to end, and did so at a safe place; `status` is the exit status that says so."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
 def run_command(main: Callable[[], int | None]) -> None:
     """Run a command line's `main` and leave with its exit status.
 
-    `InputError` and operating-system errors become one line on stderr and exit status 2;
-    Ctrl-C exits with 130. Anything else is a defect of ours and keeps its traceback.
+    `InputError` and operating-system errors become one line on stderr and exit status 2; Ctrl-C exits with 130, and
+    a run that a signal asked to end with 128 plus the signal's number. Anything else is a defect of ours and keeps its
+    traceback.
     """
     try:
         status = main() or 0
@@ -37,6 +46,9 @@ def run_command(main: Callable[[], int | None]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         status = EXIT_BAD_INPUT
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        status = stopped.status
     except BrokenPipeError:
         # The reader of our output (`| head`) has seen enough; python must not complain about it while leaving either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

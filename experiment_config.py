@@ -93,6 +93,22 @@ class Config:
     micro_batch_size: int | None = option(
         None, "utterances of a batch that pass the model at a time, their gradients add up; null: all", at_least=1
     )
+    resume: str = option(
+        "never",
+        'go on with an unfinished training of this experiment ("auto", as --resume), or keep it aside and start anew',
+        choices=("never", "auto"),
+    )
+    save_every_minutes: float | None = option(
+        10.0, "save the training's state at least so often; null: once an epoch", at_least=0
+    )
+    save_every_steps: int | None = option(None, "save the training's state every so many steps too", at_least=1)
+    weights_format: str = option("pth", "format of the weights: torch or safetensors", choices=("pth", "safetensors"))
+    on_bad_audio: str = option(
+        "error",
+        "audio that cannot be decoded, is silent, below 10 ms or not finite: end the run, or leave it out and list it",
+        choices=("error", "skip"),
+    )
+    skip_nonfinite: int = option(0, "batches with a loss that is not finite that a training passes over", at_least=0)
     cudnn_deterministic_toggle: bool = option(True, "deterministic cuDNN algorithms")
     cudnn_benchmark_toggle: bool = option(False, "let cuDNN time its algorithms first")
     # Filled in by `load_config`: where the config came from, and the JSON it was read from.
@@ -110,8 +126,28 @@ class Config:
         """Samples of a crop."""
         return int(self.model_config.get("nb_samp", 64600))
 
+    def identity(self) -> dict[str, Any]:
+        """What decides about the results, as JSON values by dotted key: two equal ones are the same experiment."""
+        flat: dict[str, Any] = {}
+
+        def add(prefix: str, values: Mapping[str, Any]) -> None:
+            for key, value in values.items():
+                if isinstance(value, Mapping):
+                    add(f"{prefix}{key}.", value)
+                elif prefix or key not in NO_MATTER:
+                    flat[f"{prefix}{key}"] = value
+
+        add("", dataclasses.asdict(self))
+        plain: dict[str, Any] = json.loads(json.dumps(flat, default=str))
+        return plain
+
 
 FILLED_IN = ("name", "source", "raw")
+# Keys that change how a run goes about its work, but not what comes out of it.
+NO_MATTER = {
+    *FILLED_IN, "database_path", "model_path", "num_workers", "prefetch", "audio_cache", "resume", "save_every_minutes",
+    "save_every_steps",
+}  # fmt: skip
 SET_BY_THE_RUN = ("optim_config.epochs", "optim_config.steps_per_epoch")
 
 

@@ -9,6 +9,7 @@ This file is the command line and the story of a run. `get_model`, `get_loader`,
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import InputError, run_command
 from experiment_config import Config, as_config, load_config
+from protocols import SPLITS, find_split
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from evaluation import ASVScores
+    from fit import Fit
     from scorer import Scorer
     from scoring import ScoredSplit, produce_evaluation_file
     from trainer import train_epoch
@@ -68,6 +71,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--cache_dir", metavar="DIR", help="what is known of the audio, for the next run (default: <output_dir>/cache)")
     add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
     add("--eval", action="store_true", help="score the eval set once instead of training")
+    add("--resume", action="store_true",
+        help="go on with an unfinished training of this experiment (default: keep it aside, start anew)")  # fmt: skip
     add("--comment", metavar="TEXT", help="put behind the name of the result folder")
     add("--eval_model_weights", metavar="PATH", help="weights for --eval (default: the config's model_path)")
     add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
@@ -82,49 +87,88 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--seed {arguments.seed}: expected a number >= 0")
     if arguments.eval_model_weights and not arguments.eval:
         raise InputError("--eval_model_weights is for --eval; add --eval, or leave it out to train")
+    if arguments.resume and arguments.eval:
+        raise InputError("--resume is for training; leave it out with --eval")
     return arguments
 
 
-def train(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
-    """Train, select on dev, report on eval."""
-    from run_folder import RunFolder, describe_run, run_name
-    from trainer import Fit, prepare_for_training
-    from utils import create_optimizer
+def train(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train, select on dev, report on eval; returns what results.json says.
+
+    Where the config or the command line says so, an unfinished training of the same experiment is gone on with, and a
+    finished one is left as it is.
+    """
+    from interruption import listening
+    from run_folder import describe_run, experiment, finished_results, run_name, sole_writer
 
     started = time.monotonic()
+    path = Path(arguments.output_dir) / run_name(config, arguments.comment)
+    splits = [find_split(config.database_path, config.track, name) for name in SPLITS]
+    about = describe_run(config, seed, str(device), splits)
+    about["experiment"] = experiment(config, about)
+    go_on = arguments.resume or config.resume == "auto"
+    with sole_writer(path), listening():
+        finished = finished_results(path, about["experiment"]) if go_on else None
+        if finished:
+            print(f"note: {path} holds this training, finished; nothing to do")
+            return finished
+        fit = _fit(config, seed, device, path, about, arguments)
+        results = about | {"mode": "train"} | fit.run()
+        _finish(path, config, results, started, path / config.eval_output)
+        shutil.rmtree(fit.folder.states)
+    return results
+
+
+def _fit(
+    config: Config, seed: int, device: "torch.device", path: Path, about: dict[str, Any], arguments: argparse.Namespace
+) -> "Fit":
+    """The training, at its start or where it was left."""
+    from fit import Fit
+    from run_folder import RunFolder, require_same_experiment
+    from trainer import prepare_for_training
+    from training_state import newest_state
+    from utils import create_optimizer
+
     model = prepare_for_training(get_model(config.model_config, device, config.channels_last), config)
     cache = _cache_dir(arguments)
-    train_loader = _loader(config.database_path, seed, config, "train", cache)
-    dev, eval_split = _scored("dev", config, cache), _scored("eval", config, cache)
+    train_loader = _loader(config.database_path, seed, config, "train", cache, path)
+    dev, eval_split = (_scored(name, config, cache, path) for name in ("dev", "eval"))
     schedule = {**vars(config.optim_config), "epochs": config.num_epochs, "steps_per_epoch": len(train_loader)}
     optimizer, scheduler = create_optimizer(model.parameters(), schedule)
-    folder = RunFolder.for_training(Path(arguments.output_dir) / run_name(config, arguments.comment))
+    left = newest_state(path / "state") if arguments.resume or config.resume == "auto" else None
+    if left:
+        require_same_experiment(about["experiment"], left[1]["experiment"], path)
+    folder = RunFolder.for_training(path, go_on=left is not None)
     folder.write_config(config)
-    about = describe_run(config, seed, str(device))
     fit = Fit(model, optimizer, scheduler, train_loader, dev, eval_split, config, device, folder, about)
-    found = fit.run()
-    _finish(folder.path, config, about | {"mode": "train"} | found, started, folder.path / config.eval_output)
+    if left:
+        fit.restore(left[1])
+        print(f"note: going on after step {fit.progress.step} of epoch {fit.progress.epoch} ({left[0]})")
+    return fit
 
 
 def evaluate(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
-    from run_folder import RunFolder, describe_run, keep_earlier, run_name
+    from interruption import listening
+    from run_folder import RunFolder, describe_run, keep_earlier, run_name, sole_writer
     from scorer import Scorer
     from scoring import write_summary
 
     started = time.monotonic()
     model, weights = _trained_model(config, arguments.eval_model_weights, device)
-    scored = _scored("eval", config, _cache_dir(arguments))
-    folder = RunFolder.for_evaluation(Path(arguments.output_dir) / run_name(config, arguments.comment))
-    for name in (config.eval_output, "t-DCF_EER.txt", "results.json", "figures.png"):
-        keep_earlier(folder.path / name)
-    scorer = Scorer(model, device, config.precision, config.compile)
-    metrics = scored.evaluate(scorer, folder.path / config.eval_output)
-    write_summary(folder.path / "t-DCF_EER.txt", metrics)
-    print(metrics.summary())
-    about = describe_run(config, seed, str(device)) | {"mode": "eval", "weights": weights}
-    found = about | {"metrics": {"eval": metrics.as_dict()}}
-    _finish(folder.path, config, found, started, folder.path / config.eval_output)
+    path = Path(arguments.output_dir) / run_name(config, arguments.comment)
+    scored = _scored("eval", config, _cache_dir(arguments), path)
+    with sole_writer(path), listening():
+        folder = RunFolder.for_evaluation(path)
+        for name in (config.eval_output, "t-DCF_EER.txt", "results.json", "figures.png"):
+            keep_earlier(folder.path / name)
+        scorer = Scorer(model, device, config.precision, config.compile)
+        metrics = scored.evaluate(scorer, folder.path / config.eval_output)
+        write_summary(folder.path / "t-DCF_EER.txt", metrics)
+        print(metrics.summary())
+        about = describe_run(config, seed, str(device), [scored.split]) | {"mode": "eval", "weights": weights}
+        found = about | {"metrics": {"eval": metrics.as_dict()}}
+        _finish(folder.path, config, found, started, folder.path / config.eval_output)
 
 
 def get_model(model_config: Mapping[str, Any], device: "torch.device | str", channels_last: bool = True) -> "nn.Module":
@@ -206,16 +250,16 @@ def get_loader(
     Raises:
         InputError: a protocol or an audio file is missing or malformed.
     """
-    from protocols import SPLITS
 
     config = as_config(config)
     return [_loader(database_path, seed, config, split, Path(cache_dir)) for split in SPLITS]
 
 
-def _loader(database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path) -> "DataLoader[Any]":
+def _loader(
+    database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path, folder: Path | None = None
+) -> "DataLoader[Any]":
     from data_utils import make_loader
     from models import utterance_feature
-    from protocols import find_split
 
     return make_loader(
         find_split(database_path, config.track, split),
@@ -227,6 +271,7 @@ def _loader(database_path: str | Path, seed: int, config: Config, split: str, ca
         prefetch=config.prefetch,
         cache_dir=cache_dir,
         audio_cache=config.audio_cache,
+        skip_list=(folder or cache_dir) / f"skipped_audio_{split}.txt" if config.on_bad_audio == "skip" else None,
     )
 
 
@@ -234,12 +279,11 @@ def _cache_dir(arguments: argparse.Namespace) -> Path:
     return Path(arguments.cache_dir or Path(arguments.output_dir) / "cache")
 
 
-def _scored(name: str, config: Config, cache_dir: Path) -> "ScoredSplit":
-    from protocols import find_split
+def _scored(name: str, config: Config, cache_dir: Path, folder: Path) -> "ScoredSplit":
     from scoring import ScoredSplit
 
     split = find_split(config.database_path, config.track, name)
-    loader = _loader(config.database_path, 0, config, name, cache_dir)
+    loader = _loader(config.database_path, 0, config, name, cache_dir, folder)
     return ScoredSplit(split, loader, _asv_scores(name, split.asv_scores, config))
 
 

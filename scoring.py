@@ -4,7 +4,7 @@ A split is streamed: neither its protocol nor its scores are held in memory whil
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,14 @@ import evaluation
 from errors import InputError
 from evaluation import ASVScores, Metrics
 from files import whole_file
+from interruption import leave_if_asked
 from protocols import Split, Trial, read_protocol
 from scorer import Scorer
 
 Loader = DataLoader[Any]
+
+# Stands in a score file where a trial's audio could not be used, so that the file keeps the protocol's lines.
+UNSCORED = "unscored"
 
 
 def score_batches(data_loader: Loader, scorer: Scorer) -> Iterator[tuple[list[str], list[float]]]:
@@ -33,6 +37,7 @@ def score_batches(data_loader: Loader, scorer: Scorer) -> Iterator[tuple[list[st
     with progress_bar(data_loader, "score") as bar:
         for *inputs, utterances in data_loader:
             yield list(utterances), scorer(*inputs).tolist()
+            leave_if_asked("scoring was not finished")
             bar.update(len(utterances))
 
 
@@ -41,7 +46,8 @@ def produce_evaluation_file(
 ) -> None:
     """Score every trial of a protocol and write the score file, "utterance attack key score" a line.
 
-    The file appears when the last trial is scored.
+    The file appears when the last trial is scored. A trial whose audio could not be used (`on_bad_audio: skip`) has
+    the word "unscored" for its score.
 
     Args:
         data_loader: gives the trials in the order of the protocol.
@@ -51,11 +57,12 @@ def produce_evaluation_file(
         InputError: the loader and the protocol name different utterances, or a score is not finite.
     """
     scorer = model if isinstance(model, Scorer) else Scorer(model, device)
-    trials = iter(read_protocol(trial_path))
+    trials, skipped = iter(read_protocol(trial_path)), getattr(data_loader.dataset, "skipped", None) or ()
     with whole_file(save_path) as stream:
         for utterances, scores in score_batches(data_loader, scorer):
             for utterance, score in zip(utterances, scores, strict=True):
-                stream.write(_score_line(utterance, next(trials, None), score, trial_path))
+                trial = _require_trial(utterance, next(trials, None), trial_path)
+                stream.write(f"{utterance} {trial.attack} {trial.key} {_score_text(utterance, score, skipped)}\n")
         forgotten = next(trials, None)
         if forgotten is not None:
             raise InputError(
@@ -64,17 +71,23 @@ def produce_evaluation_file(
             )
 
 
-def _score_line(utterance: str, trial: Trial | None, score: float, trial_path: str | Path) -> str:
+def _require_trial(utterance: str, trial: Trial | None, trial_path: str | Path) -> Trial:
     if trial is None or trial.utterance != utterance:
         named = f":{trial.line}: names {trial.utterance!r}" if trial else ": has no more trials"
         raise InputError(
             f"{trial_path}{named} where {utterance!r} was scored; is it the protocol of another split, or is the "
             "loader not in its order?"
         )
-    if not math.isfinite(score):
-        raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
-    # Nine digits give a float32 back exactly.
-    return f"{utterance} {trial.attack} {trial.key} {score:.9g}\n"
+    return trial
+
+
+def _score_text(utterance: str, score: float, skipped: Container[str]) -> str:
+    if math.isfinite(score):
+        # Nine digits give a float32 back exactly.
+        return f"{score:.9g}"
+    if utterance in skipped:
+        return UNSCORED
+    raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from errors import InputError
 from experiment_config import Config
 from precision import autocast
 from scorer import forward
@@ -65,11 +66,20 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     return [tensor.to(device, non_blocking=True) for tensor in tensors]
 
 
+class NonFiniteLoss(InputError):
+    """The loss became NaN or infinite, in the step before `steps_ago` others."""
+
+    def __init__(self, message: str, steps_ago: int = 0):
+        super().__init__(message)
+        self.steps_ago = steps_ago
+
+
 class TrainingStep:
     """Callable: a batch (inputs, labels) moves the model's weights by one step.
 
     Attributes:
         scaler: scales the loss with precision fp16, and does nothing otherwise; part of a training's state.
+        passed_over: batches so far whose loss was not finite, and that moved nothing (`skip_nonfinite`).
     """
 
     def __init__(
@@ -84,16 +94,29 @@ class TrainingStep:
         self.config, self.device = config, device
         self.class_weights = torch.tensor(config.loss_weights, device=device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.passed_over = 0
+        # A GPU is not waited for: there the loss of a step is looked at when the next step is asked for.
+        self._late = device.type == "cuda" and not config.skip_nonfinite
+        self._unseen: tuple[Tensor, torch.cuda.Event] | None = None
 
     def __call__(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Take the step.
 
         Returns:
-            the terms of the loss before it, detached.
+            the terms of the loss before it, detached; none where the loss was not finite and no step was taken.
+
+        Raises:
+            NonFiniteLoss: of this batch or, on a GPU, of the one before; more of them than `skip_nonfinite`.
         """
+        self.check(steps_ago=1)
         inputs, labels = to_device(inputs, self.device), labels.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
+        statistics = self._statistics() if self.config.skip_nonfinite else []
         terms = self._backward(inputs, labels)
+        if not self._is_finite(terms):
+            for buffer, before in statistics:
+                buffer.copy_(before)
+            return {}
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -101,6 +124,46 @@ class TrainingStep:
         if self.scheduler is not None and self.scaler.get_scale() >= scale:
             self.scheduler.step()
         return terms
+
+    def try_out(self, inputs: Sequence[Tensor], labels: Tensor) -> None:
+        """Compute gradients and drop them: what a step needs of memory, without the step."""
+        statistics = self._statistics()
+        try:
+            self._backward(to_device(inputs, self.device), labels.to(self.device))
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            for buffer, before in statistics:
+                buffer.copy_(before)
+
+    def check(self, steps_ago: int = 0) -> None:
+        """Look at the loss of the last step, where that has been put off.
+
+        Raises:
+            NonFiniteLoss: it is not finite.
+        """
+        unseen, self._unseen = self._unseen, None
+        if unseen is not None:
+            unseen[1].synchronize()
+            if not unseen[0]:
+                raise NonFiniteLoss(_hint("not finite"), steps_ago)
+
+    def _is_finite(self, terms: Mapping[str, Tensor]) -> bool:
+        loss = torch.stack(list(terms.values())).sum()
+        finite = torch.isfinite(loss)
+        if self._late:
+            self._unseen = finite.to("cpu", non_blocking=True), torch.cuda.Event()
+            self._unseen[1].record()
+            return True
+        if finite:
+            return True
+        self.passed_over += 1
+        if self.passed_over > self.config.skip_nonfinite:
+            raise NonFiniteLoss(_hint(str(float(loss))))
+        return False
+
+    def _statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """The model's buffers (BatchNorm's statistics) with copies of them: a NaN would stay in them for good."""
+        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
     def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         size = self.config.micro_batch_size or len(labels)
@@ -114,3 +177,10 @@ class TrainingStep:
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
         return sums
+
+
+def _hint(loss: str) -> str:
+    return (
+        f"the loss became {loss}; try a lower optim_config.base_lr, look for broken audio, or pass over such batches "
+        "with skip_nonfinite"
+    )

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import random
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -41,10 +42,35 @@ def set_seed(seed: int, config: Config | Mapping[str, Any] | None = None) -> Non
 
 
 def seed_worker(worker_id: int) -> None:
-    """Seed python and numpy in a loader's worker from the seed that torch gave it (`worker_init_fn`)."""
+    """Seed python and numpy in a loader's worker from the seed that torch gave it (`worker_init_fn`).
+
+    A worker does not hear Ctrl-C: the main process does, and ends its workers when it is done with them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)
     random.seed(seed)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator of this process: python, numpy, torch, CUDA."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put every random generator back to what `random_state` gave."""
+    random.setstate(state["python"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def resolve_device(name: str = "auto") -> torch.device:

@@ -280,8 +280,8 @@ def test_earlier_results_are_moved_aside(tmp_path: Path) -> None:
 
 
 def test_a_taken_folder_is_moved_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunFolder.for_training(tmp_path / "run_v1.5").log("first")
-    RunFolder.for_training(tmp_path / "run_v1.5").log("second")
+    RunFolder.for_training(tmp_path / "run_v1.5").write_log(["first"])
+    RunFolder.for_training(tmp_path / "run_v1.5").write_log(["second"])
     assert (tmp_path / "run_v1.5.1" / "metric_log.txt").read_text() == "first\n"
     assert (tmp_path / "run_v1.5" / "metric_log.txt").read_text() == "second\n"
     assert "kept the earlier run as" in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The loop does what it says: losses, class weights, SWA, BatchNorm, honest selection."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +8,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from errors import InputError
-from evaluation import Metrics
 from experiment_config import as_config
 from samples import TINY
 from scorer import forward
-from trainer import Fit, LossMeter, recompute_batch_norm, train_epoch
+from trainer import LossMeter, recompute_batch_norm, train_epoch
 from training_step import loss_terms
 
 CONFIG = as_config(TINY)
@@ -94,32 +92,3 @@ def test_batch_norm_is_recomputed_from_all_inputs(inputs: int) -> None:
     # update_bn averages the batches' means with equal weight.
     means = torch.stack([torch.stack(list(batch[:-1])).sum(dim=0).mean(dim=0) for batch in loader])
     torch.testing.assert_close(model.norm.running_mean, means.mean(dim=0))
-
-
-def metrics(eer: float) -> Metrics:
-    return Metrics(eer, 0.0, None, None, None, {}, 1, 1)
-
-
-def test_ties_go_to_the_later_epoch_and_the_first_epoch_counts() -> None:
-    fit = object.__new__(Fit)
-    fit.best_dev = None
-    assert fit._is_best(metrics(0.9))
-    fit.best_dev = metrics(0.2)
-    assert fit._is_best(metrics(0.2))
-    assert not fit._is_best(metrics(0.21))
-
-
-def test_swa_is_the_mean_of_the_selected_epochs(tiny_config: Path, tmp_path: Path) -> None:
-    import json
-
-    import main
-
-    main.main(["--config", str(tiny_config), "--output_dir", str(tmp_path), "--set", "num_epochs=3"])
-    folder = tmp_path / "LA_tiny_ep3_bs6"
-    results = json.loads((folder / "results.json").read_text())
-    states = [torch.load(path, weights_only=True) for path in sorted((folder / "weights").glob("epoch_*.pth"))]
-    assert results["swa_epochs"] == len(states) >= 1
-    averaged = torch.load(folder / "weights" / "swa.pth", weights_only=True)
-    for name in ("out_layer.weight", "resnet.conv1.weight"):
-        torch.testing.assert_close(averaged[name], torch.stack([state[name] for state in states]).mean(dim=0))
-    assert not torch.equal(averaged["first_bn.running_mean"], states[-1]["first_bn.running_mean"])
