@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from corpus_demo import make_demo_corpus
-from samples import ASV_TEXT, CM_TEXT, TINY
+from samples import ASV_TEXT, CM_TEXT, TINIEST, TINY
 
 SHARED = Path(os.environ.get("S2PEC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -62,4 +62,12 @@ def tiny_config(corpus: Path, tmp_path: Path) -> Path:
     """A config that trains in seconds on the tiny corpus."""
     path = tmp_path / "tiny.conf"
     path.write_text(json.dumps(TINY | {"database_path": str(corpus)}, indent=2))
+    return path
+
+
+@pytest.fixture
+def tiniest_config(corpus: Path, tmp_path: Path) -> Path:
+    """A config that trains in a second on the tiny corpus."""
+    path = tmp_path / "tiniest.conf"
+    path.write_text(json.dumps(TINIEST | {"database_path": str(corpus)}, indent=2))
     return path

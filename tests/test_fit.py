@@ -18,6 +18,7 @@ import main
 from errors import InputError
 from evaluation import Metrics
 from fit import Fit, Progress
+from samples import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -90,16 +91,17 @@ def _same_command(monkeypatch: pytest.MonkeyPatch) -> None:
         {"num_workers": 2, "audio_cache": True},
         {"precision": "fp16", "eval_all_best": True, "optim_config.scheduler": "sgdr", "optim_config.T0": 1},
         {"optim_config.scheduler": "multistep", "optim_config.milestones": [1], "weights_format": "safetensors"},
+        {"model_config": TINY["model_config"]},
         {"optim_config.optimizer": "sgd", "micro_batch_size": 4, "activation_checkpointing": True, "freq_aug": True},
     ],
     ids=lambda changes: "-".join(map(str, changes)) or "plain",
 )
 def test_a_run_that_was_cut_ends_as_one_that_was_not(
-    changes: dict[str, Any], tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = [f"--set={key}={json.dumps(value)}" for key, value in changes.items()]
     more = [*settings, "--set=save_every_steps=1"]
-    main.main(arguments(tiny_config, tmp_path / "whole", *more))
+    main.main(arguments(tiniest_config, tmp_path / "whole", *more))
     real, calls = Fit._after_step, iter(range(100))
 
     def cut(self: Fit) -> None:
@@ -110,21 +112,21 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
     monkeypatch.setattr(Fit, "_after_step", cut)
     for _ in range(3):
         with pytest.raises(Killed):
-            main.main(arguments(tiny_config, tmp_path / "cut", *more, "--resume"))
-    main.main(arguments(tiny_config, tmp_path / "cut", *more, "--resume"))
+            main.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
+    main.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
     assert next(calls) == 8
-    folders = [tmp_path / name / "LA_tiny_ep2_bs6" for name in ("whole", "cut")]
+    folders = [tmp_path / name / "LA_tiniest_ep2_bs6" for name in ("whole", "cut")]
     assert not different(outcome(folders[0]), outcome(folders[1]))
     assert not any((folder / "state").exists() for folder in folders)
 
 
 @pytest.mark.parametrize("place", ["write_summary", "save_weights", "headline", "recompute_batch_norm"])
 def test_a_run_that_was_cut_between_its_steps_goes_on_too(
-    place: str, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fit
 
-    main.main(arguments(tiny_config, tmp_path / "whole"))
+    main.main(arguments(tiniest_config, tmp_path / "whole"))
     real, calls = getattr(fit, place), iter(range(100))
 
     def cut(*given: Any, **named: Any) -> Any:
@@ -135,14 +137,14 @@ def test_a_run_that_was_cut_between_its_steps_goes_on_too(
 
     monkeypatch.setattr(fit, place, cut)
     with pytest.raises(Killed):
-        main.main(arguments(tiny_config, tmp_path / "cut"))
-    main.main(arguments(tiny_config, tmp_path / "cut", "--resume"))
+        main.main(arguments(tiniest_config, tmp_path / "cut"))
+    main.main(arguments(tiniest_config, tmp_path / "cut", "--resume"))
     names = ("whole", "cut")
-    assert not different(*(outcome(tmp_path / name / "LA_tiny_ep2_bs6") for name in names))
+    assert not different(*(outcome(tmp_path / name / "LA_tiniest_ep2_bs6") for name in names))
 
 
 @pytest.fixture
-def unfinished(tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def unfinished(tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run that was killed after six steps (two of the second epoch), each of them saved."""
     real, calls = Fit._after_step, iter(range(100))
 
@@ -154,8 +156,8 @@ def unfinished(tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(Fit, "_after_step", cut)
         with pytest.raises(Killed):
-            main.main(arguments(tiny_config, tmp_path / "out", "--set=save_every_steps=1"))
-    return tmp_path / "out" / "LA_tiny_ep2_bs6"
+            main.main(arguments(tiniest_config, tmp_path / "out", "--set=save_every_steps=1"))
+    return tmp_path / "out" / "LA_tiniest_ep2_bs6"
 
 
 def test_the_last_two_states_are_kept(unfinished: Path) -> None:
@@ -164,19 +166,19 @@ def test_the_last_two_states_are_kept(unfinished: Path) -> None:
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(
-    unfinished: Path, tiny_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     newest = unfinished / "state" / "00001_00000002.state"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    main.main(arguments(tiny_config, tmp_path / "out", "--resume"))
+    main.main(arguments(tiniest_config, tmp_path / "out", "--resume"))
     assert "00001_00000002.state is damaged (checksum), going back to 00001_00000001.state" in capfd.readouterr().err
-    main.main(arguments(tiny_config, tmp_path / "whole"))
-    assert not different(outcome(unfinished), outcome(tmp_path / "whole" / "LA_tiny_ep2_bs6"))
+    main.main(arguments(tiniest_config, tmp_path / "whole"))
+    assert not different(outcome(unfinished), outcome(tmp_path / "whole" / "LA_tiniest_ep2_bs6"))
 
 
-def test_another_experiments_state_is_refused(unfinished: Path, tiny_config: Path, tmp_path: Path) -> None:
+def test_another_experiments_state_is_refused(unfinished: Path, tiniest_config: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
     for change, named in [
         ("--set=optim_config.base_lr=0.5", "optim_config.base_lr is 0.001 there and 0.5 here"),
@@ -184,42 +186,46 @@ def test_another_experiments_state_is_refused(unfinished: Path, tiny_config: Pat
         ("--seed=4", "seed is 3 there and 4 here"),
     ]:
         with pytest.raises(InputError, match="holds the state of another experiment") as caught:
-            main.main(arguments(tiny_config, tmp_path / "out", "--resume", change))
+            main.main(arguments(tiniest_config, tmp_path / "out", "--resume", change))
         assert named in str(caught.value)
     assert before == {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
 
 
-def test_what_does_not_decide_about_the_results_may_change(unfinished: Path, tiny_config: Path, tmp_path: Path) -> None:
-    main.main(arguments(tiny_config, tmp_path / "out", "--resume", "--set=num_workers=1", "--set=save_every_minutes=0"))
-    main.main(arguments(tiny_config, tmp_path / "whole"))
+def test_what_does_not_decide_about_the_results_may_change(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path
+) -> None:
+    main.main(
+        arguments(tiniest_config, tmp_path / "out", "--resume", "--set=num_workers=1", "--set=save_every_minutes=0")
+    )
+    main.main(arguments(tiniest_config, tmp_path / "whole"))
     assert (
         json.loads((unfinished / "results.json").read_text())["metrics"]
-        == json.loads((tmp_path / "whole" / "LA_tiny_ep2_bs6" / "results.json").read_text())["metrics"]
+        == json.loads((tmp_path / "whole" / "LA_tiniest_ep2_bs6" / "results.json").read_text())["metrics"]
     )
 
 
 def test_resume_in_the_config_and_a_finished_run(
-    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With "resume": "auto" the first run starts, and the second finds it finished."""
     for _ in range(2):
-        main.main(arguments(tiny_config, tmp_path, "--set=resume=auto", "--set=num_epochs=1"))
+        main.main(arguments(tiniest_config, tmp_path, "--set=resume=auto", "--set=num_epochs=1"))
     assert "finished; nothing to do" in capsys.readouterr().out
     assert not list(tmp_path.glob("*.1"))
 
 
 def test_without_resume_the_unfinished_run_is_kept_aside(
-    unfinished: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    main.main(arguments(tiny_config, tmp_path / "out", "--set=num_epochs=2"))
+    main.main(arguments(tiniest_config, tmp_path / "out", "--set=num_epochs=2"))
     assert "unfinished: --resume would have gone on with it" in capsys.readouterr().out
     assert len(list((unfinished.with_name(f"{unfinished.name}.1") / "state").iterdir())) == 2
 
 
-def test_a_loss_that_is_not_finite_names_the_batch(tiny_config: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss became nan; .* utterances of that batch are in") as caught:
         main.main(
-            arguments(tiny_config, tmp_path, "--set=optim_config.base_lr=1e30", "--set=optim_config.optimizer=sgd")
+            arguments(tiniest_config, tmp_path, "--set=optim_config.base_lr=1e30", "--set=optim_config.optimizer=sgd")
         )
     path = Path(str(caught.value).rpartition(" are in ")[2])
     (batch,) = json.loads(path.read_text())
@@ -245,15 +251,15 @@ def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.fixture
-def long_config(tiny_config: Path) -> Path:
+def long_config(tiniest_config: Path) -> Path:
     """Enough epochs that a signal comes before the end."""
-    config = json.loads(tiny_config.read_text()) | {"num_epochs": 200, "save_every_steps": 1, "num_workers": 1}
-    tiny_config.write_text(json.dumps(config))
-    return tiny_config
+    config = json.loads(tiniest_config.read_text()) | {"num_epochs": 200, "save_every_steps": 1, "num_workers": 1}
+    tiniest_config.write_text(json.dumps(config))
+    return tiniest_config
 
 
 def test_signals_save_and_leave_and_a_second_run_is_refused(long_config: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "LA_tiny_ep200_bs6"
+    folder = tmp_path / "LA_tiniest_ep200_bs6"
 
     def saved() -> bool:
         return len(list(folder.glob("state/*.state"))) == 2
@@ -281,7 +287,7 @@ def test_signals_save_and_leave_and_a_second_run_is_refused(long_config: Path, t
 
 def test_a_second_sigint_leaves_at_once(long_config: Path, tmp_path: Path) -> None:
     process = start(long_config, tmp_path)
-    wait_for(lambda: list((tmp_path / "LA_tiny_ep200_bs6").glob("state/*.state")), process)
+    wait_for(lambda: list((tmp_path / "LA_tiniest_ep200_bs6").glob("state/*.state")), process)
     process.send_signal(signal.SIGSTOP)
     # Both wait until the process is woken: it cannot get to a safe place between them.
     process.send_signal(signal.SIGINT)
@@ -295,16 +301,16 @@ def test_a_second_sigint_leaves_at_once(long_config: Path, tmp_path: Path) -> No
 
 FULL_DISK = """
 import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 import main
 from errors import run_command
 run_command(lambda: main.main(sys.argv[1:]))
 """
 
 
-def test_a_full_disk_leaves_the_states_as_they_were(unfinished: Path, tiny_config: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_states_as_they_were(unfinished: Path, tiniest_config: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in (unfinished / "state").iterdir()}
-    command = [sys.executable, "-c", FULL_DISK, *arguments(tiny_config, tmp_path / "out", "--resume")]
+    command = [sys.executable, "-c", FULL_DISK, *arguments(tiniest_config, tmp_path / "out", "--resume")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
@@ -362,17 +368,17 @@ def runs() -> Iterator[Runs]:
     made.server.stdout.close()  # type: ignore[union-attr]
 
 
-def test_killed_at_twenty_random_instants_nothing_is_lost(tiny_config: Path, tmp_path: Path, runs: Runs) -> None:
+def test_killed_at_twenty_random_instants_nothing_is_lost(tiniest_config: Path, tmp_path: Path, runs: Runs) -> None:
     more = ["--set=num_epochs=3", "--set=save_every_steps=2", "--set=eval_all_best=true"]
     began = time.monotonic()
-    assert runs.run(arguments(tiny_config, tmp_path / "whole", *more), kill_after=None) == 0
+    assert runs.run(arguments(tiniest_config, tmp_path / "whole", *more), kill_after=None) == 0
     duration = time.monotonic() - began
-    expected = outcome(tmp_path / "whole" / "LA_tiny_ep3_bs6")
+    expected = outcome(tmp_path / "whole" / "LA_tiniest_ep3_bs6")
     draw, kills, compared = random.Random(20), 0, 0
-    folder = tmp_path / "killed" / "LA_tiny_ep3_bs6"
+    folder = tmp_path / "killed" / "LA_tiniest_ep3_bs6"
     while kills < 20 or not compared:
         instant = draw.uniform(0, 0.7 * duration) if kills < 20 else None
-        status = runs.run(arguments(tiny_config, tmp_path / "killed", *more, "--resume"), instant)
+        status = runs.run(arguments(tiniest_config, tmp_path / "killed", *more, "--resume"), instant)
         assert status in (0, signal.SIGKILL)
         kills += status == signal.SIGKILL
         if status == 0:

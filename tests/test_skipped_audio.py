@@ -11,7 +11,7 @@ import soundfile
 import main
 from audio import BadAudio
 from errors import InputError
-from samples import TINY
+from samples import TINIEST
 from skipped_audio import SkippedAudio
 
 SPLITS = {"train": "trn", "dev": "trl", "eval": "trl"}
@@ -53,7 +53,7 @@ def spoil(path: Path, how: str) -> None:
 
 def config_file(root: Path, **changes: object) -> str:
     path = root.parent / "tiny.conf"
-    config = TINY | {"database_path": str(root), "num_epochs": 1, "batch_size": 20} | changes
+    config = TINIEST | {"database_path": str(root), "num_epochs": 1, "batch_size": 20} | changes
     path.write_text(json.dumps(config))
     return str(path)
 
@@ -61,7 +61,7 @@ def config_file(root: Path, **changes: object) -> str:
 @pytest.mark.parametrize("how", ["missing", "truncated", "not audio", "silent", "short", "NaN"])
 def test_by_default_a_bad_file_ends_the_run_with_its_name_and_line(large_corpus: Path, how: str) -> None:
     spoil(large_corpus / "ASVspoof2019_LA_train" / "flac" / "X_7.flac", how)
-    with pytest.raises(InputError, match="X_7.flac") as caught:
+    with pytest.raises(InputError, match=r"X_7\.flac") as caught:
         main.main(["--config", config_file(large_corpus), "--output_dir", str(large_corpus.parent)])
     assert "trn.txt:8" in str(caught.value) or "(line 8)" in str(caught.value)
 
@@ -87,7 +87,7 @@ def test_skipped_files_are_listed_and_their_trials_are_unscored(large_corpus: Pa
 def test_more_than_one_in_a_hundred_is_too_many(large_corpus: Path) -> None:
     for number, how in ((7, "truncated"), (8, "silent")):
         spoil(large_corpus / "ASVspoof2019_LA_train" / "flac" / f"X_{number}.flac", how)
-    with pytest.raises(InputError, match="2 of 100 files cannot be used, more than 1%"):
+    with pytest.raises(InputError, match="2 of 100 files cannot be used"):
         main.main(
             ["--config", config_file(large_corpus, on_bad_audio="skip"), "--output_dir", str(large_corpus.parent)]
         )
