@@ -32,6 +32,7 @@ from numpy.typing import ArrayLike, NDArray
 from errors import InputError, run_command
 from files import whole_file
 from score_files import ASVScores, CMScores, read_asv_scores, read_cm_scores
+from text_columns import rank_names
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -153,10 +154,11 @@ def _checked_scores(scores: ArrayLike, name: str, may_be_empty: bool = False) ->
 
 
 def _sort_trials(target: Floats, nontarget: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """All scores in rising order, and each one's place in (target, nontarget)."""
+    """All scores in rising order, of equal ones the targets first, and each one's place in (target, nontarget)."""
     scores = np.concatenate((target, nontarget))
-    # Stable, so that of equal scores the targets keep their place before the nontargets.
-    order = np.argsort(scores, kind="stable")
+    # The default sort is fast and not stable: it may order each class by itself. Merging the two must be stable.
+    order = np.concatenate((np.argsort(target), target.size + np.argsort(nontarget)))
+    order = order[np.argsort(scores[order], kind="stable")]
     return scores[order], order
 
 
@@ -375,14 +377,13 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None) -> Metrics:
     thresholds = _thresholds(scores)
     point = _eer_point(frr, far)
     min_tdcf, min_tdcf_threshold, asv_eer = _tandem_figures(frr, far, thresholds, asv)
-    attacks = np.concatenate((cm.attacks[cm.is_bonafide], cm.attacks[~cm.is_bonafide]))[order]
     return Metrics(
         eer=_eer_at(frr, far, point),
         eer_threshold=float(thresholds[point]),
         min_tdcf=min_tdcf,
         min_tdcf_threshold=min_tdcf_threshold,
         asv_eer=asv_eer,
-        per_attack_eer=_per_attack_eer(is_bonafide, attacks),
+        per_attack_eer=_per_attack_eer(cm.attacks[~cm.is_bonafide], order),
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,
     )
@@ -401,11 +402,17 @@ def _tandem_figures(
     return float(tdcf[best]), float(thresholds[best]), asv_eer
 
 
-def _per_attack_eer(is_bonafide: Bools, attacks: NDArray[np.str_]) -> dict[str, float]:
-    """EER by attack, from trials in rising order of score: a part of a sorted list is sorted."""
+def _per_attack_eer(attacks: NDArray[np.str_], order: NDArray[np.intp]) -> dict[str, float]:
+    """EER by attack, from the spoofs' attacks and the order of (bona fide, spoofed) trials by score."""
+    names, ranks = rank_names(attacks)
+    bonafide = len(names)
+    kinds = np.full(order.size, bonafide, dtype=np.min_scalar_type(bonafide))
+    kinds[-attacks.size :] = ranks
+    kinds = kinds[order]
     eers = {}
-    for name in sorted(set(attacks[~is_bonafide].tolist())):
-        frr, far = _error_rates(is_bonafide[is_bonafide | (attacks == name)])
+    for rank, name in enumerate(names):
+        # A part of a sorted list is sorted.
+        frr, far = _error_rates(kinds[(kinds == bonafide) | (kinds == rank)] == bonafide)
         eers[name] = _eer_at(frr, far, _eer_point(frr, far))
     return eers
 
