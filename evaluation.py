@@ -21,6 +21,7 @@ import argparse
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -308,6 +309,7 @@ class Metrics:
         asv_eer: EER of the speaker verification, targets against nontargets; None without ASV scores.
         per_attack_eer: EER of all bona fide trials against one attack's spoofs, by attack name, sorted.
         n_bonafide, n_spoof: number of trials.
+        n_unscored: number of further trials, which have no score and are in none of the figures.
     """
 
     eer: float
@@ -318,6 +320,7 @@ class Metrics:
     per_attack_eer: dict[str, float]
     n_bonafide: int
     n_spoof: int
+    n_unscored: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON, and `eer_percent`; all other rates stay fractions."""
@@ -331,12 +334,14 @@ class Metrics:
             "per_attack_eer": dict(self.per_attack_eer),
             "n_bonafide": self.n_bonafide,
             "n_spoof": self.n_spoof,
+            "n_unscored": self.n_unscored,
         }
 
     def summary(self) -> str:
         """A text for people: one figure a line, EERs in per cent."""
         lines = [
             f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed",
+            *([f"unscored     {self.n_unscored} more, in none of the figures"] if self.n_unscored else []),
             f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})",
             *self._tandem_lines(),
             "EER per attack",
@@ -386,6 +391,7 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None) -> Metrics:
         per_attack_eer=_per_attack_eer(cm.attacks[~cm.is_bonafide], order),
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,
+        n_unscored=cm.n_unscored,
     )
 
 
@@ -452,6 +458,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parse_arguments(argv)
     asv = read_asv_scores(options.asv) if options.asv else None
     metrics = evaluate(read_cm_scores(options.cm), asv)
+    if metrics.n_unscored:
+        trials = f"{metrics.n_unscored} trial{'s' if metrics.n_unscored > 1 else ''}"
+        print(f"warning: {options.cm}: {trials} without a score, in none of the figures", file=sys.stderr)
     text = json.dumps(metrics.as_dict(), indent=2) if options.json else metrics.summary()
     if options.output:
         with whole_file(options.output) as stream:

@@ -1,7 +1,8 @@
 """Score files: read into arrays quickly, and never wrongly.
 
 Score files (fields separated by spaces or tabs; also gzipped; empty lines carry no trial)
-    CM   `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`
+    CM   `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`; the word `unscored`
+         stands for the score of a trial that has none (its audio could not be read): it is counted and left out
     ASV  `source key score`, key target | nontarget | spoof, e.g. `- target 7.981530`
 
 A file of the usual form is read by whole columns (`_read_fast`, with the tools of `text_columns`); anything out of the
@@ -46,19 +47,21 @@ class _Layout:
     columns: tuple[str, ...]  # the last two are always key and score
     keys: tuple[bytes, ...]
     has_names: bool  # are the columns before the key read, and is the first one different in each line?
+    unscored: bytes | None  # what stands for the score of a trial that has none
 
     def __str__(self) -> str:
         return f"'{' '.join(self.columns)}' in each line of a {self.kind} score file"
 
 
-_CM_LAYOUT = _Layout("CM", ("utterance", "attack", "key", "score"), (b"bonafide", b"spoof"), True)
-_ASV_LAYOUT = _Layout("ASV", ("source", "key", "score"), (b"target", b"nontarget", b"spoof"), False)
+_CM_LAYOUT = _Layout("CM", ("utterance", "attack", "key", "score"), (b"bonafide", b"spoof"), True, b"unscored")
+_ASV_LAYOUT = _Layout("ASV", ("source", "key", "score"), (b"target", b"nontarget", b"spoof"), False, None)
 
 
 class _Table(NamedTuple):
     names: list[NDArray[np.bytes_]]  # the columns before the key; none of an ASV file
     kinds: NDArray[np.uint8]  # each line's key, by its place in the layout's
     scores: Floats
+    n_unscored: int = 0  # lines that are in none of the columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +73,17 @@ class CMScores:
         attacks: (n,) attack names (A07 ...), "-" for bona fide trials.
         is_bonafide: (n,) True for bona fide, False for spoofed.
         scores: (n,) float64, higher = bona fide.
+        n_unscored: number of further trials that have no score; they are in none of the arrays.
 
     Raises:
-        InputError: the four differ in length.
+        InputError: the four arrays differ in length.
     """
 
     utterances: NDArray[np.str_]
     attacks: NDArray[np.str_]
     is_bonafide: Bools
     scores: Floats
+    n_unscored: int = 0
 
     def __post_init__(self) -> None:
         lengths = {len(self.utterances), len(self.attacks), len(self.is_bonafide), len(self.scores)}
@@ -108,8 +113,10 @@ class ASVScores:
 def read_cm_scores(path: PathLike) -> CMScores:
     """Read a countermeasure's score file, `utterance attack key score` a line, plain or gzipped.
 
+    Trials whose score is the word `unscored` are counted in `n_unscored` and left out of the arrays.
+
     Raises:
-        InputError: no text, no trials, a class without trials, or (with file and line) a wrong number of
+        InputError: no text, no trials, a class without scored trials, or (with file and line) a wrong number of
             fields, an unknown key, a score that is no finite number, an utterance that came before.
         OSError: the file cannot be read.
     """
@@ -119,6 +126,7 @@ def read_cm_scores(path: PathLike) -> CMScores:
         attacks=as_text(table.names[1]),
         is_bonafide=table.kinds == _CM_LAYOUT.keys.index(b"bonafide"),
         scores=table.scores,
+        n_unscored=table.n_unscored,
     )
 
 
@@ -141,9 +149,10 @@ def _read_table(path: PathLike, layout: _Layout) -> _Table:
         table = _read_by_line(data[len(MARGIN) : -len(MARGIN)], layout, path)
     absent = [key.decode() for kind, key in enumerate(layout.keys) if not (table.kinds == kind).any()]
     if absent:
+        others = f" with a score and {table.n_unscored} without" if table.n_unscored else ""
         raise InputError(
             f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its "
-            f"{table.scores.size}, expected some of each of {_listed(layout.keys)}"
+            f"{table.scores.size}{others}, expected some of each of {_listed(layout.keys)}"
         )
     return table
 
@@ -207,27 +216,37 @@ def _read_block(text: NDArray[np.uint8], lines: slice, layout: _Layout) -> _Tabl
 def _read_by_line(data: bytes, layout: _Layout, path: PathLike) -> _Table:
     rows: list[list[bytes]] = []
     scores: list[float] = []
+    n_unscored = 0
     first_line: dict[bytes, int] = {}
     for number, line in enumerate(data.split(b"\n"), start=1):
         row = line.split()
         if not row:
             continue
         try:
-            scores.append(_checked_row(row, layout))
+            score = _checked_row(row, layout)
             if layout.has_names and first_line.setdefault(row[0], number) != number:
                 raise InputError(
                     f"utterance {_shown(row[0])} again, first in line {first_line[row[0]]}; expected each once"
                 )
         except InputError as error:
             raise InputError(f"{os.fspath(path)}:{number}: {error}") from None
-        rows.append(row[:-1])
-    *names, keys = (list(column) for column in zip(*rows, strict=True))
-    kinds = np.array([layout.keys.index(key) for key in keys], dtype=np.uint8)
-    return _Table([np.array(column) for column in names] if layout.has_names else [], kinds, np.array(scores))
+        if score is None:
+            n_unscored += 1
+        else:
+            rows.append(row[:-1])
+            scores.append(score)
+    return _as_table(rows, scores, n_unscored, layout)
 
 
-def _checked_row(row: list[bytes], layout: _Layout) -> float:
-    """The score of a line's fields, after all of them have been checked."""
+def _as_table(rows: list[list[bytes]], scores: list[float], n_unscored: int, layout: _Layout) -> _Table:
+    n_names = len(layout.columns) - 2 if layout.has_names else 0
+    names = [np.array([row[column] for row in rows], dtype=np.bytes_) for column in range(n_names)]
+    kinds = np.array([layout.keys.index(row[-1]) for row in rows], dtype=np.uint8)
+    return _Table(names, kinds, np.array(scores, dtype=np.float64), n_unscored)
+
+
+def _checked_row(row: list[bytes], layout: _Layout) -> float | None:
+    """The score of a line's fields, after all of them have been checked; None where the trial has none."""
     if len(row) != len(layout.columns):
         raise InputError(f"{len(row)} fields, expected {len(layout.columns)}: {layout}")
     for field, name in zip(row, layout.columns, strict=True):
@@ -236,6 +255,10 @@ def _checked_row(row: list[bytes], layout: _Layout) -> float:
     key, text = row[-2:]
     if key not in layout.keys:
         raise InputError(f"key {_shown(key)}, expected {_listed(layout.keys)}")
+    return None if text == layout.unscored else _checked_score(text)
+
+
+def _checked_score(text: bytes) -> float:
     try:
         score = float(text.replace(b"_", b"?"))
     except ValueError:

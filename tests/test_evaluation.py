@@ -262,6 +262,7 @@ def test_metrics_as_json_and_text(cm_file: Path, asv_file: Path) -> None:
         "per_attack_eer": {"A07": 0.0, "A08": 1.0},
         "n_bonafide": 2,
         "n_spoof": 2,
+        "n_unscored": 0,
     }
     lines = metrics.summary().splitlines()
     assert lines[0] == "trials       2 bona fide, 2 spoofed"
@@ -318,6 +319,19 @@ def test_command_prints_the_summary_and_writes_it(cm_file: Path, asv_file: Path,
     assert (done.returncode, done.stderr) == (0, "")
     assert "CM EER        50.0000 %" in done.stdout
     assert output.read_text() == done.stdout
+
+
+def test_trials_without_a_score_are_named_everywhere(cm_file: Path, tmp_path: Path) -> None:
+    gaps = tmp_path / "gaps.txt"
+    gaps.write_text(cm_file.read_text() + "LA_5 A07 spoof unscored\nLA_6 - bonafide unscored\n")
+    metrics, whole = (evaluation.evaluate(evaluation.read_cm_scores(path)) for path in (gaps, cm_file))
+    assert dataclasses.replace(metrics, n_unscored=0) == whole
+    assert metrics.as_dict()["n_unscored"] == 2
+    assert metrics.summary().splitlines()[1] == "unscored     2 more, in none of the figures"
+    assert "unscored" not in whole.summary()
+    done = run_evaluation("--cm", gaps)
+    assert done.returncode == 0
+    assert done.stderr == f"warning: {gaps}: 2 trials without a score, in none of the figures\n"
 
 
 def test_command_prints_json(cm_file: Path) -> None:

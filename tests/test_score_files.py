@@ -53,7 +53,16 @@ def test_harmless_variants_read_the_same(variant: bytes, cm_file: Path, tmp_path
     other.write_bytes(variant)
     usual = dataclasses.astuple(score_files.read_cm_scores(cm_file))
     for ours, theirs in zip(usual, dataclasses.astuple(score_files.read_cm_scores(other)), strict=True):
-        assert ours.tolist() == theirs.tolist()
+        assert np.array_equal(ours, theirs)
+
+
+def test_trials_without_a_score_are_counted_and_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text("LA_0 A09 spoof unscored\n" + CM_TEXT.replace("LA_3", "LA_9 - bonafide unscored\nLA_3"))
+    cm = score_files.read_cm_scores(path)
+    assert cm.n_unscored == 2
+    assert cm.utterances.tolist() == ["LA_1", "LA_2", "LA_3", "LA_4"]
+    assert (cm.bonafide.tolist(), cm.spoof.tolist()) == ([2.5, 3.0], [-1.25, 4.0])
 
 
 def test_names_beyond_ascii(tmp_path: Path) -> None:
@@ -75,6 +84,15 @@ def test_names_beyond_ascii(tmp_path: Path) -> None:
         ("4.0", "nan", r":3: score 'nan', expected a finite number"),
         ("4.0", "-inf", r":3: score '-inf', expected a finite number"),
         ("4.0", "1e999", r":3: score '1e999', expected a finite number"),
+        ("4.0", "Unscored", r":3: score 'Unscored', expected a number"),
+        ("A08 spoof 4.0", "A08 fake unscored", r":3: key 'fake'"),
+        ("A08 spoof 4.0", "spoof unscored", r":3: 3 fields, expected 4"),
+        ("LA_4 - bonafide 3e0", "LA_1 - bonafide unscored", r":4: utterance 'LA_1' again"),
+        (
+            "spoof -1.25\nLA_3 A08 spoof 4.0",
+            "spoof unscored\nLA_3 A08 spoof unscored",
+            r"no trial .* spoof among its 2 with a",
+        ),
         ("LA_4", "LA_1", r":4: utterance 'LA_1' again, first in line 1"),
         ("LA_4", "x" * 500, r":4: utterance of 500 bytes, expected at most 200"),
         ("4.0", "4" * 500, r":3: score of 500 bytes"),
@@ -119,6 +137,7 @@ def test_what_is_no_score_file(content: bytes, message: str, tmp_path: Path) -> 
         ("nontarget", "bonafide", r":3: key 'bonafide', expected target \| nontarget \| spoof"),
         ("spoof", "target", r"no trial with key spoof among its 6"),
         ("5.0", "", r":5: 2 fields"),
+        ("5.0", "unscored", r":5: score 'unscored', expected a number"),
     ],
 )
 def test_malformed_asv_files(old: str, new: str, message: str, asv_file: Path) -> None:
@@ -131,27 +150,32 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 Row = tuple[str, str, str, float]
 
 
-def oracle_rows(data: bytes) -> list[Row] | None:
-    """The rows of a CM score file by the letter of its description; None where it is malformed."""
+def oracle_rows(data: bytes) -> tuple[list[Row], int] | None:
+    """A CM score file's scored rows by its description, and how many others it has; None where it is malformed."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return None
     rows: list[Row] = []
+    names: list[str] = []
     for line in re.sub("^\ufeff", "", text).split("\n"):
         fields = [field for field in re.split("[ \t\r\v\f]", line) if field]
         if not fields:
             continue
-        if len(fields) != 4 or fields[2] not in ("bonafide", "spoof") or not NUMBER.fullmatch(fields[3]):
+        if len(fields) != 4 or fields[2] not in ("bonafide", "spoof"):
             return None
-        rows.append((fields[0], fields[1], fields[2], float(fields[3])))
+        names.append(fields[0])
+        if fields[3] != "unscored":
+            if not NUMBER.fullmatch(fields[3]):
+                return None
+            rows.append((fields[0], fields[1], fields[2], float(fields[3])))
     usable = (
         "\0" not in text
         and all(math.isfinite(row[3]) for row in rows)
-        and len({row[0] for row in rows}) == len(rows)
+        and len(set(names)) == len(names)
         and len({row[2] for row in rows}) == 2
     )
-    return rows if usable else None
+    return (rows, len(names) - len(rows)) if usable else None
 
 
 PIECES = [
@@ -185,7 +209,7 @@ PIECES = [
 @st.composite
 def damaged_files(draw: st.DrawFn) -> bytes:
     """A sound score file, in which up to three places were cut, overwritten or written into."""
-    number = st.one_of(st.floats(-1e3, 1e3).map(repr), st.decimals(-99, 99, places=4).map(str))
+    number = st.one_of(st.floats(-1e3, 1e3).map(repr), st.decimals(-99, 99, places=4).map(str), st.just("unscored"))
     row = st.tuples(st.sampled_from(["- bonafide", "A07 spoof", "A19 spoof"]), number)
     rows = draw(st.lists(row, min_size=2, max_size=6))
     data = b"".join(f"u{place} {kind} {score}\n".encode() for place, (kind, score) in enumerate(rows))
@@ -204,15 +228,15 @@ def damaged_files(draw: st.DrawFn) -> bytes:
 def test_no_malformed_file_gets_through(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.txt"
     path.write_bytes(data)
-    rows = oracle_rows(data)
-    if rows is None:
+    expected = oracle_rows(data)
+    if expected is None:
         with pytest.raises(InputError):
             score_files.read_cm_scores(path)
         return
     cm = score_files.read_cm_scores(path)
     keys = ["bonafide" if bonafide else "spoof" for bonafide in cm.is_bonafide]
     read = list(zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True))
-    assert read == rows
+    assert (read, cm.n_unscored) == expected
 
 
 @given(data=damaged_files())
