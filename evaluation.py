@@ -12,13 +12,14 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bootstrap import Interval, bootstrap_intervals
 from error_rates import (
     Floats,
     checked_scores,
@@ -212,11 +213,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures of a score file; see `python evaluation.py --help`."""
     options = _parse_arguments(argv)
     asv = read_asv_scores(options.asv) if options.asv else None
-    metrics = evaluate(read_cm_scores(options.cm), asv)
+    cm = read_cm_scores(options.cm)
+    metrics = evaluate(cm, asv)
+    content, text = metrics.as_dict(), metrics.summary()
+    if options.bootstrap is not None:
+        intervals = bootstrap_intervals([cm], asv, replicates=options.bootstrap)
+        content["bootstrap"] = {"replicates": options.bootstrap, **_as_dicts(intervals)}
+        text = f"{text}\n{_describe_intervals(intervals, options.bootstrap)}"
     if metrics.n_unscored:
         trials = f"{metrics.n_unscored} trial{'s' if metrics.n_unscored > 1 else ''}"
         print(f"warning: {options.cm}: {trials} without a score, in none of the figures", file=sys.stderr)
-    text = json.dumps(metrics.as_dict(), indent=2) if options.json else metrics.summary()
+    if options.json:
+        text = json.dumps(content, indent=2)
     if options.output:
         with whole_file(options.output) as stream:
             stream.write(text + "\n")
@@ -224,8 +232,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _as_dicts(intervals: Mapping[str, Interval | None]) -> dict[str, dict[str, float] | None]:
+    return {name: None if interval is None else asdict(interval) for name, interval in intervals.items()}
+
+
+def _describe_intervals(intervals: Mapping[str, Interval | None], replicates: int) -> str:
+    lines = [f"bootstrap intervals ({replicates} draws of the trials, ASV scores held fixed)"]
+    for name, key, factor, unit in (("CM EER", "eer", 100, " %"), ("min t-DCF", "min_tdcf", 1, "")):
+        interval = intervals[key]
+        if interval is not None:
+            ends = f"{factor * interval.low:8.4f} to {factor * interval.high:8.4f}{unit}"
+            lines.append(f"  {name:<10} {ends:<23} ({100 * interval.level:g} %)")
+    return "\n".join(lines)
+
+
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         description="EER and min t-DCF (ASVspoof 2019) of a countermeasure's score file.",
         epilog="example: python evaluation.py --cm exp_result/AASIST/eval_scores.txt "
         "--asv LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt",
@@ -238,6 +261,12 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--asv", metavar="ASV", help="the organisers' ASV scores, 'source key score' a line; without them no t-DCF"
+    )
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        metavar="N",
+        help="95 %% confidence intervals of EER and min t-DCF from N bootstrap replicates, e.g. 1000 (bootstrap.py)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON (rates as fractions) instead of text")
     parser.add_argument("--output", metavar="FILE", help="write what is printed to this file too")

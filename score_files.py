@@ -90,6 +90,11 @@ class CMScores:
         if len(lengths) > 1:
             raise InputError(f"CM scores: columns of different lengths {sorted(lengths)}")
 
+    def take(self, places: NDArray[np.intp]) -> "CMScores":
+        """The trials at these places, in their order."""
+        columns = self.utterances[places], self.attacks[places], self.is_bonafide[places], self.scores[places]
+        return CMScores(*columns, self.n_unscored)
+
     @property
     def bonafide(self) -> Floats:
         """Scores of the bona fide trials."""

@@ -177,6 +177,24 @@ def test_command_prints_json(cm_file: Path) -> None:
     assert json.loads(done.stdout)["min_tdcf"] is None
 
 
+def test_command_prints_bootstrap_intervals(cm_file: Path, asv_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--cm", str(cm_file), "--asv", str(asv_file), "--bootstrap", "20"]
+    assert evaluation.main([*arguments, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)["bootstrap"]
+    assert content["replicates"] == 20
+    assert content["eer"] == {"low": 0.0, "high": 1.0, "level": 0.95}
+    assert set(content["min_tdcf"]) == {"low", "high", "level"}
+    assert evaluation.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3].startswith("bootstrap intervals (20 draws")
+    assert lines[-2].split() == ["CM", "EER", "0.0000", "to", "100.0000", "%", "(95", "%)"]
+    assert lines[-1].startswith("  min t-DCF")
+    assert evaluation.main([*arguments[:2], *arguments[-2:]]) == 0
+    assert "min t-DCF " not in capsys.readouterr().out.splitlines()[-1]
+    assert evaluation.main([*arguments[:2], *arguments[-2:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bootstrap"]["min_tdcf"] is None
+
+
 def test_command_refuses_bad_input_in_one_line(cm_file: Path, asv_file: Path, tmp_path: Path) -> None:
     for wrong in (asv_file, tmp_path / "absent.txt", tmp_path):
         done = run_evaluation("--cm", wrong)

@@ -28,6 +28,14 @@ def test_cm_scores_are_read_in_order(cm_file: Path) -> None:
     assert cm.scores.dtype == np.float64
 
 
+def test_trials_are_taken_in_the_order_asked_for(cm_file: Path) -> None:
+    taken = score_files.read_cm_scores(cm_file).take(np.array([3, 1]))
+    assert taken.utterances.tolist() == ["LA_4", "LA_2"]
+    assert taken.attacks.tolist() == ["-", "A07"]
+    assert taken.is_bonafide.tolist() == [True, False]
+    assert taken.scores.tolist() == [3.0, -1.25]
+
+
 def test_asv_scores_are_read_by_class(asv_file: Path) -> None:
     asv = score_files.read_asv_scores(asv_file)
     assert asv.target.tolist() == [2.0, 3.0]
