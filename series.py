@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap import Interval, bootstrap_intervals
-
 from errors import InputError
 from evaluation import ASVScores, read_cm_scores
 from files import whole_file, write_json

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trials import brute_force_points, tied_scores
 
 import error_rates
 from errors import InputError
+from trials import brute_force_points, tied_scores
 
 
 def test_small_cases_exactly(expected: dict[str, Any]) -> None:

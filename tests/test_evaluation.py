@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trials import tied_scores
 
 import evaluation
 from errors import InputError
 from evaluation import ASVSPOOF2019_COST_MODEL, ASVScores, CMScores
+from trials import tied_scores
 
 REPOSITORY = Path(evaluation.__file__).resolve().parent
 

@@ -6,11 +6,11 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trials import brute_force_points, tied_scores
 
 import tdcf
 from errors import InputError
 from tdcf import ASVSPOOF2019_COST_MODEL
+from trials import brute_force_points, tied_scores
 
 
 @given(tied_scores, tied_scores, st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 0.9))
