@@ -14,7 +14,6 @@ from data_utils import pad
 from errors import InputError
 from experiment_config import load_config
 from models import find_model, utterance_feature
-from samples import TINIEST
 from scorer import Scorer, fold_batch_norms
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
