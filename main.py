@@ -266,7 +266,7 @@ def get_loader(
     database_path: str | Path,
     seed: int,
     config: Config | Mapping[str, Any],
-    cache_dir: str | Path = DEFAULT_OUTPUT + "/cache",
+    cache_dir: str | Path | None = None,
 ) -> "list[DataLoader[Any]]":
     """Loaders of the train, dev and eval sets of a corpus.
 
@@ -274,18 +274,21 @@ def get_loader(
     (waveforms[, features], utterances) in the order of the protocol for dev and eval.
 
     Args:
-        cache_dir: where the config's `audio_cache` keeps decoded audio.
+        cache_dir: where the config's `audio_cache` keeps decoded audio, and what is known of the files is kept; None:
+            nowhere, or with `audio_cache` where the command line does.
 
     Raises:
         InputError: a protocol or an audio file is missing or malformed.
     """
 
     config = as_config(config)
-    return [_loader(database_path, seed, config, split, Path(cache_dir)) for split in SPLITS]
+    output = Path(DEFAULT_OUTPUT)
+    cache = Path(cache_dir) if cache_dir else output / "cache" if config.audio_cache else None
+    return [_loader(database_path, seed, config, split, cache, output) for split in SPLITS]
 
 
 def _loader(
-    database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path, folder: Path | None = None
+    database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path | None, folder: Path
 ) -> "DataLoader[Any]":
     from data_utils import make_loader
     from models import utterance_feature
@@ -300,7 +303,7 @@ def _loader(
         prefetch=config.prefetch,
         cache_dir=cache_dir,
         audio_cache=config.audio_cache,
-        skip_list=(folder or cache_dir) / f"skipped_audio_{split}.txt" if config.on_bad_audio == "skip" else None,
+        skip_list=folder / f"skipped_audio_{split}.txt" if config.on_bad_audio == "skip" else None,
     )
 
 
