@@ -8,7 +8,6 @@ import glob
 import itertools
 import os
 import select
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from errors import InputError, describe_os_error
@@ -21,6 +20,7 @@ SUFFIXES = frozenset(
         *(".wav", ".wave", ".wve", ".xi"),
     )
 )
+STDIN = 0
 # Seconds without a further path on stdin after which those that have come are scored, however few.
 PATIENCE = 0.5
 
@@ -40,7 +40,7 @@ def find_audio(paths: Iterable[str]) -> Iterator[Found]:
     """
     for path in paths:
         if path == "-":
-            for line in read_lines(sys.stdin.fileno()):
+            for line in read_lines(STDIN):
                 yield from [None] if line is None else _files_of(line)
         elif glob.has_magic(path) and not os.path.lexists(path):
             matches = sorted(glob.glob(path, recursive=True))

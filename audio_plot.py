@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 
+from audio import opened
 from audio_windows import read_blocks
 from features import SAMPLE_RATE, PowerSpectrogram, count_frames
 from file_scorer import Prediction
@@ -71,8 +71,8 @@ class Sketch:
 
     def __init__(self, path: str | Path):
         # The header's length sets the columns; what is read sets the rest.
-        header = soundfile.info(os.fsencode(path))
-        expected = max(1, -(-header.frames * SAMPLE_RATE // header.samplerate))
+        with opened(path) as header:
+            expected = max(1, -(-header.frames * SAMPLE_RATE // header.samplerate))
         frames, spectrum = count_frames(expected, HOP), PowerSpectrogram(hop=HOP)
         self.low, self.high = np.full(min(COLUMNS, expected), np.inf), np.full(min(COLUMNS, expected), -np.inf)
         power, counts = np.zeros((min(COLUMNS, frames), spectrum.bins)), np.zeros(min(COLUMNS, frames))

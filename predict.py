@@ -295,8 +295,8 @@ FORMATS: dict[str, Formatter] = {"table": _as_table, "csv": _as_csv, "json": _as
 
 def _csv_line(fields: Sequence[Any]) -> str:
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="").writerow(fields)
-    return stream.getvalue()
+    csv.writer(stream).writerow(fields)
+    return stream.getvalue().removesuffix("\r\n")
 
 
 def _note(about: dict[str, Any]) -> None:
@@ -336,7 +336,7 @@ def _progress(files: "FileScorer", tally: Counter[str]) -> Iterator[None]:
     """A progress bar in windows, with the number of files; silent where stderr is not a terminal."""
     from tqdm import tqdm
 
-    with tqdm(desc="score", unit="window", leave=False, disable=None, mininterval=0.5) as bar:
+    with tqdm(desc="score", unit=" windows", leave=False, disable=None, mininterval=0.5) as bar:
 
         def show(count: int) -> None:
             bar.set_postfix_str(f"{sum(tally.values())} files", refresh=False)
