@@ -21,6 +21,8 @@ SUFFIXES = frozenset(
     )
 )
 STDIN = 0
+# Paths named in a message.
+SHOWN = 3
 # Seconds without a further path on stdin after which those that have come are scored, however few.
 PATIENCE = 0.5
 
@@ -52,18 +54,21 @@ def find_audio(paths: Iterable[str]) -> Iterator[Found]:
 
 
 def require_files(found: Iterator[Found], paths: Sequence[str]) -> Iterator[Found]:
-    """`found` as it is, after making sure that there is a path in it.
+    """`found` as it is, after making sure that there is a file in it.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none; the first few reasons are given.
     """
-    before = []
+    before: list[Found] = []
     for item in found:
         before.append(item)
-        if isinstance(item, str):
+        if isinstance(item, str) and os.path.exists(item):
             return itertools.chain(before, found)
-    problems = [str(item) for item in before if item is not None]
-    raise InputError("\n".join(problems) or f"no audio file found in {', '.join(paths)}")
+    problems = [f"{item}: no such file" if isinstance(item, str) else str(item) for item in before if item is not None]
+    if not problems:
+        raise InputError(f"no audio file found in {', '.join(paths)}")
+    more = [f"no file found in {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    raise InputError("\n".join([*problems[:SHOWN], *more]))
 
 
 def read_lines(descriptor: int) -> Iterator[str | None]:

@@ -312,7 +312,8 @@ def _good_ones(results: "Iterable[Prediction | InputError]", tally: Counter[str]
     for result in results:
         if isinstance(result, InputError):
             tally["bad"] += 1
-            _print_line(f"error: {result}", sys.stderr)
+            # One line, even where the name of a file has more.
+            _print_line(f"error: {result}".replace("\n", "\\n"), sys.stderr)
         else:
             yield result
 

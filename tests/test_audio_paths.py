@@ -87,6 +87,9 @@ def test_nothing_at_all_is_an_error(folder: Path) -> None:
     paths = [str(folder / "empty"), f"{folder}/*.xyz"]
     with pytest.raises(InputError, match=r"(?s)no audio file in this folder.*\n.*no file matches"):
         require_files(find_audio(paths), paths)
+    with pytest.raises(InputError) as caught:
+        require_files(find_audio(["x1", "x2", "x3", "x4", "x5"]), [])
+    assert str(caught.value).splitlines()[2:] == ["x3: no such file", "no file found in 2 more"]
     with pytest.raises(InputError, match="no audio file found in -"):
         require_files(iter([None]), ["-"])
     paths.append(str(folder / "b.wav"))

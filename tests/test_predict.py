@@ -155,13 +155,13 @@ def test_thresholds() -> None:
 
 
 def test_a_bad_file_is_a_line_and_the_others_go_on(system: System, capsys: Output) -> None:
-    missing = system.audio / "missing.wav"
+    missing = system.audio / "mis\nsing.wav"
     assert predict.main(system.arguments("--format", "csv", system.audio, missing, system.audio / "a.wav")) == 1
     output = capsys.readouterr()
     errors = [line for line in output.err.splitlines() if line.startswith("error")]
     assert len(errors) == 2
     assert errors[0].startswith(f"error: {system.audio / 'c.wav'}: cannot be decoded")
-    assert errors[1] == f"error: {missing}: no such audio file"
+    assert errors[1] == f"error: {system.audio}/mis\\nsing.wav: no such audio file"
     assert len(output.out.splitlines()) == 5
     assert output.err.splitlines()[-1].endswith("that could not be used: 2")
 
@@ -229,6 +229,7 @@ def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: 
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "empty"], "no audio file in this folder"),
         ([f"{tmp_path}/*.wav"], "no file matches"),
+        ([tmp_path / "absent.wav"], "absent.wav: no such file"),
         (["--weights", tmp_path / "absent.pth", system.audio], "absent.pth: no such checkpoint; give one by --weights"),
         (["--calibration", tmp_path / "absent.json", system.audio], "absent.json: no such calibration"),
         (["--device", "abacus", system.audio], "--device abacus"),
