@@ -5,6 +5,7 @@ cut short, silent, shorter than 10 ms, or with samples that are not finite.
 """
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def read_audio(path: str | Path) -> np.ndarray:
     Raises:
         BadAudio: see the top of this module.
     """
-    with _opened(path) as stream:
+    with opened(path) as stream:
         waveform = _rest(path, stream)
     if not waveform.any():
         raise BadAudio(f"{path}: the file is silent, all of its samples are 0")
@@ -54,10 +55,10 @@ def read_crop(path: str | Path, samples: int, start: Start = first_sample) -> np
     Raises:
         BadAudio: as `read_audio`, as far as the crop shows it.
     """
-    with _opened(path) as stream:
+    with opened(path) as stream:
         if stream.samplerate == SAMPLE_RATE and stream.frames > samples:
             stream.seek(start(stream.frames - samples))
-            crop = _decoded(path, stream, samples)
+            crop = decoded(path, stream, samples)
             if len(crop) < samples:
                 raise BadAudio(f"{path}: cannot be decoded, it is cut short")
         else:
@@ -112,23 +113,42 @@ class AudioFolder:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
+    """An audio file open for decoding; whatever goes wrong while it is open is a `BadAudio`."""
+    if Path(path).suffix.lower() == ".raw":
+        raise BadAudio(f"{path}: samples without a header, their rate and format are not known; convert it to FLAC")
+    # Names need not be valid text; soundfile alone would fail on those that are not.
+    name = os.fsencode(path) if os.name == "posix" else str(path)
     try:
-        with soundfile.SoundFile(str(path)) as stream:
+        with soundfile.SoundFile(name) as stream:
             yield stream
     except (soundfile.SoundFileError, OSError) as error:
         raise BadAudio(f"{path}: {why_unreadable(Path(path), error)}") from None
 
 
 def _rest(path: str | Path, stream: soundfile.SoundFile) -> np.ndarray:
-    waveform = _decoded(path, stream, -1)
-    if len(waveform) < SHORTEST * stream.samplerate / SAMPLE_RATE:
-        length = "no samples" if not len(waveform) else f"{len(waveform)} samples, less than 10 ms"
-        raise BadAudio(f"{path}: the file holds {length}")
+    waveform = decoded(path, stream, -1)
+    require_length(path, len(waveform), stream.samplerate)
     return waveform if stream.samplerate == SAMPLE_RATE else _resample(waveform, stream.samplerate)
 
 
-def _decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.ndarray:
+def require_length(path: str | Path, samples: int, rate: int) -> None:
+    """Make sure that a file of `samples` samples at `rate` Hz is long enough to be used.
+
+    Raises:
+        BadAudio: it holds less than 10 ms.
+    """
+    if samples < SHORTEST * rate / SAMPLE_RATE:
+        length = "no samples" if not samples else f"{samples} samples, less than 10 ms"
+        raise BadAudio(f"{path}: the file holds {length}")
+
+
+def decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.ndarray:
+    """The next samples of an open file, float32 (at most `samples`,), mono, at the file's own rate; -1: all of them.
+
+    Raises:
+        BadAudio: a sample is not finite.
+    """
     channels = stream.read(samples, dtype="float32", always_2d=True)
     mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     if not np.isfinite(mono).all():
@@ -142,7 +162,8 @@ def why_unreadable(path: Path, error: Exception | None) -> str:
         return "no such audio file"
     if path.is_file() and path.stat().st_size == 0:
         return "the audio file is empty"
-    detail = f" ({str(error).rstrip('.')})" if error else ""
+    # The words of libsndfile alone: soundfile puts the file's name before them once more.
+    detail = f" ({getattr(error, 'error_string', str(error)).rstrip('.')})" if error else ""
     return f"cannot be decoded, it is corrupt or cut short{detail}"
 
 

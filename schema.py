@@ -214,7 +214,7 @@ def _read_value(
     try:
         converted = _convert(kind, value)
         _check_limits(converted, field.metadata)
-    except ValueError:
+    except (ValueError, OverflowError):
         expected = _expected(kind, field.metadata)
         problems.append(f"{place(key)}{key}: got {json.dumps(value, default=str)}, expected {expected}")
         return None

@@ -1,0 +1,359 @@
+"""Score audio files: is this bona fide speech or a spoof?
+
+    python predict.py --config config/AASIST.conf --weights AASIST.pth clips/ 'more/*.wav' talk.mp3
+    find /data -name '*.flac' | python predict.py --config config/AASIST.conf --weights AASIST.pth --format csv -
+
+This file is the command line: the threshold and the formats. Files are found by audio_paths.py, scores come from
+file_scorer.py, ratios and thresholds from calibration.py. Rows go to stdout as they come, in the order of the files;
+all else goes to stderr.
+
+Conventions: higher = bona fide, for scores and log-likelihood ratios; the verdict is bonafide where the score is above
+the threshold, as in evaluation.py.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from audio_paths import find_audio, require_files
+from errors import InputError, run_command
+from experiment_config import Config, load_config
+
+if TYPE_CHECKING:
+    from calibration import Calibration
+    from file_scorer import FileScorer, Prediction
+
+SAMPLE_RATE = 16000
+POLARITY = "higher = bona fide"
+EXIT_BAD_FILE = 1
+EXAMPLES = """examples:
+  python predict.py --config config/AASIST.conf --weights AASIST.pth clip.wav
+  python predict.py --config config/AASIST.conf --weights AASIST.pth --format csv clips/ 'more/**/*.flac' > scores.csv
+  find /data -name '*.mp3' | python predict.py --config config/AASIST.conf --weights AASIST.pth --format jsonl -
+  python predict.py --config config/AASIST.conf --weights AASIST.pth --hop 1 --plot talk.png talk.mp3
+
+exit status: 0 all files scored; 1 some file could not be used (a line each on stderr), the others were scored;
+2 wrong arguments, or no file found"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    # To be said before torch is imported, see main.py.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = parse_arguments(argv)
+    config = load_config(arguments.config, arguments.set)
+    weights = _weights(arguments, config)
+    found = require_files(find_audio(arguments.paths), arguments.paths)
+    # What is said of the system is no row.
+    with contextlib.redirect_stdout(sys.stderr):
+        rule = make_rule(arguments.threshold, _load_calibration(arguments.calibration, weights))
+        files = _load_scorer(config, weights, arguments)
+    about = _describe(config, weights, files, rule)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be valid text; they leave as they came.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    tally: Counter[str] = Counter()
+    with _progress(files, tally):
+        predictions = _good_ones(files(found), tally)
+        if arguments.plot:
+            predictions = _plotted(predictions, arguments.plot, rule)
+        for line in FORMATS[arguments.format](_counted(predictions, rule, tally), rule, about):
+            _print_line(line)
+    scored = tally["bonafide"] + tally["spoof"]
+    counts = f"{tally['bonafide']} bonafide, {tally['spoof']} spoof"
+    print(f"files scored: {scored} ({counts}); that could not be used: {tally['bad']}", file=sys.stderr)
+    return EXIT_BAD_FILE if tally["bad"] else 0
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="predict.py",
+        description="Score audio files of any format, rate and length: higher = bona fide, lower = spoof.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="a file, a folder, a glob, or - for a list of paths on stdin")
+    add("--config", required=True, metavar="FILE", help="config of the system, see config/")
+    add("--weights", metavar="FILE", help="its weights (default: the config's model_path)")
+    add("--format", choices=sorted(FORMATS), default="table", help="what is printed (default: %(default)s)")
+    add("--threshold", metavar="NUMBER|eer|min-dcf",
+        help="verdict bonafide above this score, or above that threshold of the calibration (default: eer, "
+             "without a calibration 0)")  # fmt: skip
+    add("--calibration", metavar="FILE",
+        help="what calibration.py wrote (default: what is stored with the weights)")  # fmt: skip
+    add("--hop", type=float, metavar="SECONDS",
+        help="from one window of a long file to the next (default: half a window)")  # fmt: skip
+    add(
+        "--plot", metavar="FILE.png", help="draw waveform, spectrogram and score over time; for one PATH that is a file"
+    )
+    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a config value, see main.py; repeatable")  # fmt: skip
+    arguments = parser.parse_args(argv)
+    if arguments.plot and (len(arguments.paths) != 1 or not os.path.isfile(arguments.paths[0])):
+        raise InputError("--plot draws one file; expected a single PATH that is a file")
+    return arguments
+
+
+# ---- system, threshold, calibration -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a score becomes a verdict and a log-likelihood ratio.
+
+    Attributes:
+        threshold, reason: the score above which a file is bonafide, and why that one.
+        calibration: gives the ratio; None: there is none.
+    """
+
+    threshold: float
+    reason: str
+    calibration: "Calibration | None"
+
+    def verdict(self, score: float) -> str:
+        """`bonafide` or `spoof`, the keys of protocols and score files."""
+        return "bonafide" if score > self.threshold else "spoof"
+
+    def llr(self, score: float) -> float | None:
+        """The log-likelihood ratio, natural logarithm; None without a calibration."""
+        return None if self.calibration is None else round(self.calibration.llr(score), 6)
+
+
+def make_rule(given: str | None, calibration: "Calibration | None") -> Rule:
+    """The rule for `--threshold` as it was given and for what is known of the system.
+
+    Raises:
+        InputError: it is neither a finite number nor a threshold that the calibration has.
+    """
+    named = given or "eer"
+    if named in ("eer", "min-dcf"):
+        if calibration is None:
+            if given:
+                raise InputError(f"--threshold {given}: these weights have no calibration; give one by --calibration")
+            return Rule(0.0, "taken for want of a calibration", None)
+        trials = f"{calibration.fitted_on}: {calibration.n_bonafide} bona fide, {calibration.n_spoof} spoofed"
+        if named == "eer":
+            return Rule(calibration.eer_threshold, f"the EER threshold of {trials}", calibration)
+        costs = f"Pspoof {calibration.p_spoof:g}, Cmiss {calibration.c_miss:g}, Cfa {calibration.c_fa:g}"
+        return Rule(calibration.min_dcf_threshold, f"the min-DCF threshold of {trials} ({costs})", calibration)
+    try:
+        threshold = float(named)
+    except ValueError:
+        threshold = math.nan
+    if not math.isfinite(threshold):
+        raise InputError(f"--threshold {given}: expected a number, eer or min-dcf")
+    return Rule(threshold, "given by --threshold", calibration)
+
+
+def _weights(arguments: argparse.Namespace, config: Config) -> str:
+    weights = arguments.weights or config.model_path
+    if not weights:
+        raise InputError(f"{config.source}: no weights to score with; give --weights or the key model_path")
+    if not os.path.isfile(weights):
+        raise InputError(f"{weights}: no such checkpoint; give one by --weights or the key model_path")
+    return str(weights)
+
+
+def _load_calibration(given: str | None, weights: str) -> "Calibration | None":
+    """The calibration of the file given, else of the weights; None, with a note, where there is none."""
+    from calibration import Calibration, read_calibration
+    from checkpoints import description
+
+    stored = None if given else description(weights).get("calibration")
+    if given is None and stored is None:
+        print(
+            f"note: no calibration is stored with {weights}: no log-likelihood ratios; fit one on scores of dev "
+            "(python calibration.py --cm DEV_SCORES --output calibration.json) and give it by --calibration"
+        )
+        return None
+    calibration = read_calibration(given) if given else Calibration.from_dict(stored or {}, f"{weights}: calibration")
+    if calibration.slope == 0:
+        print("note: the calibration is flat, all ratios are 0: on dev the scores ranked no better than chance")
+    return calibration
+
+
+def _load_scorer(config: Config, weights: str, arguments: argparse.Namespace) -> "FileScorer":
+    from file_scorer import FileScorer
+    from main import load_scorer
+    from models import utterance_feature
+
+    hop = _hop(arguments.hop, config.samples)
+    scorer = load_scorer(config, weights, arguments.device)
+    feature = utterance_feature(config.model_config)
+    return FileScorer(scorer, config.samples, hop, feature, scorer.chunk or config.batch_size)
+
+
+def _hop(seconds: float | None, window: int) -> int:
+    """Samples from one window to the next."""
+    if seconds is None:
+        return max(1, window // 2)
+    if not 1 <= seconds * SAMPLE_RATE <= window:
+        raise InputError(f"--hop {seconds:g}: expected seconds above 0, at most a window ({window / SAMPLE_RATE:g} s)")
+    return round(seconds * SAMPLE_RATE)
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+Lines = Iterator[str]
+Formatter = Callable[["Iterable[Prediction]", Rule, dict[str, Any]], Lines]
+
+
+def _describe(config: Config, weights: str, files: "FileScorer", rule: Rule) -> dict[str, Any]:
+    """What holds for all rows."""
+    return {
+        "system": config.architecture,
+        "config": config.source,
+        "weights": weights,
+        "polarity": POLARITY,
+        "threshold": rule.threshold,
+        "threshold_is": rule.reason,
+        "window_seconds": files.samples / SAMPLE_RATE,
+        "hop_seconds": files.hop / SAMPLE_RATE,
+        "calibration": rule.calibration and rule.calibration.as_dict(),
+    }
+
+
+def _in_words(about: dict[str, Any]) -> list[str]:
+    """`about` for people."""
+    return [
+        f"{about['system']} ({about['config']}, {about['weights']})",
+        f"score: {about['polarity']}, lower = spoof; the mean over windows of {about['window_seconds']:.3g} s, one "
+        f"every {about['hop_seconds']:.3g} s",
+        f"verdict: bonafide where the score is above {about['threshold']:.6f}, {about['threshold_is']}",
+    ]
+
+
+def as_record(prediction: "Prediction", rule: Rule) -> dict[str, Any]:
+    """A row by names: path, score, llr (or None), verdict, what the score is the summary of, and the windows."""
+    return {
+        "path": prediction.path,
+        "score": round(prediction.score, 6),
+        "llr": rule.llr(prediction.score),
+        "verdict": rule.verdict(prediction.score),
+        "threshold": rule.threshold,
+        "min": round(prediction.lowest, 6),
+        "below_threshold": round(prediction.share_rejected(rule.threshold), 6),
+        "windows": [
+            {"start": round(start, 4), "end": round(end, 4), "score": round(score, 6)}
+            for start, end, score in prediction.windows
+        ],
+    }
+
+
+def _as_table(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    yield from _in_words(about)
+    yield f"{'score':>12} {'llr':>12}  {'verdict':<8} {'min':>12} {'windows':>7}  path"
+    for prediction in predictions:
+        llr = rule.llr(prediction.score)
+        path = prediction.path if prediction.path.isprintable() else ascii(prediction.path)
+        yield (
+            f"{prediction.score:12.6f} {'-' if llr is None else f'{llr:.6f}':>12}  {rule.verdict(prediction.score):<8} "
+            f"{prediction.lowest:12.6f} {len(prediction.windows):7d}  {path}"
+        )
+
+
+def _as_csv(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    _note(about)
+    columns = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold")
+    yield _csv_line([*columns, "windows"])
+    for prediction in predictions:
+        record = as_record(prediction, rule)
+        numbers = (f"{value:.6f}" if isinstance(value, float) else value for value in map(record.get, columns))
+        yield _csv_line([*numbers, len(prediction.windows)])
+
+
+def _as_jsonl(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    _note(about)
+    for prediction in predictions:
+        yield json.dumps(as_record(prediction, rule), allow_nan=False)
+
+
+def _as_json(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    """One object, `about` and a list `files`, written piece by piece: a file of the list is a line."""
+    yield f'{json.dumps(about, indent=1, allow_nan=False)[:-2]},\n "files": ['
+    for number, prediction in enumerate(predictions):
+        yield f"{',' if number else ' '} {json.dumps(as_record(prediction, rule), allow_nan=False)}"
+    yield " ]\n}"
+
+
+FORMATS: dict[str, Formatter] = {"table": _as_table, "csv": _as_csv, "json": _as_json, "jsonl": _as_jsonl}
+
+
+def _csv_line(fields: Sequence[Any]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerow(fields)
+    return stream.getvalue().removesuffix("\r\n")
+
+
+def _note(about: dict[str, Any]) -> None:
+    for line in _in_words(about):
+        print(f"note: {line}", file=sys.stderr)
+
+
+# ---- on the way --------------------------------------------------------------------------------
+
+
+def _good_ones(results: "Iterable[Prediction | InputError]", tally: Counter[str]) -> "Iterator[Prediction]":
+    """The predictions; the errors between them are printed in their place and counted."""
+    for result in results:
+        if isinstance(result, InputError):
+            tally["bad"] += 1
+            # One line, even where the name of a file has more.
+            _print_line(f"error: {result}".replace("\n", "\\n"), sys.stderr)
+        else:
+            yield result
+
+
+def _counted(predictions: "Iterable[Prediction]", rule: Rule, tally: Counter[str]) -> "Iterator[Prediction]":
+    for prediction in predictions:
+        tally[rule.verdict(prediction.score)] += 1
+        yield prediction
+
+
+def _plotted(predictions: "Iterable[Prediction]", path_png: str, rule: Rule) -> "Iterator[Prediction]":
+    from audio_plot import save_audio_plot
+
+    for prediction in predictions:
+        yield prediction
+        save_audio_plot(Path(path_png), prediction, rule.threshold, rule.reason)
+
+
+@contextlib.contextmanager
+def _progress(files: "FileScorer", tally: Counter[str]) -> Iterator[None]:
+    """A progress bar in windows, with the number of files; silent where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc="score", unit=" windows", leave=False, disable=None, mininterval=0.5) as bar:
+
+        def show(count: int) -> None:
+            bar.set_postfix_str(f"{sum(tally.values())} files", refresh=False)
+            bar.update(count)
+
+        files.on_scored = show
+        yield
+
+
+def _print_line(line: str, stream: TextIO | None = None) -> None:
+    """Print a line at once, and around the progress bar where there is one."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        print(line, file=stream, flush=True)
+
+
+if __name__ == "__main__":
+    run_command(main)
