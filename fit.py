@@ -22,10 +22,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
+import calibration
 from checkpoints import load_weights, save_weights
 from data_utils import SeededShuffle
 from errors import Stopped
-from evaluation import Metrics
+from evaluation import Metrics, read_cm_scores
 from experiment_config import Config
 from files import write_json
 from interruption import asked_to_leave, leave_if_asked
@@ -152,9 +153,9 @@ class Fit:
         leave_if_asked(f"after step {progress.step} of epoch {progress.epoch}")
 
     def _end_epoch(self, board: SummaryWriter) -> None:
-        """Score dev, keep what is best, go to the next epoch."""
+        """Score dev, keep what is best (with its calibration to log-likelihood ratios), go to the next epoch."""
         epoch = self.progress.epoch
-        dev = self.dev.evaluate(self._scorer(), self.folder.metrics / "dev_score.txt")
+        dev = self.dev.evaluate(self._scorer(), self._dev_scores)
         write_summary(self.folder.metrics / f"dev_t-DCF_EER_{epoch}epo.txt", dev)
         self._tell(epoch, dev, board)
         if self._is_best(dev):
@@ -187,7 +188,8 @@ class Fit:
     def _keep_best(self, epoch: int, dev: Metrics, board: SummaryWriter) -> None:
         progress = self.progress
         progress.best_epoch, progress.best_dev, progress.best_eval = epoch, dev, None
-        about = without_time_and_place(self.about) | {"epoch": epoch, "dev": dev.as_dict()}
+        calibrated = calibration.fit(read_cm_scores(self._dev_scores)).as_dict()
+        about = without_time_and_place(self.about) | {"epoch": epoch, "dev": dev.as_dict(), "calibration": calibrated}
         save_weights(self.model, self._weights(f"epoch_{epoch}_{100 * dev.eer:.3f}"), about)
         save_weights(self.model, self._weights("best"), about)
         self.averaged.update_parameters(self.model)
@@ -283,6 +285,10 @@ class Fit:
 
     def _evaluate(self, score_file: Path) -> Metrics:
         return self.eval.evaluate(self._scorer(), score_file)
+
+    @property
+    def _dev_scores(self) -> Path:
+        return self.folder.metrics / "dev_score.txt"
 
     def _weights(self, name: str) -> Path:
         return self.folder.weights / f"{name}.{self.config.weights_format}"

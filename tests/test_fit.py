@@ -48,6 +48,19 @@ def test_swa_is_the_mean_of_the_selected_epochs(tiny_config: Path, tmp_path: Pat
     assert not torch.equal(averaged["first_bn.running_mean"], states[-1]["first_bn.running_mean"])
 
 
+def test_the_selected_weights_carry_the_calibration_of_their_dev_scores(tiniest_config: Path, tmp_path: Path) -> None:
+    import calibration
+    from checkpoints import description
+    from evaluation import read_cm_scores
+
+    main.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
+    folder = tmp_path / "LA_tiniest_ep1_bs6"
+    stored = description(folder / "weights" / "best.pth")["calibration"]
+    assert stored == calibration.fit(read_cm_scores(folder / "metrics" / "dev_score.txt")).as_dict()
+    dev = json.loads((folder / "results.json").read_text())["metrics"]["dev"]
+    assert stored["eer_threshold"] == dev["eer_threshold"]
+
+
 def test_progress_survives_being_saved() -> None:
     progress = Progress(3, 1, [{"epoch": 0}], ["line"], 2, metrics(0.1), None, [{"step": 4}])
     assert Progress.from_state(json.loads(json.dumps(progress.as_state()))) == progress
