@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.runs import compared, in_turn, machine, run
+from benchmarks.runs import against_ceiling, compared, in_turn, machine, run
 from benchmarks.workload import CONFIGS, INPUTS, Workload
 from errors import InputError, run_command
 from experiment_config import load_config
@@ -77,13 +77,7 @@ def _compute(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]
         workload = replace(workload, subject=system)
         gflop = run(replace(workload, mode="count"))["gflop_per_utterance"]
         runs = in_turn({way: replace(workload, way=way) for way in ("ours", yardstick)}, arguments.rounds)
-        row = _row(workload, runs, yardstick)
-        shares = [each["utterances_per_second"] * gflop / each["ceiling_gflops"] for each in runs["ours"]]
-        yield row | {
-            "gflop_per_utterance": gflop,
-            "achieved_gflops": row["ways"]["ours"]["utterances_per_second"] * gflop,
-            "share_of_ceiling": sorted(shares)[len(shares) // 2],
-        }
+        yield _row(workload, runs, yardstick) | {"gflop_per_utterance": gflop} | against_ceiling(runs["ours"], gflop)
 
 
 def _load(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:

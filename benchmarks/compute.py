@@ -40,8 +40,7 @@ def measure(workload: Workload) -> dict[str, float]:
         "utterances_per_second": workload.batch / statistics.median(timed.seconds),
         PROCESSOR: timed.processor_s / workload.batch,
         "peak_GiB": peak_memory(device),
-        "ceiling_gflops": matrix_products(device, config.precision),
-    }
+    } | matrix_products(device, config.precision)
 
 
 def count(workload: Workload) -> dict[str, float]:

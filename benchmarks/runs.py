@@ -63,6 +63,17 @@ def compared(runs: Runs, yardstick: str) -> dict[str, Any]:
     return result
 
 
+def against_ceiling(found: list[dict[str, Any]], gflop: float) -> dict[str, float]:
+    """Achieved GFLOP/s of runs with `gflop` an utterance, and the share of their own ceilings; medians."""
+    rates = [each["utterances_per_second"] * gflop for each in found]
+    shares = [rate / each["ceiling_gflops"] for rate, each in zip(rates, found, strict=True)]
+    result = {"achieved_gflops": statistics.median(rates), "share_of_ceiling": statistics.median(shares)}
+    if "ceiling_gflop_per_processor_s" in found[0]:
+        shares = [gflop / each[PROCESSOR] / each["ceiling_gflop_per_processor_s"] for each in found]
+        result["share_in_processor_time"] = statistics.median(shares)
+    return result
+
+
 def seconds(figures: Mapping[str, float]) -> float:
     """Seconds of a run of the workload, or of one utterance of it."""
     return figures["seconds"] if "seconds" in figures else 1 / figures["utterances_per_second"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import evaluation
 from benchmarks.loading import write_noise
 from benchmarks.timing import peak_resident, time_steps
-from benchmarks.workload import Workload
+from benchmarks.workload import PROCESSOR, Workload
 from data_utils import make_loader
 from evaluation import ASVScores, CMScores, Metrics
 from files import whole_file
@@ -36,7 +36,7 @@ def measure_evaluation(workload: Workload) -> dict[str, float]:
     cm, asv = find_or_make_scores(Path(workload.folder))
     evaluate = EVALUATIONS[workload.way]
     timed = time_steps(lambda: evaluate(cm, asv), workload.repeats, torch.device("cpu"))
-    return {"seconds": statistics.median(timed.seconds), "processor_s": timed.processor_s}
+    return {"seconds": statistics.median(timed.seconds), PROCESSOR: timed.processor_s}
 
 
 def evaluate_ours(cm: Path, asv: Path) -> Metrics:

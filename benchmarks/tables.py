@@ -45,6 +45,7 @@ def compute_cells(row: Mapping[str, Any]) -> Cells:
         "GFLOP/s": f"{row['achieved_gflops']:.0f}",
         "ceiling": f"{ours['ceiling_gflops']:.0f}",
         "share": f"{100 * row['share_of_ceiling']:.0f} %",
+        "cpu share": f"{100 * row['share_in_processor_time']:.0f} %" if "share_in_processor_time" in row else "-",
         "ours GiB": f"{ours['peak_GiB']:.2f}",
         f"{yardstick} GiB": f"{theirs['peak_GiB']:.2f}",
     }
@@ -77,6 +78,8 @@ def seconds_cells(row: Mapping[str, Any]) -> Cells:
         "plain s": f"{plain['seconds']:.3f}",
         "ratio": _ratio(ours),
         "lowest-highest": _spread(ours),
+        "ours cpu s": f"{ours[PROCESSOR]:.3f}",
+        "plain cpu s": f"{plain[PROCESSOR]:.3f}",
     }
 
 

@@ -78,8 +78,17 @@ def peak_resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def matrix_products(device: torch.device, precision: str = "fp32") -> float:
-    """GFLOP/s of the best of a few matrix products in a precision: what no convolution here can exceed by much."""
-    side = SIDE_CUDA if device.type == "cuda" else SIDE_CPU
+def matrix_products(device: torch.device, precision: str = "fp32") -> dict[str, float]:
+    """The rate of matrix products in a precision: what no convolution here can exceed by much.
+
+    Returns:
+        `ceiling_gflops`, GFLOP/s of the best of a few; of a CPU also `ceiling_gflop_per_processor_s`, which on a busy
+        machine is the fairer one.
+    """
+    cuda = device.type == "cuda"
+    side = SIDE_CUDA if cuda else SIDE_CPU
     one, other = torch.randn(2, side, side, device=device, dtype=_FORMATS.get(precision)).unbind()
-    return 2 * side**3 / min(time_steps(lambda: one @ other, PRODUCTS, device).seconds) / 1e9
+    timed = time_steps(lambda: one @ other, PRODUCTS, device)
+    gflop = 2 * side**3 / 1e9
+    ceiling = {"ceiling_gflops": gflop / min(timed.seconds)}
+    return ceiling if cuda else ceiling | {"ceiling_gflop_per_processor_s": gflop / timed.processor_s}

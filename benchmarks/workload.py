@@ -9,8 +9,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "config"
 # Kinds of input that a loader gives, with a system that asks for each.
 INPUTS = {"waveform": "AASIST", "waveform+LFCC": "S2pecNet"}
-# The one figure that several modules ask for by name: it bears other processes on the machine best.
-PROCESSOR = "processor_s_per_utterance"
+# Name of a figure: seconds of processor time of a run, or of an utterance where rates are measured. Other processes on
+# the machine disturb it least.
+PROCESSOR = "processor_s"
 
 
 @dataclass(frozen=True)

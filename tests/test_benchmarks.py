@@ -87,7 +87,8 @@ def step_of(way: str, task: str, subject: str, **others: Any) -> tuple[Config, C
 @pytest.mark.parametrize("task", ["score", "train"])
 def test_a_workload_reports_rate_memory_and_ceiling(configs: Path, task: str, way: str) -> None:
     figures = worker.run(Workload(task, way, "aasist", batch=2, repeats=2))
-    assert set(figures) == {"utterances_per_second", PROCESSOR, "peak_GiB", "ceiling_gflops"}
+    ceilings = {"ceiling_gflops", "ceiling_gflop_per_processor_s"}
+    assert set(figures) == {"utterances_per_second", PROCESSOR, "peak_GiB"} | ceilings
     assert all(value > 0 for value in figures.values())
 
 
@@ -198,7 +199,7 @@ def test_the_cpu_is_timed_after_a_warm_up() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 def test_the_ceiling_is_of_the_precision(monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
     monkeypatch.setattr(timing, "SIDE_CPU", 16)
-    assert timing.matrix_products(CPU, precision) > 0
+    assert all(rate > 0 for rate in timing.matrix_products(CPU, precision).values())
 
 
 def test_memory_is_in_bytes() -> None:
@@ -274,7 +275,9 @@ def test_both_readings_of_score_files_give_the_same_figures(tmp_path: Path, monk
 
 
 def test_starting_is_timed() -> None:
-    assert worker.run(Workload("start", repeats=1))["seconds"] > 0
+    figures = worker.run(Workload("start", repeats=1))
+    assert figures[PROCESSOR] > 0
+    assert figures["seconds"] > 0
 
 
 def test_a_list_is_scored_from_a_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,6 +311,11 @@ def test_ways_are_run_in_turn_and_compared_in_pairs(monkeypatch: pytest.MonkeyPa
     assert ways["plain"]["ratio"] == 1
     assert ways["ours"]["utterances_per_second"] == pytest.approx(4 * 0.9)
     assert ways["ours"]["peak_GiB"] == 5
+    ceiling = {"ceiling_gflops": 90.0, "ceiling_gflop_per_processor_s": 25.0}
+    shares = runs.against_ceiling([figures | ceiling for figures in found["ours"]], gflop=20)
+    assert shares["achieved_gflops"] == pytest.approx(20 * 4 * 0.9)
+    assert shares["share_of_ceiling"] == pytest.approx(20 * 4 * 0.9 / 90)
+    assert shares["share_in_processor_time"] == pytest.approx(20 / 25)
     assert runs.compared({"ours": [{"seconds": 1.0}], "plain": [{"seconds": 5.0}]}, "plain")["ours"]["ratio"] == 5
 
 
@@ -337,7 +345,7 @@ def test_all_tasks_end_in_tables_and_json(
     monkeypatch.setattr(command, "EPOCH", 4)
     for name in ("BONAFIDE", "PER_ATTACK", "TARGETS", "NONTARGETS"):
         monkeypatch.setattr(score_lists, name, getattr(score_lists, name) // 100)
-    monkeypatch.setattr(worker, "measure_start", lambda workload: {"seconds": 0.25})
+    monkeypatch.setattr(worker, "measure_start", lambda workload: {"seconds": 0.25, PROCESSOR: 0.125})
     arguments = ["--systems", "s2pecnet", "--batch", "2", "--repeats", "1", "--rounds", "1", "--trials", "5"]
     command.main([*arguments, "--precision", "bf16", "--json", str(tmp_path / "figures.json")])
     printed = capsys.readouterr().out
