@@ -1,121 +1,208 @@
 """Measure this code against itself run plainly, or against a checkout of the released code.
 
-    python -m benchmarks                          all systems, ours against plain
-    python -m benchmarks --systems AASIST --tasks score --peer /path/to/aasist
-    python -m benchmarks --json figures.json
-
-Every figure is a process of its own; the ways are run in turn (A B A B ...), so that a machine whose speed drifts does
-not favour one. Quote the ratios, not the absolute figures.
+Every figure is a process of its own; the ways are run in turn (A B, B A, ...), so that a machine whose speed drifts
+favours none. Quote the ratios, not the absolute figures.
 """
 
 import argparse
-import json
-import platform
-import statistics
-import subprocess
-import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from errors import InputError, run_command  # noqa: E402
-from files import write_json  # noqa: E402
+from benchmarks import tables
+from benchmarks.runs import against_ceiling, compared, in_turn, machine, run
+from benchmarks.workload import CONFIGS, INPUTS, Workload
+from errors import InputError, run_command
+from experiment_config import load_config
+from files import write_json
 
 SYSTEMS = ("AASIST", "AASIST-L", "S2pecNet", "RawGATST_baseline", "RawNet2_baseline")
-# Floating-point operations of one scored utterance, in GFLOP, where they have been counted.
-GFLOP_SCORED = {"AASIST": 19.1}
+# Utterances of an epoch of the loader.
+EPOCH = 240
+GROWTH = 10
+EXAMPLES = """tasks:
+  score, train  utterances a second of each system, against the rate of matrix products in the same process
+  load          utterances a second of the training loader, from a corpus of noise made for it
+  evaluate      seconds from score files of LA's size to figures
+  start         seconds of main.py --help, against a program that imports torch
+  memory        peak memory of scoring a list, and one ten times as long
+
+examples:
+  python -m benchmarks --json figures.json
+  python -m benchmarks --systems AASIST --tasks score --peer /path/to/aasist
+  python -m benchmarks --systems AASIST --tasks score train --device cuda --precision bf16 --compile
+  python -m benchmarks --systems S2pecNet --tasks train --set activation_checkpointing=true
+  python -m benchmarks --systems AASIST --tasks score --profile
+"""
+Row = dict[str, Any]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Measure and print a table."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print tables, write JSON."""
     arguments = _parse(argv)
-    yardstick = "peer" if arguments.peer else "plain"
-    ceiling = _run("AASIST", "ceiling", "ours", arguments)["gflops"]
-    print(f"{platform.processor() or platform.machine()}, float32 matrix products {ceiling:.0f} GFLOP/s")
-    print(f"{'system':18} {'task':6} {'ours utt/s':>11} {yardstick + ' utt/s':>12} {'ratio':>7} {'ours GiB':>9} "
-          f"{yardstick + ' GiB':>10} {'of ceiling':>10}")  # fmt: skip
-    rows = []
-    for system in arguments.systems:
+    if arguments.profile:
+        return _profile(arguments)
+    print(f"{machine()}; device {arguments.device}; {arguments.rounds} rounds, {arguments.repeats} repeats each")
+    table, rows = tables.Table(), []
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         for task in arguments.tasks:
-            row = _compare(system, task, yardstick, arguments)
-            row["share_of_ceiling"] = _share(system, task, row, ceiling)
-            rows.append(row)
-            share = "" if row["share_of_ceiling"] is None else f"{100 * row['share_of_ceiling']:8.0f} %"
-            print(f"{system:18} {task:6} {row['ours']:11.2f} {row['yardstick']:12.2f} {row['ratio']:6.2f}x "
-                  f"{row['ours_GiB']:9.2f} {row['yardstick_GiB']:10.2f} {share}", flush=True)  # fmt: skip
+            measure, cells = TASKS[task]
+            for row in measure(_workload(task, arguments, folder), arguments):
+                table.add(cells(row))
+                rows.append(row)
     if arguments.json:
-        write_json(arguments.json, _described(rows, ceiling, yardstick, arguments))
+        write_json(arguments.json, _described(rows, arguments))
     return 0
 
 
-def _compare(system: str, task: str, yardstick: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    ours, theirs = [], []
-    for _ in range(arguments.rounds):
-        ours.append(_run(system, task, "ours", arguments))
-        theirs.append(_run(system, task, yardstick, arguments))
-    rates = [[run["utterances_per_second"] for run in runs] for runs in (ours, theirs)]
-    return {
-        "system": system,
-        "task": task,
-        "ours": statistics.median(rates[0]),
-        "yardstick": statistics.median(rates[1]),
-        "ratio": statistics.median(a / b for a, b in zip(*rates, strict=True)),
-        "ours_GiB": max(run["peak_GiB"] for run in ours),
-        "yardstick_GiB": max(run["peak_GiB"] for run in theirs),
-    }
+def _workload(task: str, arguments: argparse.Namespace, folder: str = "") -> Workload:
+    return Workload(
+        task,
+        batch=arguments.batch,
+        repeats=arguments.repeats,
+        device=arguments.device,
+        settings=arguments.settings,
+        peer=str(arguments.peer.resolve()) if arguments.peer else None,
+        folder=folder,
+        workers=arguments.workers,
+    )
 
 
-def _run(system: str, task: str, way: str, arguments: argparse.Namespace) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.worker", "--config", system, "--task", task, "--way", way,
-               "--batch", str(arguments.batch), "--repeats", str(arguments.repeats),
-               "--device", arguments.device]  # fmt: skip
-    if arguments.peer:
-        command += ["--peer", str(arguments.peer)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"{system}, {task}, {way}: the measurement failed: {done.stderr.strip().splitlines()[-1]}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+def _compute(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
+    yardstick = "peer" if arguments.peer else "plain"
+    for system in arguments.systems:
+        workload = replace(workload, subject=system)
+        gflop = run(replace(workload, mode="count"))["gflop_per_utterance"]
+        runs = in_turn({way: replace(workload, way=way) for way in ("ours", yardstick)}, arguments.rounds)
+        yield _row(workload, runs, yardstick) | {"gflop_per_utterance": gflop} | against_ceiling(runs["ours"], gflop)
 
 
-def _share(system: str, task: str, row: dict[str, Any], ceiling: float) -> float | None:
-    if task != "score" or system not in GFLOP_SCORED:
-        return None
-    return float(row["ours"] * GFLOP_SCORED[system] / ceiling)
+def _load(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
+    for inputs in INPUTS:
+        workload = replace(workload, subject=inputs, trials=EPOCH)
+        ways = {way: replace(workload, way=way) for way in ("ours", "cached", "plain")}
+        yield _row(workload, in_turn(ways, arguments.rounds), "plain") | {"workers": arguments.workers}
 
 
-def _described(rows: list[Any], ceiling: float, yardstick: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _seconds(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
+    runs = in_turn({way: replace(workload, way=way) for way in ("ours", "plain")}, arguments.rounds)
+    yield _row(workload, runs, "plain")
+
+
+def _memory(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
+    trials = [arguments.trials, GROWTH * arguments.trials]
+    peaks = [run(replace(workload, trials=count))["peak_GiB"] for count in trials]
+    growth = (peaks[1] - peaks[0]) * 2**30 / (trials[1] - trials[0])
+    yield {"task": "memory", "trials": trials, "peak_GiB": peaks, "bytes_per_trial": growth}
+
+
+def _row(workload: Workload, runs: dict[str, list[dict[str, Any]]], yardstick: str) -> Row:
+    ways = compared(runs, yardstick)
+    return {"task": workload.task, "subject": workload.subject, "yardstick": yardstick, "ways": ways, "runs": runs}
+
+
+TASKS: dict[str, tuple[Callable[[Workload, argparse.Namespace], Iterator[Row]], Callable[[Row], tables.Cells]]] = {
+    "score": (_compute, tables.compute_cells),
+    "train": (_compute, tables.compute_cells),
+    "load": (_load, tables.load_cells),
+    "evaluate": (_seconds, tables.seconds_cells),
+    "start": (_seconds, tables.seconds_cells),
+    "memory": (_memory, tables.memory_cells),
+}
+COMPUTED = ("score", "train")
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    for task in [task for task in arguments.tasks if task in COMPUTED]:
+        for system in arguments.systems:
+            workload = replace(_workload(task, arguments), subject=system, mode="profile")
+            print("\n".join(tables.profile_lines(run(workload), system, task)), end="\n\n", flush=True)
+    return 0
+
+
+def _described(rows: list[Row], arguments: argparse.Namespace) -> dict[str, Any]:
+    # Imports torch; here, where all is measured, that takes nobody's time.
     from run_folder import commit, versions
 
     return {
         "date": time.strftime("%Y-%m-%d"),
         "commit": commit(),
+        "machine": machine(),
+        "device": _device_name(arguments.device),
         "versions": versions(),
-        "device": arguments.device,
         "batch": arguments.batch,
-        "yardstick": yardstick,
-        "matrix_product_gflops": ceiling,
+        "settings": arguments.settings,
         "rows": rows,
     }
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="SYSTEM")
-    parser.add_argument("--tasks", nargs="+", choices=("score", "train"), default=["score", "train"], metavar="TASK")
-    parser.add_argument("--peer", type=Path, metavar="DIR", help="checkout of the released code to measure against")
-    parser.add_argument("--batch", type=int, default=8, help="utterances of a batch (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed batches of a process (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="processes of each way (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
-    arguments = parser.parse_args(argv)
-    if arguments.peer and not (arguments.peer / "models").is_dir():
-        raise InputError(f"--peer {arguments.peer}: expected a checkout with a folder models/")
+def _device_name(device: str) -> str:
+    if not device.startswith("cuda"):
+        return device
+    import torch
+
+    return f"{device}: {torch.cuda.get_device_name(device)}"
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    configs = sorted(path.stem for path in CONFIGS.glob("*.conf"))
+    add("--systems", nargs="+", choices=configs, metavar="NAME", help="configs of config/ (default: the five systems)")
+    add("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {', '.join(TASKS)} (default: all)")
+    add("--peer", type=Path, metavar="DIR", help="checkout of the released code: score and train run its models too")
+    add("--batch", type=int, default=8, metavar="N", help="utterances of a batch (default: %(default)s)")
+    add("--repeats", type=int, default=3, metavar="N", help="timed repeats of a process (default: %(default)s)")
+    add("--rounds", type=int, default=3, metavar="N", help="processes of each way (default: %(default)s)")
+    add("--workers", type=int, default=0, metavar="N", help="loading processes of the task load (default: %(default)s)")
+    add("--trials", type=int, default=10_000, metavar="N", help="length of the shorter list of the task memory")
+    add("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    add("--precision", metavar="P", help="short for --set precision=P")
+    add("--compile", action="store_true", help="short for --set compile=true")
+    add("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="config value of the way ours")
+    add("--profile", action="store_true", help="print the operators that take the most time of score and train instead")
+    add("--json", type=Path, metavar="FILE", help="write all figures here too, every run's")
+    return _checked(parser.parse_args(argv))
+
+
+def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
+    if arguments.precision:
+        arguments.settings.append(f"precision={arguments.precision}")
+    if arguments.compile:
+        arguments.settings.append("compile=true")
+    arguments.tasks = arguments.tasks or (COMPUTED if arguments.profile else list(TASKS))
+    if arguments.profile and not set(arguments.tasks) <= set(COMPUTED):
+        raise InputError("--profile is for the tasks score and train; leave the others out of --tasks")
+    for name, lowest in (("batch", 1), ("repeats", 1), ("rounds", 1), ("trials", 1), ("workers", 0)):
+        if getattr(arguments, name) < lowest:
+            raise InputError(f"--{name} {getattr(arguments, name)}: expected a number >= {lowest}")
+    wanted = arguments.systems
+    arguments.systems = list(wanted or SYSTEMS)
+    # Settings are checked here, before anything is measured.
+    files = {name: load_config(CONFIGS / f"{name}.conf", arguments.settings).architecture for name in arguments.systems}
+    if arguments.peer:
+        arguments.systems = _systems_of(arguments.peer, files, must_have_all=wanted is not None)
     return arguments
+
+
+def _systems_of(peer: Path, architectures: dict[str, str], must_have_all: bool) -> list[str]:
+    """The systems of which a checkout has the model file."""
+    if not (peer / "models").is_dir():
+        raise InputError(f"--peer {peer}: expected a checkout with a folder models/")
+    missing = [name for name, file in architectures.items() if not (peer / "models" / f"{file}.py").is_file()]
+    if len(missing) == len(architectures) or (missing and must_have_all):
+        file = architectures[missing[0]]
+        raise InputError(f"--peer {peer}: it has no models/{file}.py, the file of {missing[0]}; see --systems")
+    return [name for name in architectures if name not in missing]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,211 @@
+"""Scoring and training steps: rates, peak memory, floating-point operations, and where the time goes."""
+
+import contextlib
+import importlib
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+import main as command
+from benchmarks.timing import WARM_UP_CUDA, Step, matrix_products, peak_memory, time_steps
+from benchmarks.workload import CONFIGS, PROCESSOR, Workload
+from experiment_config import Config, load_config
+from models import find_model, utterance_feature
+from precision import allow_tf32
+from scorer import Scorer
+from trainer import prepare_for_training
+from training_step import TrainingStep
+from utils import create_optimizer, keep_freed_memory, resolve_device, set_seed
+
+# Utterances whose operations are counted: a batch has to have two for BatchNorm.
+COUNTED = 2
+SHOWN_OPERATORS = 15
+
+
+def measure(workload: Workload) -> dict[str, float]:
+    """Utterances a second (median), processor seconds an utterance, peak GiB; the ceiling, in this process too."""
+    config, device = _prepared(workload)
+    step = make_step(workload, config, device)
+    timed = time_steps(step, workload.repeats, device, WARM_UP_CUDA if config.compile else None)
+    return {
+        "utterances_per_second": workload.batch / statistics.median(timed.seconds),
+        PROCESSOR: timed.processor_s / workload.batch,
+        "peak_GiB": peak_memory(device),
+    } | matrix_products(device, config.precision)
+
+
+def count(workload: Workload) -> dict[str, float]:
+    """GFLOP an utterance that our model needs: convolutions and matrix products, a multiplication and a sum are two.
+
+    Counted on the CPU in eager mode, whatever is measured: compiled graphs and cuDNN's GRU are not seen by the counter.
+    """
+    counted = replace(workload, way="ours", device="cpu", batch=COUNTED)
+    config, device = _prepared(counted)
+    step = make_step(counted, as_released(config), device)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return {"gflop_per_utterance": counter.get_total_flops() / COUNTED / 1e9}
+
+
+def profiled(workload: Workload) -> dict[str, Any]:
+    """The operators that take the most time of their own, by the shapes of their inputs."""
+    config, device = _prepared(workload)
+    step = make_step(workload, config, device)
+    time_steps(step, 1, device)
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * workload.on_cuda
+    with profile(activities=activities, record_shapes=True, acc_events=True) as recorded:
+        for _ in range(workload.repeats):
+            step()
+    own_time = "self_device_time_total" if workload.on_cuda else "self_cpu_time_total"
+    found = recorded.key_averages(group_by_input_shape=True)
+    total = sum(getattr(event, own_time) for event in found)
+    utterances = workload.repeats * workload.batch
+    longest = sorted(found, key=lambda event: getattr(event, own_time), reverse=True)[:SHOWN_OPERATORS]
+    operators = [
+        {
+            "operator": event.key,
+            "shapes": [shape for shape in event.input_shapes if shape][:2],
+            "share": getattr(event, own_time) / total,
+            "ms_per_utterance": getattr(event, own_time) / utterances / 1000,
+            "calls_per_batch": event.count / workload.repeats,
+        }
+        for event in longest
+    ]
+    return {"ms_per_utterance": total / utterances / 1000, "operators": operators}
+
+
+def _prepared(workload: Workload) -> tuple[Config, torch.device]:
+    """The config and device of a workload, and the process made ready as its way has it."""
+    config = load_config(CONFIGS / f"{workload.subject}.conf", list(workload.settings))
+    device = resolve_device(workload.device)
+    set_seed(0, config)
+    if workload.way != "ours":
+        return as_released(config), device
+    if device.type == "cpu":
+        keep_freed_memory()
+    allow_tf32(config.precision)
+    return config, device
+
+
+def as_released(config: Config) -> Config:
+    """The config without what the released code has not: float32, eager mode, whole batches, row-major maps."""
+    return replace(
+        config,
+        precision="fp32",
+        compile=False,
+        channels_last=False,
+        activation_checkpointing=False,
+        micro_batch_size=None,
+    )
+
+
+def make_step(workload: Workload, config: Config, device: torch.device) -> Step:
+    """One batch of the workload as a callable, inputs and all; the same inputs and labels every time."""
+    inputs = _inputs(config, workload)
+    model = _model(workload, config, device)
+    return (_scoring if workload.task == "score" else _training)(workload, config, model, inputs, device)
+
+
+def _inputs(config: Config, workload: Workload) -> list[Tensor]:
+    waveforms = 0.1 * torch.randn(workload.batch, config.samples)
+    feature = utterance_feature(config.model_config)
+    inputs = [waveforms] if feature is None else [waveforms, feature(waveforms)]
+    # As the loader gives them.
+    return [tensor.pin_memory() for tensor in inputs] if workload.on_cuda else inputs
+
+
+def _model(workload: Workload, config: Config, device: torch.device) -> nn.Module:
+    if workload.way == "ours":
+        with contextlib.redirect_stdout(sys.stderr):
+            return command.get_model(config.model_config, device, config.channels_last)
+    if workload.way == "plain":
+        return _with_idle_norms(find_model(config.architecture)(config.model_config)).to(device)
+    assert workload.peer is not None
+    found: nn.Module = peer_model(Path(workload.peer), config.architecture)(config.model_config).to(device)
+    return found
+
+
+def _with_idle_norms(model: nn.Module) -> nn.Module:
+    """The released blocks normalise and activate their input, and then convolve the input itself."""
+
+    def normalise(block: Any, given: tuple[Any, ...]) -> None:
+        functional.selu(block.bn1(given[0]))
+
+    for module in model.modules():
+        if hasattr(module, "conv_downsample") and hasattr(module, "bn1"):
+            module.register_forward_pre_hook(normalise)
+    return model
+
+
+def peer_model(peer: Path, architecture: str) -> Any:
+    """The class `Model` of a checkout's models/<architecture>.py, imported as it is."""
+    with _modules_of(peer):
+        return importlib.import_module(f"models.{architecture}").Model
+
+
+@contextlib.contextmanager
+def _modules_of(peer: Path) -> Iterator[None]:
+    """Import from a checkout, with our modules of the same names out of the way; then they are back."""
+    names = {path.stem for path in peer.iterdir()}
+
+    def taken_out() -> dict[str, Any]:
+        return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
+
+    ours = taken_out()
+    sys.path.insert(0, str(peer))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(peer))
+        taken_out()
+        sys.modules.update(ours)
+
+
+def _scoring(
+    workload: Workload, config: Config, model: nn.Module, inputs: Sequence[Tensor], device: torch.device
+) -> Step:
+    # The counter of operations cannot follow what wants gradients where none are recorded.
+    model.eval().requires_grad_(False)
+    if workload.way == "ours":
+        scorer = Scorer(model, device, config.precision, config.compile)
+        return lambda: scorer(*inputs)
+    decoders = {"reconstruct": True} if workload.way == "plain" and config.architecture == "S2pecNet" else {}
+
+    def plain() -> Tensor:
+        with torch.no_grad():
+            logits: Tensor = model(*(tensor.to(device) for tensor in inputs), **decoders)[1]
+        return logits[:, 1].cpu()
+
+    return plain
+
+
+def _training(
+    workload: Workload, config: Config, model: nn.Module, inputs: Sequence[Tensor], device: torch.device
+) -> Step:
+    if workload.way == "ours":
+        model = prepare_for_training(model, config)
+    if not hasattr(model, "loss"):
+        model.loss = released_loss  # type: ignore[assignment]
+    schedule = {**vars(config.optim_config), "epochs": config.num_epochs, "steps_per_epoch": 1000}
+    optimizer, scheduler = create_optimizer(model.parameters(), schedule)
+    step = TrainingStep(model.train(), optimizer, scheduler, config, device)
+    labels = torch.arange(workload.batch) % 2
+    return lambda: step(inputs, labels)
+
+
+def released_loss(outputs: Sequence[Tensor], inputs: Sequence[Tensor], labels: Tensor, criterion: Any) -> Tensor:
+    """The released objective: cross-entropy, and a tenth of each reconstruction's error where there are any."""
+    loss: Tensor = criterion(outputs[1], labels)
+    if len(outputs) == 4:
+        for output, target in zip(outputs[2:], inputs, strict=True):
+            loss = loss + 0.1 * functional.mse_loss(output.flatten(1), target.flatten(1))
+    return loss
