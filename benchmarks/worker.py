@@ -96,9 +96,10 @@ def _model(arguments: argparse.Namespace, config: Any) -> Any:
         sys.path.insert(0, str(arguments.peer))
         return importlib.import_module(f"models.{config.architecture}").Model(config.model_config).to(arguments.device)
     if arguments.way == "plain":
+        from benchmarks.released import run_as_released
         from models import find_model
 
-        return _with_idle_norms(find_model(config.architecture)(config.model_config)).to(arguments.device)
+        return run_as_released(find_model(config.architecture)(config.model_config)).to(arguments.device)
     import main as command
     from utils import keep_freed_memory
 
@@ -106,19 +107,6 @@ def _model(arguments: argparse.Namespace, config: Any) -> Any:
         keep_freed_memory()
     with contextlib.redirect_stdout(sys.stderr):
         return command.get_model(config.model_config, arguments.device)
-
-
-def _with_idle_norms(model: Any) -> Any:
-    """The released blocks normalise and activate their input, and then convolve the input itself."""
-    from torch.nn import functional
-
-    def normalise(block: Any, given: tuple[Any, ...]) -> None:
-        functional.selu(block.bn1(given[0]))
-
-    for module in model.modules():
-        if hasattr(module, "conv_downsample") and hasattr(module, "bn1"):
-            module.register_forward_pre_hook(normalise)
-    return model
 
 
 def _scoring(arguments: argparse.Namespace, config: Any, inputs: list[Any]) -> Callable[[], Any]:
