@@ -7,7 +7,6 @@ at a time: the maps of a whole batch do not fit its caches, and the scores do no
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,9 @@ class Scorer:
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str = "fp32", compiled: bool = False):
         self.device, self.precision, self.compiled = device, precision, compiled
-        self.model = fold_batch_norms(model).eval()
+        # Compiled or in other precisions, modules do without weights packed for float32.
+        packed = device.type == "cpu" and not compiled and precision in ("fp32", "tf32")
+        self.model = fold_batch_norms(model, packed).eval()
         if compiled:
             self.model.compile()
         # Utterances at a time; None: all that are given.
@@ -64,19 +65,22 @@ class Scorer:
         return logits[:count, 1].float()
 
 
-def fold_batch_norms(model: nn.Module) -> nn.Module:
+def fold_batch_norms(model: nn.Module, packed: bool = False) -> nn.Module:
     """The model for scoring: a copy in which every block that can has folded its BatchNorm into a convolution.
 
     A block takes part by having a method `fold_batch_norm`; a model without such blocks is returned as it is.
+
+    Args:
+        packed: modules with a method `pack_weights` lay out their weights for float32 on a CPU, too.
     """
-    if not any(hasattr(module, "fold_batch_norm") for module in model.modules()):
+    steps = ("fold_batch_norm", "pack_weights") if packed else ("fold_batch_norm",)
+    if not any(hasattr(module, step) for module in model.modules() for step in steps):
         return model
-    folded: nn.Module = copy.deepcopy(model).eval()
-    for module in list(folded.modules()):
-        fold: Any = getattr(module, "fold_batch_norm", None)
-        if fold is not None:
-            fold()
-    return folded
+    prepared: nn.Module = copy.deepcopy(model).eval()
+    for module in list(prepared.modules()):
+        for step in steps:
+            getattr(module, step, lambda: None)()
+    return prepared
 
 
 def forward(model: nn.Module, inputs: Sequence[Tensor], freq_aug: bool = False) -> tuple[Tensor, ...]:

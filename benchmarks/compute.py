@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import main as command
+from benchmarks.released import run_as_released
 from benchmarks.timing import WARM_UP_CUDA, Step, matrix_products, peak_memory, time_steps
 from benchmarks.workload import CONFIGS, PROCESSOR, Workload
 from experiment_config import Config, load_config
@@ -128,22 +129,10 @@ def _model(workload: Workload, config: Config, device: torch.device) -> nn.Modul
         with contextlib.redirect_stdout(sys.stderr):
             return command.get_model(config.model_config, device, config.channels_last)
     if workload.way == "plain":
-        return _with_idle_norms(find_model(config.architecture)(config.model_config)).to(device)
+        return run_as_released(find_model(config.architecture)(config.model_config)).to(device)
     assert workload.peer is not None
     found: nn.Module = peer_model(Path(workload.peer), config.architecture)(config.model_config).to(device)
     return found
-
-
-def _with_idle_norms(model: nn.Module) -> nn.Module:
-    """The released blocks normalise and activate their input, and then convolve the input itself."""
-
-    def normalise(block: Any, given: tuple[Any, ...]) -> None:
-        functional.selu(block.bn1(given[0]))
-
-    for module in model.modules():
-        if hasattr(module, "conv_downsample") and hasattr(module, "bn1"):
-            module.register_forward_pre_hook(normalise)
-    return model
 
 
 def peer_model(peer: Path, architecture: str) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from errors import InputError
-from models.layers import SincFilterBank, fold, frames_after_encoder
+from models.layers import BatchNorm2d, Recomputable, SincFilterBank, fold, frames_after_encoder
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -35,20 +35,28 @@ class RawNet2Options:
     architecture: str = "RawNet2Spoof"
 
 
-class ResidualBlock1d(nn.Module):
-    """Residual block of RawNet2, (B, C_in, T) -> (B, C_out, T // 3)."""
+class ConvolutionOverTime(nn.Conv1d):
+    """`nn.Conv1d` on maps (B, C, 1, T), which it leaves in the order in memory that they come in."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C_in, 1, T) -> (B, C_out, 1, T')."""
+        return functional.conv2d(input, self.weight.unsqueeze(2), self.bias, padding=(0, int(self.padding[0])))
+
+
+class ResidualBlock1d(Recomputable):
+    """Residual block of RawNet2, (B, C_in, 1, T) -> (B, C_out, 1, T // 3)."""
 
     def __init__(self, channels_in: int, channels_out: int, first: bool = False):
         super().__init__()
         if not first:
             # In the published parameter count, but no part of the forward pass.
-            self.bn1 = nn.BatchNorm1d(channels_in)
-        self.conv1 = nn.Conv1d(channels_in, channels_out, 3, padding=1)
-        self.bn2: nn.Module = nn.BatchNorm1d(channels_out)
-        self.conv2 = nn.Conv1d(channels_out, channels_out, 3, padding=1)
+            self.bn1 = BatchNorm2d(channels_in)
+        self.conv1: nn.Conv1d = ConvolutionOverTime(channels_in, channels_out, 3, padding=1)
+        self.bn2: nn.Module = BatchNorm2d(channels_out)
+        self.conv2 = ConvolutionOverTime(channels_out, channels_out, 3, padding=1)
         self.conv_downsample: nn.Module = nn.Identity()
         if channels_in != channels_out:
-            self.conv_downsample = nn.Conv1d(channels_in, channels_out, 1)
+            self.conv_downsample = ConvolutionOverTime(channels_in, channels_out, 1)
 
     def fold_batch_norm(self) -> None:
         """For scoring alone: put `bn2` into the weights of `conv1`."""
@@ -57,7 +65,54 @@ class ResidualBlock1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3."""
         y = self.conv2(functional.leaky_relu(self.bn2(self.conv1(x)), 0.3, inplace=True))
-        return functional.max_pool1d(y + self.conv_downsample(x), 3)
+        return functional.max_pool2d(y + self.conv_downsample(x), (1, 3))
+
+
+class PackedGRU(nn.Module):
+    """A GRU for scoring on a CPU, its state weights packed once: (B, T, D) -> states (B, T, H) of the last layer.
+
+    `nn.GRU` multiplies the state with weights that its matrix product packs anew at every step. oneDNN can keep packed
+    weights for convolutions, so a step here is a 1x1 convolution over B places: two to four times as fast for 4 to 32
+    utterances.
+    """
+
+    def __init__(self, gru: nn.GRU):
+        super().__init__()
+        self.layers = [self._packed(*(weight.detach() for weight in weights)) for weights in gru.all_weights]
+
+    @staticmethod
+    def available(gru: nn.Module) -> bool:
+        """Are these weights on a CPU, and does this torch have the operators?"""
+        operators = ("_reorder_convolution_weight", "_convolution_pointwise")
+        on_cpu = next(gru.parameters()).device.type == "cpu"
+        return on_cpu and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, o) for o in operators)
+
+    @staticmethod
+    def _packed(of_input: Tensor, of_state: Tensor, input_bias: Tensor, state_bias: Tensor) -> tuple[Tensor, ...]:
+        packed = torch.ops.mkldnn._reorder_convolution_weight(of_state[:, :, None, None], [0, 0], [1, 1], [1, 1], 1)
+        return of_input, input_bias, packed, state_bias
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """As `nn.GRU` does with `batch_first`, without the states after the last step."""
+        x = x.transpose(0, 1).contiguous()
+        for of_input, input_bias, packed, state_bias in self.layers:
+            x = self._states(functional.linear(x, of_input, input_bias), packed, state_bias)
+        return x.transpose(0, 1), None
+
+    @staticmethod
+    def _states(inputs: Tensor, packed: Tensor, bias: Tensor) -> Tensor:
+        """The inputs' share of the gates (T, B, 3 H), in torch's order reset, update, new -> states (T, B, H)."""
+        size = inputs.shape[2] // 3
+        states = [inputs.new_zeros(inputs.shape[1], size)]
+        for given in inputs:
+            places = states[-1].t()[None, :, None]
+            kept = torch.ops.mkldnn._convolution_pointwise(
+                places, packed, bias, [0, 0], [1, 1], [1, 1], 1, "none", [], ""
+            )[0, :, 0].t()
+            reset, update = torch.sigmoid(given[:, : 2 * size] + kept[:, : 2 * size]).chunk(2, dim=1)
+            new = torch.tanh(torch.addcmul(given[:, 2 * size :], reset, kept[:, 2 * size :]))
+            states.append(torch.lerp(new, states[-1], update))
+        return torch.stack(states[1:])
 
 
 class Model(nn.Module):
@@ -65,6 +120,8 @@ class Model(nn.Module):
 
     # The GRU reads all of its weights at each step, whatever the batch: many utterances share the reading.
     cpu_chunk = 32
+    # Order in memory of the blocks' maps (B, C, 1, T) on a CPU.
+    cpu_format = torch.channels_last
 
     def __init__(self, model_config: Mapping[str, Any]):
         super().__init__()
@@ -78,24 +135,31 @@ class Model(nn.Module):
         if early[0] != bands or early[1] != widening[0] or widening[1] != late[0] or late[0] != late[1]:
             raise InputError(f"model_config.filts: the channels do not follow each other: {options.filts}")
         self.bank = SincFilterBank(bands, options.first_conv)
-        self.first_bn = nn.BatchNorm1d(bands)
+        self.first_bn = BatchNorm2d(bands)
         for index, pair in enumerate([early, (early[1], early[1]), widening, late, late, late]):
             self.add_module(f"block{index}", nn.Sequential(ResidualBlock1d(*pair, first=index == 0)))
             self.add_module(f"fc_attention{index}", nn.Sequential(nn.Linear(pair[1], pair[1])))
-        self.bn_before_gru = nn.BatchNorm1d(late[1])
-        self.gru = nn.GRU(late[1], options.gru_node, options.nb_gru_layer, batch_first=True)
+        self.bn_before_gru = BatchNorm2d(late[1])
+        self.gru: nn.Module = nn.GRU(late[1], options.gru_node, options.nb_gru_layer, batch_first=True)
         self.fc1_gru = nn.Linear(options.gru_node, options.nb_fc_node)
         self.fc2_gru = nn.Linear(options.nb_fc_node, options.nb_classes)
 
+    def pack_weights(self) -> None:
+        """For scoring alone: a GRU with packed weights, where there can be one."""
+        if isinstance(self.gru, nn.GRU) and PackedGRU.available(self.gru):
+            self.gru = PackedGRU(self.gru)
+
     def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
         """x float32 (B, samples) at 16 kHz; `Freq_aug` masks a random band of sinc filters."""
-        x = functional.max_pool1d(self.bank(x, mask=Freq_aug).abs_(), 3)
+        x = functional.max_pool1d(self.bank(x, mask=Freq_aug).abs_(), 3).unsqueeze(2)
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=self.cpu_format)
         x = functional.selu(self.first_bn(x))
         for index in range(BLOCKS):
             x = self.get_submodule(f"block{index}")(x)
-            scale = torch.sigmoid(self.get_submodule(f"fc_attention{index}")(x.mean(dim=2))).unsqueeze(2)
-            x = x * scale + scale
-        x = functional.selu(self.bn_before_gru(x))
+            scale = torch.sigmoid(self.get_submodule(f"fc_attention{index}")(x.mean(dim=(2, 3))))[:, :, None, None]
+            x = torch.addcmul(scale, x, scale)
+        x = functional.selu(self.bn_before_gru(x)).squeeze(2)
         last_step = self.gru(x.transpose(1, 2))[0][:, -1]
         embedding = self.fc1_gru(last_step)
         return embedding, functional.log_softmax(self.fc2_gru(embedding), dim=1)

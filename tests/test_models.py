@@ -14,9 +14,10 @@ from errors import InputError
 from experiment_config import load_config
 from main import get_model
 from models import available, find_model, utterance_feature
-from models.layers import BatchNorm2d, SincFilterBank, sinc_filters
+from models.layers import BatchNorm2d, SincFilterBank, filter_by_fft, sinc_filters
 from models.S2pecNet import Model as S2pecNet
 from models.S2pecNet import WaveformDecoder
+from scorer import Scorer
 from training_step import loss_terms
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
@@ -89,6 +90,8 @@ def test_outputs_are_the_released_ones(golden: Golden) -> None:
     names = ["embedding", "logits", "dec_raw", "dec_lfcc"][: len(outputs)]
     for name, output in zip(names, outputs, strict=True):
         torch.testing.assert_close(output, golden.tensors[name], atol=1e-4, rtol=0)
+    scores = Scorer(model, torch.device("cpu"))(*inputs)
+    torch.testing.assert_close(scores, golden.tensors["logits"][:, 1], atol=1e-4, rtol=0)
 
 
 def test_first_step_gradients_are_the_released_ones(golden: Golden) -> None:
@@ -138,6 +141,15 @@ def test_published_weights_load_strictly(shared: Path, name: str) -> None:
 def test_sinc_filters_are_the_released_ones(shared: Path, key: str, bands: int, taps: int) -> None:
     released = torch.load(shared / "reference" / "models" / "sinc_filters.pt", weights_only=True)[key]
     torch.testing.assert_close(sinc_filters(bands, taps), released, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("taps", "samples"), [(129, 129), (129, 1024), (129, 1025), (129, 8000), (1025, 30001), (2, 9)]
+)
+def test_filtering_by_transforms_is_a_convolution(taps: int, samples: int) -> None:
+    torch.manual_seed(0)
+    x, filters = torch.randn(3, samples, dtype=torch.float64), torch.randn(5, taps, dtype=torch.float64)
+    torch.testing.assert_close(filter_by_fft(x, filters), nn.functional.conv1d(x[:, None], filters[:, None]))
 
 
 def test_frequency_masking_zeroes_one_band() -> None:

@@ -14,6 +14,7 @@ from data_utils import pad
 from errors import InputError
 from experiment_config import load_config
 from models import find_model, utterance_feature
+from models.RawNet2Spoof import PackedGRU
 from scorer import Scorer, fold_batch_norms
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
@@ -52,6 +53,22 @@ def test_folding_leaves_no_norm_behind_a_convolution() -> None:
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for n, m in folded.named_modules() if n.endswith("bn2"))
     plain = torch.nn.Linear(2, 2)
     assert fold_batch_norms(plain) is plain
+
+
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_a_packed_gru_has_the_states_of_the_gru(batch: int) -> None:
+    torch.manual_seed(0)
+    gru, x = torch.nn.GRU(24, 40, 3, batch_first=True), torch.randn(batch, 7, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(PackedGRU(gru)(x)[0], gru(x)[0], atol=1e-6, rtol=0)
+
+
+def test_weights_are_packed_for_float32_alone() -> None:
+    model = random_model("RawNet2_baseline")
+    assert isinstance(Scorer(model, CPU).model.gru, PackedGRU)
+    assert isinstance(Scorer(model, CPU, "bf16").model.gru, torch.nn.GRU)
+    assert isinstance(fold_batch_norms(model).gru, torch.nn.GRU)
+    assert isinstance(model.gru, torch.nn.GRU)
 
 
 def test_load_scorer_is_what_eval_scores_with(tiny_config: Path, tmp_path: Path) -> None:
