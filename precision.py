@@ -12,6 +12,7 @@ import contextlib
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -25,6 +26,11 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 def float32_region(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context for what is to be computed in float32 in every precision, a feature for example."""
     return torch.autocast(device.type, enabled=False)
+
+
+def widened(x: Tensor) -> Tensor:
+    """float32 of what autocast made half as wide; anything else as it is."""
+    return x.float() if x.dtype in _AUTOCAST.values() else x
 
 
 def allow_tf32(precision: str) -> None:

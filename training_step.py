@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from errors import InputError
 from experiment_config import Config
-from precision import autocast
+from precision import autocast, widened
 from scorer import forward
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -53,7 +53,7 @@ def loss_terms(
     """Run the model on a batch and give the terms of its loss; the loss is their sum."""
     with autocast(precision, inputs[0].device):
         outputs = forward(model, inputs, freq_aug)
-    outputs = tuple(output if output is None else output.float() for output in outputs)
+    outputs = tuple(output if output is None else widened(output) for output in outputs)
     own_loss = getattr(model, "loss", None)
     if own_loss is None:
         return {"classification": criterion(outputs[1], labels)}

@@ -25,7 +25,7 @@ from models.layers import (
     frames_after_encoder,
     residual_encoder,
 )
-from precision import float32_region
+from precision import float32_region, widened
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -127,7 +127,7 @@ class AASISTBase(nn.Module):
         """Encoded map (B, C, F, T') to embedding (B, 5 * gat_dims[1]) and logits (B, 2)."""
         # In every precision the graphs, a small part of the work, are computed in float32.
         with float32_region(encoded.device):
-            return self._classify(encoded.float())
+            return self._classify(widened(encoded))
 
     def _classify(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
         magnitude = encoded.abs()

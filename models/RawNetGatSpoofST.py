@@ -20,7 +20,7 @@ from models.layers import (
     frames_after_encoder,
     residual_encoder,
 )
-from precision import float32_region
+from precision import float32_region, widened
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
@@ -80,7 +80,7 @@ class Model(nn.Module):
         over_frequency = self.encoder_S(spectrogram).abs().amax(dim=2).transpose(1, 2)
         # In every precision the graphs, a small part of the work, are computed in float32.
         with float32_region(x.device):
-            return self._classify(over_time.float(), over_frequency.float())
+            return self._classify(widened(over_time), widened(over_frequency))
 
     def _classify(self, over_time: Tensor, over_frequency: Tensor) -> tuple[Tensor, Tensor]:
         nodes_T = self.proj_T(self.pool_T(self.GAT_layer_T(over_time)).transpose(1, 2))
