@@ -14,7 +14,7 @@ import torch
 
 from errors import InputError
 from features import SAMPLE_RATE
-from protocols import Utterances
+from trial_lists import FLAC_NAMES, Utterances, audio_path
 
 SHORTEST = SAMPLE_RATE // 100
 Start = Callable[[int], int]
@@ -78,14 +78,23 @@ def cropped(waveform: np.ndarray, samples: int, start: Start = first_sample) -> 
 
 
 class AudioFolder:
-    """Utterances as files of a folder: item `index` is `<folder>/flac/<utterances[index]>.flac`."""
+    """Utterances as files below a folder: item `index` is `<base_dir>/flac/<utterances[index]>.flac`.
 
-    def __init__(self, base_dir: str | Path, utterances: Sequence[str]):
-        self.folder, self.utterances = Path(base_dir) / "flac", utterances
+    Args:
+        files: other names than that, see `trial_lists.audio_path`.
+    """
+
+    def __init__(self, base_dir: str | Path, utterances: Sequence[str], files: str = FLAC_NAMES):
+        self.base_dir, self.utterances, self.files = Path(base_dir), utterances, files
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the names start in."""
+        return self.base_dir / Path(self.files).parent
 
     def path(self, index: int) -> Path:
         """The file of an item."""
-        return self.folder / f"{self.utterances[index]}.flac"
+        return audio_path(self.base_dir, self.files, self.utterances[index])
 
     def whole(self, index: int) -> np.ndarray:
         """The whole utterance, float32 (samples,).
@@ -106,9 +115,10 @@ class AudioFolder:
         try:
             yield
         except BadAudio as error:
-            if not isinstance(self.utterances, Utterances):
+            place = self.utterances.protocol.place(index) if isinstance(self.utterances, Utterances) else ""
+            if not place:
                 raise
-            raise BadAudio(f"{error} ({self.utterances.protocol.place(index)})") from None
+            raise BadAudio(f"{error} ({place})") from None
 
 
 @contextlib.contextmanager
