@@ -17,6 +17,9 @@ from features import SAMPLE_RATE
 from trial_lists import FLAC_NAMES, Utterances, audio_path
 
 SHORTEST = SAMPLE_RATE // 100
+# What libsndfile says of the length of a FLAC file whose header tells none, as encoders leave it that write to a pipe.
+UNKNOWN_LENGTH = 2**63 - 1
+BLOCK = 1 << 16
 Start = Callable[[int], int]
 
 
@@ -55,7 +58,7 @@ def read_crop(path: str | Path, samples: int, start: Start = first_sample) -> np
         BadAudio: as `read_audio`, as far as the crop shows it.
     """
     with _opened(path) as stream:
-        if stream.samplerate == SAMPLE_RATE and stream.frames > samples:
+        if stream.samplerate == SAMPLE_RATE and samples < stream.frames < UNKNOWN_LENGTH:
             stream.seek(start(stream.frames - samples))
             crop = _decoded(path, stream, samples)
             if len(crop) < samples:
@@ -139,11 +142,24 @@ def _rest(path: str | Path, stream: soundfile.SoundFile) -> np.ndarray:
 
 
 def _decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.ndarray:
-    channels = stream.read(samples, dtype="float32", always_2d=True)
+    if samples < 0 and stream.frames == UNKNOWN_LENGTH:
+        channels = _until_the_end(stream)
+    else:
+        channels = stream.read(samples, dtype="float32", always_2d=True)
     mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     if not np.isfinite(mono).all():
         raise BadAudio(f"{path}: the file holds NaN or infinite samples")
     return mono
+
+
+def _until_the_end(stream: soundfile.SoundFile) -> np.ndarray:
+    """All samples (n, channels) of a file of unknown length."""
+    # soundfile would seek to where it has read to, and libsndfile cannot seek to the end of such a file.
+    stream.seekable = lambda: False
+    blocks = []
+    while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks) if blocks else np.zeros((0, stream.channels), dtype=np.float32)
 
 
 def why_unreadable(path: Path, error: Exception | None) -> str:
