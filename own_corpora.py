@@ -117,7 +117,7 @@ def _csv_split(file: Path, name: str, part: str | None) -> Split:
 def _division_note(root: Path, by: str) -> str:
     return (
         f"{root} names no splits: it is divided by a hash of the {by}, {SHARES_TEXT} "
-        "(unsplit=eval takes all of it as eval)"
+        "(--set unsplit=eval takes all of it as eval)"
     )
 
 

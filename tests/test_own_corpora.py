@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import main
+import text_columns
 from data_utils import make_loader
 from errors import InputError
 from made_corpora import make_csv, make_folders
-from own_corpora import LABELS, divide
-from protocols import Trial, Utterances, find_corpus, find_split
+from own_corpora import LABELS, SPLIT_WORDS, divide
+from protocols import CORPORA, Trial, Utterances, find_corpus, find_split
 from samples import TINIEST
-from trial_lists import decode_name, encode_name
+from trial_lists import LONGEST_NAME, decode_name, encode_name
 
 HEADER = "path,label,attack,speaker,split\n"
 GOOD = HEADER + "a.wav,real,,Ada,train\nb.wav,fake,A01,Ada,train\nc.wav,fake,,Bob,dev\nd.wav,genuine,-,Bob,dev\n"
@@ -332,5 +333,10 @@ def test_missing_audio_names_file_and_line(corpus: Path, tmp_path: Path) -> None
         trained(root, tmp_path)
 
 
-def test_labels_have_words_for_both_classes() -> None:
-    assert set(LABELS.values()) == {"bonafide", "spoof"}
+def test_the_longest_name_is_the_longest_that_score_files_take() -> None:
+    assert LONGEST_NAME == text_columns.MAX_FIELD
+
+
+def test_the_docs_have_all_words() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "own-data.md").read_text()
+    assert [word for word in (*LABELS, *SPLIT_WORDS, *CORPORA) if f"`{word}`" not in text] == []
