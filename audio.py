@@ -15,9 +15,12 @@ import torch
 
 from errors import InputError
 from features import SAMPLE_RATE
-from protocols import Utterances
+from trial_lists import FLAC_NAMES, Utterances, audio_path
 
 SHORTEST = SAMPLE_RATE // 100
+# What libsndfile says of the length of a FLAC file whose header tells none, as encoders leave it that write to a pipe.
+UNKNOWN_LENGTH = 2**63 - 1
+BLOCK = 1 << 16
 Start = Callable[[int], int]
 
 
@@ -56,7 +59,7 @@ def read_crop(path: str | Path, samples: int, start: Start = first_sample) -> np
         BadAudio: as `read_audio`, as far as the crop shows it.
     """
     with opened(path) as stream:
-        if stream.samplerate == SAMPLE_RATE and stream.frames > samples:
+        if stream.samplerate == SAMPLE_RATE and samples < stream.frames < UNKNOWN_LENGTH:
             stream.seek(start(stream.frames - samples))
             crop = decoded(path, stream, samples)
             if len(crop) < samples:
@@ -79,14 +82,23 @@ def cropped(waveform: np.ndarray, samples: int, start: Start = first_sample) -> 
 
 
 class AudioFolder:
-    """Utterances as files of a folder: item `index` is `<folder>/flac/<utterances[index]>.flac`."""
+    """Utterances as files below a folder: item `index` is `<base_dir>/flac/<utterances[index]>.flac`.
 
-    def __init__(self, base_dir: str | Path, utterances: Sequence[str]):
-        self.folder, self.utterances = Path(base_dir) / "flac", utterances
+    Args:
+        files: other names than that, see `trial_lists.audio_path`.
+    """
+
+    def __init__(self, base_dir: str | Path, utterances: Sequence[str], files: str = FLAC_NAMES):
+        self.base_dir, self.utterances, self.files = Path(base_dir), utterances, files
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the names start in."""
+        return self.base_dir / Path(self.files).parent
 
     def path(self, index: int) -> Path:
         """The file of an item."""
-        return self.folder / f"{self.utterances[index]}.flac"
+        return audio_path(self.base_dir, self.files, self.utterances[index])
 
     def whole(self, index: int) -> np.ndarray:
         """The whole utterance, float32 (samples,).
@@ -107,9 +119,10 @@ class AudioFolder:
         try:
             yield
         except BadAudio as error:
-            if not isinstance(self.utterances, Utterances):
+            place = self.utterances.protocol.place(index) if isinstance(self.utterances, Utterances) else ""
+            if not place:
                 raise
-            raise BadAudio(f"{error} ({self.utterances.protocol.place(index)})") from None
+            raise BadAudio(f"{error} ({place})") from None
 
 
 @contextlib.contextmanager
@@ -149,11 +162,24 @@ def decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.n
     Raises:
         BadAudio: a sample is not finite.
     """
-    channels = stream.read(samples, dtype="float32", always_2d=True)
+    if samples < 0 and stream.frames == UNKNOWN_LENGTH:
+        channels = _until_the_end(stream)
+    else:
+        channels = stream.read(samples, dtype="float32", always_2d=True)
     mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     if not np.isfinite(mono).all():
         raise BadAudio(f"{path}: the file holds NaN or infinite samples")
     return mono
+
+
+def _until_the_end(stream: soundfile.SoundFile) -> np.ndarray:
+    """All samples (n, channels) of a file of unknown length."""
+    # soundfile would seek to where it has read to, and libsndfile cannot seek to the end of such a file.
+    stream.seekable = lambda: False
+    blocks = []
+    while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks) if blocks else np.zeros((0, stream.channels), dtype=np.float32)
 
 
 def why_unreadable(path: Path, error: Exception | None) -> str:

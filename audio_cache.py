@@ -5,7 +5,7 @@
     audio-<key>.bin     a record a file, then all samples one after the other, mapped into memory by every loader
                         process; int16 where that holds the waveform exactly, as for 16-bit FLAC, else float32
 
-The key is made of the audio's folder and the protocol's text. A cache is used only where size and time of every file
+The key is made of the audio's folder and the protocol's content. A cache is used only where size and time of every file
 are those that it was made from. It appears whole; two runs that start at once make it once.
 """
 
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from audio import AudioFolder, BadAudio, Start, cropped, first_sample, why_unreadable
 from errors import InputError
 from files import whole_file
-from protocols import Protocol
+from trial_lists import Protocol
 
 # What the cache takes a file to be unchanged by, and what its header says; size -1 where there is no file.
 HEADER = np.dtype([("size", "<i8"), ("time", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i4")])
@@ -74,7 +74,7 @@ def require_audio(audio: AudioFolder, protocol: Protocol, headers: np.ndarray, t
         raise InputError(f"{audio.folder}: no such folder, though {protocol.path} names {len(protocol)} files in it")
     missing = bad[headers["size"][bad] < 0]
     shown, what = (missing, "are missing") if len(missing) else (bad, "have no readable header")
-    first = ", ".join(f"{audio.path(int(i)).name} (line {protocol[int(i)].line})" for i in shown[:3])
+    first = ", ".join(f"{audio.path(int(i)).name}{_line(protocol, int(i))}" for i in shown[:3])
     reason = "" if len(missing) else f": {why_unreadable(audio.path(int(shown[0])), None)}"
     raise InputError(
         f"{audio.folder}: {len(shown)} of {len(protocol)} files that {protocol.path} names {what}: "
@@ -82,11 +82,16 @@ def require_audio(audio: AudioFolder, protocol: Protocol, headers: np.ndarray, t
     )
 
 
+def _line(protocol: Protocol, index: int) -> str:
+    line = protocol[index].line
+    return f" (line {line})" if line else ""
+
+
 class AudioCache(AudioFolder):
     """The utterances of an `AudioFolder`, decoded once and mapped into memory; gives the same samples to the bit."""
 
     def __init__(self, audio: AudioFolder, path: Path):
-        super().__init__(audio.folder.parent, audio.utterances)
+        super().__init__(audio.base_dir, audio.utterances, audio.files)
         self.cache = path
         self._opened: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -146,7 +151,7 @@ class AudioCache(AudioFolder):
         records = np.zeros(len(headers), dtype=RECORD)
         records["size"], records["time"] = headers["size"], headers["time"]
         offset = records.nbytes
-        files = AudioFolder(self.folder.parent, self.utterances)
+        files = AudioFolder(self.base_dir, self.utterances, self.files)
         with whole_file(self.cache, "wb") as stream:
             stream.seek(offset)
             for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
@@ -178,11 +183,8 @@ def _compact(audio: AudioFolder, index: int) -> np.ndarray:
 
 
 def _key(audio: AudioFolder, protocol: Protocol) -> str:
-    digest = hashlib.sha256(str(audio.folder.resolve()).encode())
-    with open(protocol.path, "rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:16]
+    folder = str(audio.folder.resolve())
+    return hashlib.sha256(f"{folder}\n{protocol.digest()}".encode()).hexdigest()[:16]
 
 
 def _load_headers(path: Path | None, count: int) -> np.ndarray:
@@ -207,7 +209,7 @@ def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
 def _header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
     try:
         info = soundfile.info(str(audio.path(index)))
-    except (soundfile.SoundFileError, OSError):
+    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file, whose rate nothing tells
         return 0, 0, 0
     return info.frames, info.samplerate, info.channels
 

@@ -20,7 +20,7 @@ from audio import AudioFolder, BadAudio, cropped
 from audio_cache import AudioCache, read_headers, require_audio
 from errors import InputError
 from features import FixedFrames
-from protocols import Split, Utterances, read_protocol
+from protocols import Protocol, Split, Utterances, read_protocol
 from skipped_audio import LARGEST_SHARE, SkippedAudio
 from utils import seed_worker
 
@@ -241,9 +241,9 @@ def make_loader(
     Raises:
         InputError: the protocol is malformed, audio is missing, or train has less than one batch.
     """
-    protocol = read_protocol(split.protocol)
+    protocol = split.trials.read()
     utterances = Utterances(protocol)
-    audio = AudioFolder(split.audio, utterances)
+    audio = AudioFolder(split.audio, utterances, split.files)
     headers = read_headers(audio, protocol, cache_dir)
     skipped = None if skip_list is None else SkippedAudio(skip_list, len(protocol))
     require_audio(audio, protocol, headers, tolerated=0.0 if skipped is None else LARGEST_SHARE)
@@ -259,6 +259,13 @@ def make_loader(
     labels = {trial.utterance: trial.label for trial in protocol}
     data = Dataset_ASVspoof2019_train(utterances, labels, split.audio, cut, feature, audio, skipped)
     return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)
+
+
+def trials_of(loader: DataLoader[Any]) -> Protocol:
+    """The trials that a loader of `make_loader` goes through."""
+    utterances = loader.dataset.list_IDs  # type: ignore[attr-defined]
+    assert isinstance(utterances, Utterances)
+    return utterances.protocol
 
 
 def _loader_options(batch_size: int, seed: int, num_workers: int | None, prefetch: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     fetch     LA.zip, with resume: a dropped connection or a second run goes on where the first stopped
     checksum  SHA-256, as given or as recorded at the first download
     unpack    into a folder beside the target, which takes its name only when it is whole
-    check     a folder against its protocols
+    check     a folder against its protocols, or any other corpus that main.py reads (corpus_check.py)
     demo      a small synthetic corpus (corpus_demo.py) in the same layout
 
 What the server sends is not trusted: neither the lengths it announces nor the names in the archive.
@@ -29,19 +29,16 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
+from corpus_check import check_tree
 from errors import EXIT_BAD_INPUT, InputError, run_command
 from files import whole_file, write_json
 
 LA_URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/3336/LA.zip"
-SPLITS = ("train", "dev", "eval")
-# Trials of the protocols of the released corpora: train, dev, eval.
-FULL_CORPORA = {"LA": (25_380, 24_844, 71_237), "PA": (54_000, 29_700, 134_730)}
 DEMO_FOLDER = "demo_corpus/LA"
 
 ATTEMPTS = 6  # in a row without a new byte; the pauses between them add up to half a minute
@@ -49,12 +46,12 @@ LONGEST_PAUSE = 60.0  # seconds
 TIMEOUT = 60.0  # seconds without a byte
 BLOCK = 1 << 20
 RETRIED_STATUS = (408, 429)  # beside every 5xx
-NAMED_EXAMPLES = 3
 
 EXAMPLES = f"""examples:
   python download_dataset.py                      fetch LA.zip (7.1 GB) and unpack it to ./LA
   python download_dataset.py --out /data          the same, to /data/LA; run it again to resume
   python download_dataset.py --check /data/LA     compare a folder with its protocols
+  python download_dataset.py --check mine.csv     check a corpus of your own, see docs/own-data.md
   python download_dataset.py --demo               make a small SYNTHETIC corpus at ./{DEMO_FOLDER}
   python download_dataset.py --demo d --seed 7 --shuffle-labels
                                                   the same with labels that cannot be learnt
@@ -412,90 +409,6 @@ def _parts_of(member: zipfile.ZipInfo) -> list[str]:
     return member.orig_filename.removesuffix("/").split("/")
 
 
-# --------------------------------------------------------------------------------- the check
-
-
-@dataclass
-class TreeReport:
-    """What `check_tree` found: lines that inform, and lines that each name something missing."""
-
-    facts: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def whole(self) -> bool:
-        """Whether every trial of every protocol has its audio."""
-        return not self.problems
-
-
-def check_tree(root: Path) -> TreeReport:
-    """Compare a corpus folder with its own protocols, for every track (LA, PA, ...) found in it.
-
-    Only the presence and the size of the audio files are looked at; they are not decoded.
-    """
-    report = TreeReport()
-    tracks = sorted(
-        path.name.removeprefix("ASVspoof2019_").removesuffix("_cm_protocols")
-        for path in root.glob("ASVspoof2019_*_cm_protocols")
-    )
-    if not root.is_dir():
-        report.problems.append(f"{root}: no such folder")
-    elif not tracks:
-        inner = next(iter(sorted(root.glob("*/ASVspoof2019_*_cm_protocols"))), None)
-        hint = f"; did you mean {inner.parent}?" if inner else ""
-        report.problems.append(f"{root}: no folder ASVspoof2019_<track>_cm_protocols in it{hint}")
-    for track in tracks:
-        _check_track(root, track, report)
-    return report
-
-
-def _check_track(root: Path, track: str, report: TreeReport) -> None:
-    counts = tuple(_check_split(root, track, split, report) for split in SPLITS)
-    full = FULL_CORPORA.get(track)
-    if full and None not in counts:
-        verdict = "the full" if counts == full else "not the full"
-        report.facts.append(f"{track}: {verdict} ASVspoof2019 {track} ({' / '.join(f'{n:,}' for n in full)})")
-
-
-def _check_split(root: Path, track: str, name: str, report: TreeReport) -> int | None:
-    """Report on one split; its number of trials, or None where the protocol cannot be read."""
-    from protocols import find_split, read_protocol
-
-    split = find_split(root, track, name)
-    if name != "train" and not split.asv_scores.is_file():
-        report.facts.append(f"{track} {name}: note: no ASV scores, so no t-DCF ({split.asv_scores})")
-    try:
-        trials = read_protocol(split.protocol)
-    except InputError as error:
-        report.problems.append(str(error))
-        return None
-    folder = split.audio / "flac"
-    sizes = _file_sizes(folder)
-    named = [f"{trial.utterance}.flac" for trial in trials]
-    bona_fide = sum(trial.key == "bonafide" for trial in trials)
-    keys = f"{bona_fide:,} bona fide, {len(trials) - bona_fide:,} spoof"
-    spare = f"{len(sizes.keys() - set(named)):,} of them not in the protocol"
-    report.facts.append(f"{track} {name}: {len(trials):,} trials ({keys}); {len(sizes):,} files on disk, {spare}")
-    missing = [file for file in named if file not in sizes]
-    empty = [file for file in named if sizes.get(file) == 0]
-    for fault, files in (("missing", missing), ("empty (0 bytes)", empty)):
-        if files:
-            report.problems.append(f"{folder}: {len(files):,} of {len(named):,} files {fault}: {_some_of(files)}")
-    return len(trials)
-
-
-def _file_sizes(folder: Path) -> dict[str, int]:
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-
-
-def _some_of(names: list[str]) -> str:
-    more = len(names) - NAMED_EXAMPLES
-    return ", ".join(names[:NAMED_EXAMPLES]) + (f" and {more:,} more" if more > 0 else "")
-
-
 # --------------------------------------------------------------------------------- the command line
 
 
@@ -570,7 +483,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--url", help=f"address of the archive (default: {LA_URL})")
     parser.add_argument("--sha256", metavar="HEX", help="checksum that the archive must have")
     parser.add_argument("--keep-archive", action="store_true", help="keep LA.zip once it is unpacked")
-    parser.add_argument("--check", type=Path, metavar="DIR", help="check DIR against its protocols, and no more")
+    parser.add_argument("--check", type=Path, metavar="PATH", help="check the corpus at PATH, and no more")
     parser.add_argument(
         "--demo",
         type=Path,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import InputError
+from protocols import CORPORA
 from schema import describe_options, load_json_object, nearest, option, read_options
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -52,7 +53,9 @@ class OptimConfig:
 class Config:
     """An experiment. `model_config` goes to the system as it stands."""
 
-    database_path: str = option(help="folder of the corpus, the one that holds ASVspoof2019_<track>_cm_protocols")
+    database_path: str = option(
+        help="the corpus: a folder, such as the one that holds ASVspoof2019_<track>_cm_protocols, or a CSV or TSV file"
+    )
     model_config: dict[str, Any] = option(help="`architecture` (a file of models/) and what that system reads")
     optim_config: OptimConfig = option(help="optimizer and schedule, see below")
     batch_size: int = option(help="utterances of a batch", at_least=1)
@@ -64,7 +67,16 @@ class Config:
         None, "ASV scores of dev, relative to database_path; null: taken from the layout if there"
     )
     model_path: str | None = option(None, "weights that --eval loads (a state dict)")
-    track: str = option("LA", "the <track> in the corpus's file names: LA, PA, DF, or your own")
+    track: str = option("LA", "the <track> in the corpus's file names: LA, PA, DF, or your own; names result folders")
+    corpus: str = option("auto", "kind of the corpus; auto: told from what is there", choices=("auto", *CORPORA))
+    unsplit: str = option(
+        "divide",
+        "a corpus that names no splits: divide it by a hash of the speakers, 70 : 15 : 15 %, or take it all as eval",
+        choices=("divide", "eval"),
+    )
+    eval_subset: str = option(
+        "eval", "which trials of ASVspoof2021 are scored", choices=("eval", "progress", "hidden", "all")
+    )
     loss: str = option(
         "CCE", "loss of systems without a loss of their own: class-weighted cross-entropy", choices=("CCE",)
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from errors import InputError, run_command
 from experiment_config import Config, as_config, load_config
-from protocols import SPLITS, find_split
+from protocols import SPLITS, CorpusOptions, Split, find_corpus, find_split
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +109,8 @@ def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str,
     started = time.monotonic()
     device = _prepare(arguments.device, seed, config)
     path = Path(arguments.output_dir) / run_name(config, arguments.comment)
-    splits = [find_split(config.database_path, config.track, name) for name in SPLITS]
+    splits = [_find_split(config, name) for name in SPLITS]
+    _tell_of_corpus(config)
     about = describe_run(config, seed, str(device), splits)
     about["experiment"] = experiment(config, about)
     go_on = arguments.resume or config.resume == "auto"
@@ -159,7 +160,7 @@ def train_series(config: Config, arguments: argparse.Namespace) -> dict[str, Any
     from series import read_seeds, run_series
 
     output = Path(arguments.output_dir)
-    asv = _asv_scores("eval", find_split(config.database_path, config.track, "eval").asv_scores, config)
+    asv = _asv_scores("eval", _find_split(config, "eval").asv_scores, config)
 
     def member(seed: int) -> str:
         return f"{arguments.comment}_seed{seed}" if arguments.comment else f"seed{seed}"
@@ -184,6 +185,7 @@ def evaluate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
 
     started = time.monotonic()
     device = _prepare(arguments.device, seed, config)
+    _tell_of_corpus(config)
     model, weights = _trained_model(config, arguments.eval_model_weights, device)
     path = Path(arguments.output_dir) / run_name(config, arguments.comment)
     scored = _scored("eval", config, _cache_dir(arguments), path)
@@ -294,7 +296,7 @@ def _loader(
     from models import utterance_feature
 
     return make_loader(
-        find_split(database_path, config.track, split),
+        _find_split(config, split, database_path),
         batch_size=config.batch_size,
         seed=seed,
         cut=config.samples,
@@ -307,6 +309,18 @@ def _loader(
     )
 
 
+def _find_split(config: Config, name: str, database_path: str | Path | None = None) -> Split:
+    path = config.database_path if database_path is None else database_path
+    return find_split(path, config.track, name, config.corpus, config.unsplit, config.eval_subset)
+
+
+def _tell_of_corpus(config: Config) -> None:
+    options = CorpusOptions(config.track, config.unsplit, config.eval_subset)
+    note = find_corpus(config.database_path, config.corpus, options).note
+    if note:
+        print(f"note: {note}")
+
+
 def _cache_dir(arguments: argparse.Namespace) -> Path:
     return Path(arguments.cache_dir or Path(arguments.output_dir) / "cache")
 
@@ -314,23 +328,24 @@ def _cache_dir(arguments: argparse.Namespace) -> Path:
 def _scored(name: str, config: Config, cache_dir: Path, folder: Path) -> "ScoredSplit":
     from scoring import ScoredSplit
 
-    split = find_split(config.database_path, config.track, name)
+    split = _find_split(config, name)
     loader = _loader(config.database_path, 0, config, name, cache_dir, folder)
     return ScoredSplit(split, loader, _asv_scores(name, split.asv_scores, config))
 
 
-def _asv_scores(name: str, in_layout: Path, config: Config) -> "ASVScores | None":
+def _asv_scores(name: str, in_layout: Path | None, config: Config) -> "ASVScores | None":
     """ASV scores of a split: those that the config names, those of the layout, or none (said so)."""
     from evaluation import read_asv_scores
 
     key = "asv_score_path" if name == "eval" else "asv_score_path_dev"
     given = getattr(config, key)
-    path = Path(config.database_path) / given if given else in_layout
-    if path.is_file():
+    root = Path(config.database_path)
+    path = (root.parent if root.is_file() else root) / given if given else in_layout
+    if path and path.is_file():
         return read_asv_scores(path)
     if given:
         raise InputError(f"{path}: no such ASV scores ({key}); set {key} to null to go without min t-DCF")
-    print(f"note: {name} has no ASV scores ({path}): EER only, no min t-DCF")
+    print(f"note: {name} has no ASV scores{f' ({path})' if path else ''}: EER only, no min t-DCF")
     return None
 
 

@@ -17,7 +17,6 @@ Nothing that is there already is lost: a training that finds its folder taken mo
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -166,7 +165,7 @@ def describe_run(config: Config, seed: int, device: str, splits: Sequence[Split]
         "versions": versions(),
         "config_file": config.source,
         "config": config.raw,
-        "protocols": {split.name: _digest(split.protocol) for split in splits},
+        "protocols": {split.name: split.trials.digest() for split in splits},
     }
 
 
@@ -210,10 +209,6 @@ def finished_results(folder: Path, own: Mapping[str, Any]) -> dict[str, Any] | N
     except (OSError, ValueError):
         return None
     return results if results.get("mode") == "train" and results.get("experiment") == own else None
-
-
-def _digest(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def versions() -> dict[str, str]:

@@ -15,11 +15,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import evaluation
+from data_utils import trials_of
 from errors import InputError
 from evaluation import ASVScores, Metrics
 from files import whole_file
 from interruption import leave_if_asked
-from protocols import Split, Trial, read_protocol
+from protocols import Protocol, Split, Trial, read_protocol
 from scorer import Scorer
 
 Loader = DataLoader[Any]
@@ -42,7 +43,11 @@ def score_batches(data_loader: Loader, scorer: Scorer) -> Iterator[tuple[list[st
 
 
 def produce_evaluation_file(
-    data_loader: Loader, model: nn.Module | Scorer, device: torch.device, save_path: str | Path, trial_path: str | Path
+    data_loader: Loader,
+    model: nn.Module | Scorer,
+    device: torch.device,
+    save_path: str | Path,
+    trial_path: str | Path | Protocol,
 ) -> None:
     """Score every trial of a protocol and write the score file, "utterance attack key score" a line.
 
@@ -52,26 +57,28 @@ def produce_evaluation_file(
     Args:
         data_loader: gives the trials in the order of the protocol.
         model: the system, or a `Scorer` of it (then `device` is that one's).
+        trial_path: the protocol, read or as a file in the layout of ASVspoof2019.
 
     Raises:
         InputError: the loader and the protocol name different utterances, or a score is not finite.
     """
     scorer = model if isinstance(model, Scorer) else Scorer(model, device)
-    trials, skipped = iter(read_protocol(trial_path)), getattr(data_loader.dataset, "skipped", None) or ()
+    protocol = trial_path if isinstance(trial_path, Protocol) else read_protocol(trial_path)
+    trials, skipped = iter(protocol), getattr(data_loader.dataset, "skipped", None) or ()
     with whole_file(save_path) as stream:
         for utterances, scores in score_batches(data_loader, scorer):
             for utterance, score in zip(utterances, scores, strict=True):
-                trial = _require_trial(utterance, next(trials, None), trial_path)
+                trial = _require_trial(utterance, next(trials, None), protocol.path)
                 stream.write(f"{utterance} {trial.attack} {trial.key} {_score_text(utterance, score, skipped)}\n")
         forgotten = next(trials, None)
         if forgotten is not None:
             raise InputError(
-                f"{trial_path}:{forgotten.line}: {forgotten.utterance!r} was not scored; is it the protocol of another "
-                "split?"
+                f"{protocol.path}:{forgotten.line}: {forgotten.utterance!r} was not scored; is it the protocol of "
+                "another split?"
             )
 
 
-def _require_trial(utterance: str, trial: Trial | None, trial_path: str | Path) -> Trial:
+def _require_trial(utterance: str, trial: Trial | None, trial_path: Path) -> Trial:
     if trial is None or trial.utterance != utterance:
         named = f":{trial.line}: names {trial.utterance!r}" if trial else ": has no more trials"
         raise InputError(
@@ -100,7 +107,7 @@ class ScoredSplit:
 
     def evaluate(self, scorer: Scorer, score_file: Path) -> Metrics:
         """Score the split into `score_file` and compute the figures from that file."""
-        produce_evaluation_file(self.loader, scorer, scorer.device, score_file, self.split.protocol)
+        produce_evaluation_file(self.loader, scorer, scorer.device, score_file, trials_of(self.loader))
         return evaluation.evaluate(evaluation.read_cm_scores(score_file), self.asv)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio import AudioFolder, BadAudio, read_audio, read_crop
+from audio import UNKNOWN_LENGTH, AudioFolder, BadAudio, read_audio, read_crop
 from protocols import Utterances, find_split, read_protocol
 
 
@@ -78,6 +78,20 @@ def test_a_truncated_file_shows_in_the_crop_that_lacks_samples(corpus: Path, tmp
     (tmp_path / "cut.flac").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(BadAudio, match="cannot be decoded"):
         read_crop(tmp_path / "cut.flac", 4000, lambda spare: spare)
+
+
+def test_a_flac_file_whose_header_tells_no_length_is_read_to_its_end(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 150_000)
+    soundfile.write(tmp_path / "a.flac", noise, 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    # STREAMINFO begins at byte 8; the number of samples is the 36 bits from its byte 13.5 on, 0 where it is unknown.
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    (tmp_path / "b.flac").write_bytes(content)
+    assert soundfile.info(str(tmp_path / "b.flac")).frames == UNKNOWN_LENGTH
+    whole = read_audio(tmp_path / "a.flac")
+    np.testing.assert_array_equal(read_audio(tmp_path / "b.flac"), whole)
+    np.testing.assert_array_equal(read_crop(tmp_path / "b.flac", 5000, lambda spare: spare), whole[-5000:])
 
 
 def test_bad_audio_of_a_protocol_names_its_line(corpus: Path, tmp_path: Path) -> None:

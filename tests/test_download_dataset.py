@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
+import corpus_check
 import download_dataset
 from download_dataset import ATTEMPTS, check_tree, download, fetch, main, unpack, verify_checksum
 from errors import InputError
@@ -496,7 +497,7 @@ def test_a_whole_tree_is_whole(tmp_path: Path) -> None:
 
 
 def test_the_full_corpus_is_recognised_by_its_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(download_dataset.FULL_CORPORA, "LA", (2, 2, 2))
+    monkeypatch.setitem(corpus_check.FULL_CORPORA, "ASVspoof2019 LA", (2, 2, 2))
     assert check_tree(planted(tmp_path, tiny_corpus())).facts[-1].startswith("LA: the full ASVspoof2019 LA")
 
 
@@ -516,7 +517,7 @@ def test_missing_and_empty_files_are_counted_and_some_named(tmp_path: Path, caps
 
 
 def test_many_missing_files_are_not_all_named() -> None:
-    assert download_dataset._some_of(list("abcde")) == "a, b, c and 2 more"
+    assert corpus_check._some_of(list("abcde")) == "a, b, c and 2 more"
 
 
 def test_files_without_a_trial_and_missing_asv_scores_are_no_problem(tmp_path: Path) -> None:

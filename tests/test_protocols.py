@@ -7,7 +7,8 @@ import pytest
 
 from data_utils import genSpoof_list
 from errors import InputError
-from protocols import Utterances, read_protocol
+from protocols import Utterances, find_corpus, find_split, read_protocol
+from trial_lists import LineSource, ParseLine
 
 GOOD = "LA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_2 - A01 spoof\n"
 
@@ -90,3 +91,45 @@ def test_a_protocol_takes_a_few_bytes_a_trial(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert held < 16 * len(trials)
     assert trials[19_999].utterance == "LA_E_0019999"
+
+
+def test_what_is_not_there_yet_is_taken_for_the_layout_of_asvspoof2019(tmp_path: Path) -> None:
+    split = find_split(tmp_path / "later", "XY", "dev")
+    assert split.audio == tmp_path / "later" / "ASVspoof2019_XY_dev"
+    assert split.trials.digest() is None
+    with pytest.raises(InputError, match=r"ASVspoof2019\.XY\.cm\.dev\.trl\.txt: no such protocol; database_path is to"):
+        split.trials.read()
+
+
+def test_the_kind_of_a_corpus_is_told_or_said(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("path,label\nreal/a.wav,real\nfake/b.wav,fake\n")
+    for label in ("real", "fake"):
+        (tmp_path / label).mkdir()
+    assert find_corpus(tmp_path).title == "CSV"
+    assert find_corpus(tmp_path, "folders").title == "folders"
+    with pytest.raises(InputError, match="holds no corpus of the kind asvspoof5"):
+        find_corpus(tmp_path, "asvspoof5")
+    (tmp_path / "ASVspoof2019_LA_cm_protocols").mkdir()
+    assert find_corpus(tmp_path).title == "ASVspoof2019"
+
+
+def test_a_split_of_a_file_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("path,label,split\na.wav,real,eval\nb.wav,fake,eval\n")
+    splits = find_corpus(tmp_path / "mine.csv").splits.values()
+    digests = {split.trials.digest() for split in splits}
+    assert len(digests) == 3
+    assert find_split(tmp_path / "mine.csv", "LA", "eval").trials.read().digest() in digests
+
+
+def test_everything_wrong_is_told_to_who_asks(tmp_path: Path) -> None:
+    path = protocol(tmp_path, f"{GOOD}too few columns\nLA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_3 - - human\n")
+    errors: list[InputError] = []
+    trials = LineSource(path, find_parse(path), "'five columns'").read(errors.append)
+    assert [str(error).partition("protocol.txt:")[2][:2] for error in errors] == ["3:", "5:", "4:"]
+    assert [trial.utterance for trial in trials] == ["LA_T_1", "LA_T_2", "LA_T_1"]
+
+
+def find_parse(path: Path) -> ParseLine:
+    source = find_split(path.parent, "LA", "train").trials
+    assert isinstance(source, LineSource)
+    return source.parse
