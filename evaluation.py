@@ -168,7 +168,7 @@ def _report_one(
     (system,) = systems
     content, lines = system.as_dict(), describe_system(system.metrics, system.tandem)
     if system.calibration is not None:
-        lines.append(f"LLR          {_shown(system.calibration)}, fitted on {options.calibrate_on[0]}")
+        lines.append(f"LLR          {_shown(system.calibration)}, fitted on {Path(options.calibrate_on[0]).name}")
     for breakdown in system.breakdowns:
         lines += ["", *describe_breakdown(breakdown)]
     if options.bootstrap is not None:
@@ -252,6 +252,8 @@ def _check_options(options: argparse.Namespace) -> None:
         return
     if options.keys:
         raise InputError("--keys goes with --sasv: a CM score file has its keys in it")
+    if options.table is not None and not options.by:
+        raise InputError("--table needs --by COLUMN, a column of it by name, or by number where it has no names")
     options.by = options.by or [ATTACK]
     if options.table is None and options.by != [ATTACK]:
         raise InputError(

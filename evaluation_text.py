@@ -6,7 +6,7 @@ Rates are fractions in what these functions take, and per cent in what they writ
 from collections.abc import Mapping, Sequence
 
 from bootstrap import Interval
-from breakdown import Breakdown, Group
+from breakdown import Breakdown
 from comparison import Comparison, Difference
 from metrics import NO_LLRS, Metrics
 from sasv import TandemPoint
@@ -90,25 +90,28 @@ def _difference_rows(differences: Sequence[Difference], corrected: bool) -> tupl
 
 def describe_breakdown(breakdown: Breakdown) -> list[str]:
     """One system's figures by the values of a column, a group a line."""
+    header = [breakdown.column, "bona fide", "spoofed", "EER %", "minDCF"]
     rows = [
-        [group.name, str(group.n_bonafide), str(group.n_spoof), *_group_figures(group)] for group in breakdown.groups
+        [group.name, str(group.n_bonafide), str(group.n_spoof), _number(group.eer, 100), _number(group.min_dcf, 1)]
+        for group in breakdown.groups
     ]
-    return [_heading(breakdown), *_table([breakdown.column, "bona fide", "spoofed", "EER %", "minDCF"], rows)]
+    return [_heading(breakdown), *_table(header, rows), *_reasons(breakdown)]
 
 
 def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
     """Several systems' EERs by the values of a column, a group a line, then their minDCFs."""
     first = next(iter(breakdowns.values()))
     lines = [_heading(first)]
-    for place, figure in enumerate(("EER %", "minDCF")):
-        header = [first.column, "bona fide", "spoofed", *(f"{figure} {name}" for name in breakdowns)]
+    for figure, heading, factor in SHOWN[:2]:
+        header = [first.column, "bona fide", "spoofed", *(f"{heading} {name}" for name in breakdowns)]
         groups = zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True)
         rows = [
-            [same[0].name, str(same[0].n_bonafide), str(same[0].n_spoof), *(_group_figures(one)[place] for one in same)]
+            [same[0].name, str(same[0].n_bonafide), str(same[0].n_spoof)]
+            + [_number(getattr(group, figure), factor) for group in same]
             for same in groups
         ]
-        lines += [*([""] if place else []), *_table(header, rows)]
-    return lines
+        lines += [*_table(header, rows), ""]
+    return lines[:-1] + _reasons(first)
 
 
 def _heading(breakdown: Breakdown) -> str:
@@ -116,10 +119,9 @@ def _heading(breakdown: Breakdown) -> str:
     return f"by {breakdown.column}, spoofed trials against {against}"
 
 
-def _group_figures(group: Group) -> list[str]:
-    if group.eer is None or group.min_dcf is None:
-        return [f"n/a: {group.reason}", "n/a"]
-    return [_number(group.eer, 100), _number(group.min_dcf, 1)]
+def _reasons(breakdown: Breakdown) -> list[str]:
+    """Why there are groups without figures."""
+    return [f"n/a: {group.name} has {group.reason}" for group in breakdown.groups if group.reason]
 
 
 def _t_eer_line(point: TandemPoint) -> str:

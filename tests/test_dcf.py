@@ -31,7 +31,7 @@ def test_min_dcf_is_the_least_of_its_sweep(
 ) -> None:
     cost, threshold = dcf.compute_min_dcf(bonafide, spoof, DetectionCosts(p_spoof, c_miss, c_fa))
     miss, false_alarm = c_miss * (1 - p_spoof), c_fa * p_spoof
-    sweep = {}
+    sweep: dict[float, list[float]] = {}
     for rejected, accepted, level in brute_force_points(bonafide, spoof):
         sweep.setdefault(level, []).append(
             (miss * rejected / len(bonafide) + false_alarm * accepted / len(spoof)) / min(miss, false_alarm)

@@ -49,9 +49,7 @@ def test_a_dcf_is_the_least_cost_of_all_thresholds(
             sum(score > level for score in scores) / len(scores) for scores in (nontarget, spoof)
         )
         worst = min(0.9405, 0.0095 * c_nontarget + 0.05 * c_spoof)
-        return (
-            0.9405 * miss + 0.0095 * c_nontarget * nontarget_accepted + 0.05 * c_spoof * spoof_accepted
-        ) / worst
+        return (0.9405 * miss + 0.0095 * c_nontarget * nontarget_accepted + 0.05 * c_spoof * spoof_accepted) / worst
 
     levels = [-math.inf, *target, *nontarget, *spoof]
     assert found == pytest.approx(min(map(cost, levels)), abs=1e-12)
@@ -69,8 +67,10 @@ def test_a_dcf_interval_is_the_spread_of_drawn_trials() -> None:
     generator = np.random.default_rng(0)
     values = []
     for _ in range(20):
-        drawn = [np.sort(scores)[generator.integers(len(scores), size=len(scores))] for scores in (TARGET, NONTARGET, SPOOF)]  # fmt: skip # noqa: E501
-        values.append(sasv.compute_a_dcf(*drawn)[0])
+        target, nontarget, spoof = (
+            np.sort(scores)[generator.integers(len(scores), size=len(scores))] for scores in (TARGET, NONTARGET, SPOOF)
+        )
+        values.append(sasv.compute_a_dcf(target, nontarget, spoof)[0])
     few = sasv.a_dcf_interval(TARGET, NONTARGET, SPOOF, replicates=20)
     assert (few.low, few.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12)
     with pytest.raises(InputError, match="0 bootstrap replicates"):
@@ -198,7 +198,7 @@ def test_figures_of_what_scores_there_are() -> None:
 
 @pytest.mark.parametrize("scores", [([], [1.0], [1.0]), ([1.0], [], [1.0]), ([1.0], [1.0], [math.inf])])
 def test_scores_that_cannot_be_used(scores: Any) -> None:
-    with pytest.raises(InputError, match="(target|nontarget|spoof) scores"):
+    with pytest.raises(InputError, match=r"(target|nontarget|spoof) scores"):
         sasv.compute_a_dcf(*scores)
-    with pytest.raises(InputError, match="(target|nontarget|spoof) scores"):
+    with pytest.raises(InputError, match=r"(target|nontarget|spoof) scores"):
         sasv.compute_t_eer([1.0], [0.0], *scores)
