@@ -156,10 +156,14 @@ def _evaluate_file(
     tandem = None
     if asv is not None:
         tandem = compute_t_eer(cm.bonafide, cm.spoof, asv.target, asv.nontarget, asv.spoof)
-    breakdowns = [
-        break_down(cm, cm.attacks if table is None else join_values(table, column, cm), column) for column in options.by
-    ]
+    breakdowns = [_break_down(cm, column, table) for column in options.by]
     return _System(path, cm, calibration, llrs, evaluate(cm, asv, llrs), tandem, breakdowns)
+
+
+def _break_down(cm: CMScores, column: str, table: NamedColumns | None) -> Breakdown:
+    if table is None:
+        return break_down(cm, cm.attacks, column)
+    return break_down(cm, join_values(table, column, cm), f"column {column}" if column.isdecimal() else column)
 
 
 def _report_one(

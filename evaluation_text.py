@@ -3,6 +3,7 @@
 Rates are fractions in what these functions take, and per cent in what they write.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from bootstrap import Interval
@@ -12,6 +13,7 @@ from metrics import NO_LLRS, Metrics
 from sasv import TandemPoint
 
 WIDTH = 100
+_LONGEST_NAME = 40
 # Figure, heading, factor: in the order in which they are shown.
 SHOWN = (
     ("eer", "EER %", 100),
@@ -92,7 +94,7 @@ def describe_breakdown(breakdown: Breakdown) -> list[str]:
     """One system's figures by the values of a column, a group a line."""
     header = [breakdown.column, "bona fide", "spoofed", "EER %", "minDCF"]
     rows = [
-        [group.name, str(group.n_bonafide), str(group.n_spoof), _number(group.eer, 100), _number(group.min_dcf, 1)]
+        [_short(group.name), str(group.n_bonafide), str(group.n_spoof), _number(group.eer, 100), _number(group.min_dcf, 1)]
         for group in breakdown.groups
     ]
     return [_heading(breakdown), *_table(header, rows), *_reasons(breakdown)]
@@ -106,7 +108,7 @@ def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
         header = [first.column, "bona fide", "spoofed", *(f"{heading} {name}" for name in breakdowns)]
         groups = zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True)
         rows = [
-            [same[0].name, str(same[0].n_bonafide), str(same[0].n_spoof)]
+            [_short(same[0].name), str(same[0].n_bonafide), str(same[0].n_spoof)]
             + [_number(getattr(group, figure), factor) for group in same]
             for same in groups
         ]
@@ -120,8 +122,16 @@ def _heading(breakdown: Breakdown) -> str:
 
 
 def _reasons(breakdown: Breakdown) -> list[str]:
-    """Why there are groups without figures."""
-    return [f"n/a: {group.name} has {group.reason}" for group in breakdown.groups if group.reason]
+    """Why there are groups without figures: a reason, and all groups that have it."""
+    lines = []
+    for reason in sorted({group.reason for group in breakdown.groups} - {""}):
+        names = ", ".join(group.name for group in breakdown.groups if group.reason == reason)
+        lines += textwrap.wrap(f"n/a, {reason}: {names}", WIDTH, subsequent_indent="  ")
+    return lines
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
 
 
 def _t_eer_line(point: TandemPoint) -> str:

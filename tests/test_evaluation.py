@@ -188,7 +188,7 @@ def test_figures_by_columns_of_a_table(files: list[str], table: Path, capsys: Ca
     lines = run_text(capsys, *arguments)
     assert "by codec, spoofed trials against the bona fide trials of the same group" in lines
     assert [line.split() for line in lines if line.startswith("opus")] == [["opus", "0", "50", "n/a", "n/a"]]
-    assert "n/a: opus has no bona fide trials" in lines
+    assert "n/a, no bona fide trials: opus" in lines
     by_number = run_json(capsys, "--cm", files[0], "--table", str(table), "--by", "2")["breakdowns"][0]
     assert by_number["groups"] == codec["groups"]
 
@@ -267,6 +267,17 @@ def test_long_names_and_many_systems_stay_readable(files: list[str], capsys: Cap
     lines = run_text(capsys, *cm, "--names", ", ".join(names), "--bootstrap", "5")
     for name in names:
         assert any(line.endswith(f"EER % {name}") or f"EER % {name} " in line for line in lines)
+
+
+def test_long_and_many_groups_stay_readable(files: list[str], tmp_path: Path, capsys: Capture) -> None:
+    table = tmp_path / "table.tsv"
+    groups = (f"{'long ' * 30}{place % 3}" if place < 60 else f"spoofs only {place}" for place in range(100))
+    table.write_text("file\tgroup\n" + "".join(f"u{place:03d}\t{group}\n" for place, group in enumerate(groups)))
+    lines = run_text(capsys, "--cm", files[0], "--table", str(table), "--by", "group")
+    assert sum(line.startswith("long long long long long long long lo...") for line in lines) == 3
+    assert " ".join(line.strip() for line in lines).count("spoofs only 77") == 2
+    (breakdown,) = run_json(capsys, "--cm", files[0], "--table", str(table), "--by", "group")["breakdowns"]
+    assert len(breakdown["groups"]) == 43
 
 
 def test_sasv_scores(tmp_path: Path, capsys: Capture) -> None:
