@@ -1,41 +1,44 @@
-"""Figures of a spoofing countermeasure: from score files to EER, EER of each attack and t-DCF.
+"""Figures of spoofing countermeasures from their score files: the command line, and the functions users look for here.
 
     score files --read_cm_scores, read_asv_scores--> arrays --evaluate--> Metrics --> summary, JSON
 
-What the figures are and their conventions: `error_rates` (DET curve, EER) and `tdcf` (tandem detection cost); their
-functions are to be had from here too. A countermeasure (CM) score is higher for bona fide speech, a speaker
-verification (ASV) score is higher for the target speaker. Rates and EERs are fractions in [0, 1]; per cent appear in
-texts, in `calculate_tDCF_EER`'s first value and under the key `eer_percent`.
+What the figures are and their conventions: `error_rates` (DET curve, EER), `dcf` (minDCF, actDCF, Cllr), `tdcf`
+(tandem detection cost), `sasv` (t-EER, a-DCF), `bootstrap` and `comparison` (intervals, differences), `breakdown`
+(figures of parts of the trials); for users docs/evaluation.md. A countermeasure (CM) score is higher for bona fide
+speech, a speaker verification (ASV) score is higher for the target speaker. Rates and EERs are fractions in [0, 1]; per
+cent appear in texts, in `calculate_tDCF_EER`'s first value and under the key `eer_percent`.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bootstrap import Interval, bootstrap_intervals
-from error_rates import (
-    Floats,
-    checked_scores,
-    compute_det_curve,
-    compute_eer,
-    equal_error,
-    obtain_asv_error_rates,
-    sort_trials,
-    sweep,
-    thresholds_of,
+from bootstrap import Figures, bootstrap_intervals, intervals_as_dict
+from breakdown import ATTACK, Breakdown, break_down, join_values
+from comparison import compare
+from error_rates import Floats, compute_det_curve, compute_eer, obtain_asv_error_rates
+from errors import InputError, run_command
+from evaluation_text import (
+    describe_breakdown,
+    describe_breakdowns,
+    describe_comparison,
+    describe_intervals,
+    describe_system,
+    describe_systems,
 )
-from errors import run_command
 from files import whole_file
+from fusion import LinearMap, fit_logistic
+from metrics import Metrics, evaluate
+from named_columns import NamedColumns, read_named_columns
+from sasv import TandemPoint, a_dcf_interval, compute_t_eer, evaluate_sasv, tandem_figures
+from sasv_scores import read_sasv_scores
 from score_files import ASVScores, CMScores, read_asv_scores, read_cm_scores
-from tdcf import ASVSPOOF2019_COST_MODEL, compute_tDCF, fix_asv, normalised_tdcf
-from text_columns import rank_names
+from tdcf import ASVSPOOF2019_COST_MODEL, compute_tDCF
 
 __all__ = [
     "ASVSPOOF2019_COST_MODEL",
@@ -56,127 +59,15 @@ __all__ = [
 
 PathLike = str | os.PathLike[str]
 
-
-@dataclass(frozen=True)
-class Metrics:
-    """Figures of one countermeasure on one set of trials; rates are fractions in [0, 1].
-
-    Attributes:
-        eer, eer_threshold: equal error rate and the CM score where it lies.
-        min_tdcf, min_tdcf_threshold: minimum of the normalised t-DCF and its CM score; None without
-            ASV scores.
-        asv_eer: EER of the speaker verification, targets against nontargets; None without ASV scores.
-        per_attack_eer: EER of all bona fide trials against one attack's spoofs, by attack name, sorted.
-        n_bonafide, n_spoof: number of trials.
-        n_unscored: number of further trials, which have no score and are in none of the figures.
-    """
-
-    eer: float
-    eer_threshold: float
-    min_tdcf: float | None
-    min_tdcf_threshold: float | None
-    asv_eer: float | None
-    per_attack_eer: dict[str, float]
-    n_bonafide: int
-    n_spoof: int
-    n_unscored: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON, and `eer_percent`; all other rates stay fractions."""
-        return {
-            "eer": self.eer,
-            "eer_percent": 100 * self.eer,
-            "eer_threshold": self.eer_threshold,
-            "min_tdcf": self.min_tdcf,
-            "min_tdcf_threshold": self.min_tdcf_threshold,
-            "asv_eer": self.asv_eer,
-            "per_attack_eer": dict(self.per_attack_eer),
-            "n_bonafide": self.n_bonafide,
-            "n_spoof": self.n_spoof,
-            "n_unscored": self.n_unscored,
-        }
-
-    def summary(self) -> str:
-        """A text for people: one figure a line, EERs in per cent."""
-        lines = [
-            f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed",
-            *([f"unscored     {self.n_unscored} more, in none of the figures"] if self.n_unscored else []),
-            f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})",
-            *self._tandem_lines(),
-            "EER per attack",
-            *(f"  {name:<10} {100 * eer:8.4f} %" for name, eer in self.per_attack_eer.items()),
-        ]
-        return "\n".join(lines)
-
-    def _tandem_lines(self) -> list[str]:
-        if self.min_tdcf is None or self.asv_eer is None:
-            return ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
-        return [
-            f"ASV EER      {100 * self.asv_eer:8.4f} %",
-            f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {self.min_tdcf_threshold:.6g})",
-        ]
-
-
-def evaluate(cm: CMScores, asv: ASVScores | None = None) -> Metrics:
-    """EER, EER of each attack, and with ASV scores the minimum t-DCF under the ASVspoof 2019 costs.
-
-    The ASV's threshold is that of its own EER, targets against nontargets.
-
-    Raises:
-        InputError: one class has no trials, a score is not finite, or the ASV leaves the t-DCF nothing to
-            normalise by (`compute_tDCF`).
-
-    >>> cm = CMScores(
-    ...     utterances=np.array(["u1", "u2", "u3", "u4"]), attacks=np.array(["-", "A07", "A08", "-"]),
-    ...     is_bonafide=np.array([True, False, False, True]), scores=np.array([2.0, -1.0, 4.0, 3.0]))
-    >>> metrics = evaluate(cm)
-    >>> metrics.eer, metrics.per_attack_eer, metrics.min_tdcf
-    (0.5, {'A07': 0.0, 'A08': 1.0}, None)
-    """
-    bonafide = checked_scores(cm.bonafide, "bona fide CM scores")
-    spoof = checked_scores(cm.spoof, "spoofed CM scores")
-    scores, order = sort_trials(bonafide, spoof)
-    frr, far = sweep(order < bonafide.size)
-    eer, point = equal_error(frr, far)
-    thresholds = thresholds_of(scores)
-    min_tdcf, min_tdcf_threshold, asv_eer = _tandem_figures(frr, far, thresholds, asv)
-    return Metrics(
-        eer=eer,
-        eer_threshold=float(thresholds[point]),
-        min_tdcf=min_tdcf,
-        min_tdcf_threshold=min_tdcf_threshold,
-        asv_eer=asv_eer,
-        per_attack_eer=_per_attack_eer(cm.attacks[~cm.is_bonafide], order),
-        n_bonafide=bonafide.size,
-        n_spoof=spoof.size,
-        n_unscored=cm.n_unscored,
-    )
-
-
-def _tandem_figures(
-    frr: Floats, far: Floats, thresholds: Floats, asv: ASVScores | None
-) -> tuple[float | None, float | None, float | None]:
-    """Minimum t-DCF, its threshold, and the ASV's EER; None each without ASV scores."""
-    if asv is None:
-        return None, None, None
-    weights, asv_eer = fix_asv(asv)
-    tdcf = normalised_tdcf(frr, far, weights)
-    best = int(np.argmin(tdcf))
-    return float(tdcf[best]), float(thresholds[best]), asv_eer
-
-
-def _per_attack_eer(attacks: NDArray[np.str_], order: NDArray[np.intp]) -> dict[str, float]:
-    """EER by attack, from the spoofs' attacks and the order of (bona fide, spoofed) trials by score."""
-    names, ranks = rank_names(attacks)
-    bonafide = len(names)
-    kinds = np.full(order.size, bonafide, dtype=np.min_scalar_type(bonafide))
-    kinds[-attacks.size :] = ranks
-    kinds = kinds[order]
-    eers = {}
-    for rank, name in enumerate(names):
-        # A part of a sorted list is sorted.
-        eers[name], _ = equal_error(*sweep(kinds[(kinds == bonafide) | (kinds == rank)] == bonafide))
-    return eers
+_REPLICATES = 1000
+_EXAMPLES = """examples:
+  python evaluation.py --cm exp_result/AASIST/eval_scores.txt \\
+      --asv LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
+  python evaluation.py --cm eval_scores.txt --calibrate-on dev_scores.txt --bootstrap 1000
+  python evaluation.py --cm eval_scores.txt --by codec --table trial_metadata.tsv
+  python evaluation.py --cm A.txt --cm B.txt --names A,B
+  python evaluation.py --sasv track2_scores.tsv --keys track2_keys.tsv
+"""
 
 
 def calculate_tDCF_EER(
@@ -185,7 +76,7 @@ def calculate_tDCF_EER(
     """From score files to figures and a readable summary, under the name and units users of AASIST know.
 
     Args:
-        cm_scores_file: CM scores, see the top of this module.
+        cm_scores_file: CM scores, see `score_files`.
         asv_score_file: ASV scores of the organisers; None leaves out the t-DCF.
         output_file: the summary, written whole or not at all.
         printout: print the summary too.
@@ -209,22 +100,40 @@ def calculate_tDCF_EER(
 # ---- command line ------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class _System:
+    """One system's scores and what follows from them alone."""
+
+    path: str
+    cm: CMScores
+    calibration: LinearMap | None
+    llrs: Floats | None
+    metrics: Metrics
+    tandem: TandemPoint | None
+    breakdowns: list[Breakdown]
+
+    def as_dict(self) -> dict[str, Any]:
+        breakdowns = [one.as_dict() for one in self.breakdowns]
+        content = {**self.metrics.as_dict(), **tandem_figures(self.tandem), "breakdowns": breakdowns}
+        if self.calibration is not None:
+            content["calibration"] = {"slope": self.calibration.weights[0], "offset": self.calibration.offset}
+        return content
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the figures of a score file; see `python evaluation.py --help`."""
+    """Print the figures of score files; see `python evaluation.py --help`."""
     options = _parse_arguments(argv)
-    asv = read_asv_scores(options.asv) if options.asv else None
-    cm = read_cm_scores(options.cm)
-    metrics = evaluate(cm, asv)
-    content, text = metrics.as_dict(), metrics.summary()
-    if options.bootstrap is not None:
-        intervals = bootstrap_intervals([cm], asv, replicates=options.bootstrap)
-        content["bootstrap"] = {"replicates": options.bootstrap, **_as_dicts(intervals)}
-        text = f"{text}\n{_describe_intervals(intervals, options.bootstrap)}"
-    if metrics.n_unscored:
-        trials = f"{metrics.n_unscored} trial{'s' if metrics.n_unscored > 1 else ''}"
-        print(f"warning: {options.cm}: {trials} without a score, in none of the figures", file=sys.stderr)
-    if options.json:
-        text = json.dumps(content, indent=2)
+    _check_options(options)
+    if options.sasv:
+        content, lines = _report_sasv(options)
+    else:
+        asv = read_asv_scores(options.asv) if options.asv else None
+        table = None
+        if options.table is not None:
+            table = read_named_columns(options.table, has_names=not options.by[0].isdecimal())
+        systems = [_evaluate_file(place, asv, table, options) for place in range(len(options.cm))]
+        content, lines = (_report_one if len(systems) == 1 else _report_several)(systems, asv, options)
+    text = json.dumps(content, indent=2) if options.json else "\n".join(lines)
     if options.output:
         with whole_file(options.output) as stream:
             stream.write(text + "\n")
@@ -232,44 +141,168 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _as_dicts(intervals: Mapping[str, Interval | None]) -> dict[str, dict[str, float] | None]:
-    return {name: None if interval is None else asdict(interval) for name, interval in intervals.items()}
+def _evaluate_file(
+    place: int, asv: ASVScores | None, table: NamedColumns | None, options: argparse.Namespace
+) -> _System:
+    path = options.cm[place]
+    cm = read_cm_scores(path)
+    if cm.n_unscored:
+        trials = f"{cm.n_unscored} trial{'s' if cm.n_unscored > 1 else ''}"
+        print(f"warning: {path}: {trials} without a score, in none of the figures", file=sys.stderr)
+    calibration, llrs = None, cm.scores if options.llr else None
+    if options.calibrate_on:
+        calibration = fit_logistic([read_cm_scores(options.calibrate_on[place])])
+        llrs = calibration.of(cm.scores)
+    tandem = None
+    if asv is not None:
+        tandem = compute_t_eer(cm.bonafide, cm.spoof, asv.target, asv.nontarget, asv.spoof)
+    breakdowns = [_break_down(cm, column, table) for column in options.by]
+    return _System(path, cm, calibration, llrs, evaluate(cm, asv, llrs), tandem, breakdowns)
 
 
-def _describe_intervals(intervals: Mapping[str, Interval | None], replicates: int) -> str:
-    lines = [f"bootstrap intervals ({replicates} draws of the trials, ASV scores held fixed)"]
-    for name, key, factor, unit in (("CM EER", "eer", 100, " %"), ("min t-DCF", "min_tdcf", 1, "")):
-        interval = intervals[key]
-        if interval is not None:
-            ends = f"{factor * interval.low:8.4f} to {factor * interval.high:8.4f}{unit}"
-            lines.append(f"  {name:<10} {ends:<23} ({100 * interval.level:g} %)")
-    return "\n".join(lines)
+def _break_down(cm: CMScores, column: str, table: NamedColumns | None) -> Breakdown:
+    if table is None:
+        return break_down(cm, cm.attacks, column)
+    return break_down(cm, join_values(table, column, cm), f"column {column}" if column.isdecimal() else column)
+
+
+def _report_one(
+    systems: Sequence[_System], asv: ASVScores | None, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[str]]:
+    (system,) = systems
+    content, lines = system.as_dict(), describe_system(system.metrics, system.tandem)
+    if system.calibration is not None:
+        lines.append(f"LLR          {_shown(system.calibration)}, fitted on {Path(options.calibrate_on[0]).name}")
+    for breakdown in system.breakdowns:
+        lines += ["", *describe_breakdown(breakdown)]
+    if options.bootstrap is not None:
+        llrs = None if system.llrs is None else [system.llrs]
+        intervals = bootstrap_intervals(
+            [system.cm], asv, replicates=options.bootstrap, figures=Figures._fields, llrs=llrs
+        )
+        content["bootstrap"] = {"replicates": options.bootstrap, **intervals_as_dict(intervals)}
+        lines += ["", *describe_intervals(intervals, options.bootstrap)]
+    return content, lines
+
+
+def _report_several(
+    systems: Sequence[_System], asv: ASVScores | None, options: argparse.Namespace
+) -> tuple[dict[str, Any], list[str]]:
+    names = _names(options)
+    llrs = [system.llrs for system in systems if system.llrs is not None]
+    comparison = compare(
+        [system.cm for system in systems],
+        [system.metrics for system in systems],
+        names,
+        asv,
+        llrs=llrs or None,
+        replicates=_REPLICATES if options.bootstrap is None else options.bootstrap,
+    )
+    named = dict(zip(names, systems, strict=True))
+    content = {
+        "systems": {name: {"file": system.path, **system.as_dict()} for name, system in named.items()},
+        "comparison": comparison.as_dict(),
+    }
+    tandem = {name: system.tandem for name, system in named.items() if system.tandem is not None}
+    lines = describe_systems({name: system.metrics for name, system in named.items()}, tandem)
+    for name, system in named.items():
+        if system.calibration is not None:
+            lines.append(f"LLR of {name}: {_shown(system.calibration)}")
+    lines += ["", *describe_comparison(comparison)]
+    for place in range(len(options.by)):
+        lines += ["", *describe_breakdowns({name: system.breakdowns[place] for name, system in named.items()})]
+    return content, lines
+
+
+def _shown(calibration: LinearMap) -> str:
+    return f"{calibration.weights[0]:.6g} * score {calibration.offset:+.6g}"
+
+
+def _report_sasv(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    scores = read_sasv_scores(options.sasv, options.keys)
+    metrics = evaluate_sasv(scores)
+    content, lines = dataclasses.asdict(metrics), metrics.lines()
+    if options.bootstrap is not None:
+        if scores.sasv is None:
+            raise InputError(f"{options.sasv}: no sasv-score, and --bootstrap here is of the a-DCF, which needs it")
+        sasv = scores.by_class(scores.sasv)
+        interval = a_dcf_interval(sasv.target, sasv.nontarget, sasv.spoof, replicates=options.bootstrap)
+        content["bootstrap"] = {"replicates": options.bootstrap, "min_a_dcf": dataclasses.asdict(interval)}
+        ends = f"{interval.low:8.4f} to {interval.high:8.4f}"
+        lines += ["", f"bootstrap interval ({options.bootstrap} draws of the trials)"]
+        lines += [f"  min a-DCF  {ends:<23} ({100 * interval.level:g} %)"]
+    return content, lines
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    """What the systems are called: --names, or what tells their files apart."""
+    if options.names:
+        return [name.strip() for name in options.names.split(",")]
+    paths = [Path(path) for path in options.cm]
+    for candidates in ([path.name.split(".")[0] for path in paths], [path.absolute().parent.name for path in paths]):
+        if all(candidates) and len(set(candidates)) == len(paths):
+            return candidates
+    return [str(path) for path in options.cm]
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse what does not go together."""
+    if options.sasv:
+        given = [
+            name for name in ("cm", "asv", "llr", "calibrate_on", "table", "by", "names") if getattr(options, name)
+        ]
+        if given:
+            raise InputError(f"--{given[0].replace('_', '-')} does not go with --sasv, whose file has all scores")
+        return
+    if options.keys:
+        raise InputError("--keys goes with --sasv: a CM score file has its keys in it")
+    if options.table is not None and not options.by:
+        raise InputError("--table needs --by COLUMN, a column of it by name, or by number where it has no names")
+    options.by = options.by or [ATTACK]
+    if options.table is None and options.by != [ATTACK]:
+        raise InputError(
+            f"--by {options.by[0]} needs --table FILE, a table that has this column; without it: --by attack"
+        )
+    if len({column.isdecimal() for column in options.by}) > 1:
+        raise InputError(f"--by {', '.join(options.by)}: expected names of columns or numbers, not both")
+    if options.llr and options.calibrate_on:
+        raise InputError("--llr and --calibrate-on: expected one of them; ratios need no calibration")
+    if options.calibrate_on and len(options.calibrate_on) != len(options.cm):
+        raise InputError(f"{len(options.calibrate_on)} --calibrate-on, expected one for each of {len(options.cm)} --cm")
+    names = _names(options)
+    if len(names) != len(options.cm) or len(set(names)) != len(names) or not all(names):
+        raise InputError(f"names {', '.join(names)}: expected a different name for each of {len(options.cm)} --cm")
 
 
 def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         allow_abbrev=False,
-        description="EER and min t-DCF (ASVspoof 2019) of a countermeasure's score file.",
-        epilog="example: python evaluation.py --cm exp_result/AASIST/eval_scores.txt "
-        "--asv LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt",
+        prog="evaluation.py",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="EER, minDCF, actDCF, Cllr, min t-DCF, t-EER and a-DCF of score files, with intervals, tables and "
+        "tests.\nWhat each figure means: docs/evaluation.md",
+        epilog=_EXAMPLES,
     )
-    parser.add_argument(
-        "--cm",
-        required=True,
-        metavar="SCORES",
-        help="countermeasure scores, 'utterance attack key score' a line, higher = bona fide",
-    )
-    parser.add_argument(
-        "--asv", metavar="ASV", help="the organisers' ASV scores, 'source key score' a line; without them no t-DCF"
-    )
-    parser.add_argument(
-        "--bootstrap",
-        type=int,
-        metavar="N",
-        help="95 %% confidence intervals of EER and min t-DCF from N bootstrap replicates, e.g. 1000 (bootstrap.py)",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON (rates as fractions) instead of text")
-    parser.add_argument("--output", metavar="FILE", help="write what is printed to this file too")
+    add = parser.add_argument
+    source = parser.add_mutually_exclusive_group(required=True)
+    add_source = source.add_argument
+    add_source("--cm", action="append", metavar="SCORES",
+        help="scores, 'utterance attack key score' a line, higher = bona fide; compares several")  # fmt: skip
+    add_source("--sasv", metavar="TABLE",
+        help="scores of ASVspoof 5 track 2: columns filename, cm-score, asv-score, sasv-score, key")  # fmt: skip
+    add("--asv", metavar="ASV", help="the organisers' ASV scores, 'source key score' a line; without them no t-DCF")
+    add("--keys", metavar="TABLE", help="the keys for --sasv: a table with columns filename, asv-label")
+    add("--llr", action="store_true", help="the scores are log-likelihood ratios (natural logarithm): actDCF, Cllr")
+    add("--calibrate-on", action="append", metavar="DEV_SCORES",
+        help="make ratios of the scores by a line fitted on these dev scores; one for each --cm")  # fmt: skip
+    add("--by", action="append", metavar="COLUMN",
+        help="figures by this column (default: attack); with --table any column of it, by name or number")  # fmt: skip
+    add("--table", metavar="FILE", help="facts about the trials: CSV, TSV or spaces, one column names the utterances")
+    add("--names", metavar="A,B", help="what to call the systems (default: what tells their files apart)")
+    add("--bootstrap", type=int, metavar="N",
+        help=f"95 %% intervals from N bootstrap replicates (always, for several --cm: {_REPLICATES})")  # fmt: skip
+    add("--json", action="store_true", help="print JSON (rates as fractions) instead of text")
+    add("--output", metavar="FILE", help="write what is printed to this file too")
     return parser.parse_args(argv)
 
 

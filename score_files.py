@@ -1,4 +1,4 @@
-"""Score files: read into arrays quickly, and never wrongly.
+"""Score files: read into arrays quickly, and never wrongly; and written.
 
 Score files (fields separated by spaces or tabs; also gzipped; empty lines carry no trial)
     CM   `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`; the word `unscored`
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InputError
+from files import whole_file
 from text_columns import (
     MARGIN,
     MAX_FIELD,
@@ -144,6 +145,20 @@ def read_asv_scores(path: PathLike) -> ASVScores:
     table = _read_table(path, _ASV_LAYOUT)
     target, nontarget, spoof = (table.scores[table.kinds == kind] for kind in range(len(_ASV_LAYOUT.keys)))
     return ASVScores(target=target, nontarget=nontarget, spoof=spoof)
+
+
+def write_cm_scores(path: PathLike, cm: CMScores) -> None:
+    """Write a countermeasure's score file, `utterance attack key score` a line, whole or not at all.
+
+    What is read back is the same, bit for bit.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    keys = np.where(cm.is_bonafide, "bonafide", "spoof").tolist()
+    rows = zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True)
+    with whole_file(path) as stream:
+        stream.writelines(f"{utterance} {attack} {key} {score!r}\n" for utterance, attack, key, score in rows)
 
 
 def _read_table(path: PathLike, layout: _Layout) -> _Table:

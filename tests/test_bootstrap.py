@@ -46,25 +46,56 @@ def test_a_replicate_is_the_metric_of_the_repeated_trials(
         [np.array(column) for column in zip(*trials, strict=True)] for trials in (bonafide, spoof)
     )
     ranking = bootstrap._rank(system_of(bonafide_scores, spoof_scores))
-    eer, min_tdcf = ranking.figures(np.concatenate((bonafide_counts, spoof_counts)), fix_asv(ASV)[0])
+    figures = ranking.figures(np.concatenate((bonafide_counts, spoof_counts)), fix_asv(ASV)[0])
     repeated = system_of(np.repeat(bonafide_scores, bonafide_counts), np.repeat(spoof_scores, spoof_counts))
     metrics = evaluation.evaluate(repeated, ASV)
-    assert (eer, min_tdcf) == (metrics.eer, metrics.min_tdcf)
+    assert figures[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
+    assert np.isnan(figures[3:]).all()
 
 
 def test_every_trial_once_is_the_plain_metric() -> None:
     system = gaussian_system(1, 1.5)
-    metrics = evaluation.evaluate(system, ASV)
-    figures = bootstrap._rank(system).figures(np.ones(system.scores.size, dtype=np.intp), fix_asv(ASV)[0])
-    assert figures == (metrics.eer, metrics.min_tdcf)
+    metrics = evaluation.evaluate(system, ASV, system.scores)
+    ranking = bootstrap._rank(system, system.scores)
+    figures = ranking.figures(np.ones(system.scores.size, dtype=np.intp), fix_asv(ASV)[0])
+    assert figures[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
+    assert figures[3:] == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
+
+
+def test_a_replicate_of_ratios_is_the_metric_of_the_drawn_trials() -> None:
+    system = gaussian_system(3, 1.0)
+    counts = bootstrap.draw_counts((40, 90), np.random.default_rng(5))
+    figures = bootstrap._rank(system, 2 * system.scores).figures(counts, None)
+    drawn = np.repeat(np.arange(130), counts)
+    repeated = CMScores(drawn.astype(np.str_), system.attacks[drawn], system.is_bonafide[drawn], system.scores[drawn])
+    metrics = evaluation.evaluate(repeated, None, 2 * repeated.scores)
+    assert figures.eer == metrics.eer
+    assert (figures.act_dcf, figures.cllr) == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
+    assert np.isnan(figures.min_tdcf)
+
+
+def test_ratios_keep_to_their_trials() -> None:
+    system, other = gaussian_system(2, 1.5), gaussian_system(3, 1.0)
+    order = np.random.default_rng(0).permutation(system.scores.size)
+    usual, shuffled = (
+        bootstrap_intervals(
+            [one, other], replicates=20, figures=bootstrap.Figures._fields, llrs=[one.scores / 2, other.scores]
+        )
+        for one in (system, system.take(order))
+    )
+    assert usual == shuffled
+    assert {name for name, interval in usual.items() if interval is None} == {"min_tdcf"}
+    alone = bootstrap_intervals([system], replicates=20, figures=("cllr",), llrs=[system.scores / 2])
+    assert set(alone) == {"cllr"}
+    assert alone != bootstrap_intervals([system], replicates=20, figures=("cllr",), llrs=[system.scores])
 
 
 def test_draws_keep_the_size_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[np.ndarray] = []
 
-    def record(_ranking: object, counts: np.ndarray, _weights: object) -> tuple[float, float]:
+    def record(_ranking: object, counts: np.ndarray, _weights: object) -> bootstrap.Figures:
         drawn.append(counts)
-        return 0.0, 0.0
+        return bootstrap.Figures(0.0, 0.0, 0.0, 0.0, 0.0)
 
     monkeypatch.setattr(bootstrap._Ranking, "figures", record)
     bootstrap_intervals([gaussian_system(1, 1.0)] * 2, replicates=400)
