@@ -94,7 +94,13 @@ def describe_breakdown(breakdown: Breakdown) -> list[str]:
     """One system's figures by the values of a column, a group a line."""
     header = [breakdown.column, "bona fide", "spoofed", "EER %", "minDCF"]
     rows = [
-        [_short(group.name), str(group.n_bonafide), str(group.n_spoof), _number(group.eer, 100), _number(group.min_dcf, 1)]
+        [
+            _short(group.name),
+            str(group.n_bonafide),
+            str(group.n_spoof),
+            _number(group.eer, 100),
+            _number(group.min_dcf, 1),
+        ]
         for group in breakdown.groups
     ]
     return [_heading(breakdown), *_table(header, rows), *_reasons(breakdown)]
