@@ -1,10 +1,13 @@
 """Audio files to waveforms: float32, mono, 16 kHz, in [-1, 1].
 
 What cannot be used raises `BadAudio`, whose message names the file and what is wrong with it: missing, empty, corrupt,
-cut short, silent, shorter than 10 ms, or with samples that are not finite.
+cut short, silent, shorter than 10 ms or longer than hours, of a rate that cannot be brought to 16 kHz, or with samples
+that are not finite or far outside of [-1, 1].
 """
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +20,14 @@ from features import SAMPLE_RATE
 from protocols import Utterances
 
 SHORTEST = SAMPLE_RATE // 100
+# Samples of all channels together: 1 GiB decoded, four and a half hours in mono. Headers that lie announce more.
+MOST_SAMPLES = 1 << 28
+# No telephone is worse, and samples at 16 kHz would be many times those of the file.
+LOWEST_RATE = 4000
+# Numbers of the resampling filter; rates that divide well into 16 kHz need thousands, 44101 Hz needs 700 million.
+LARGEST_FILTER = 1 << 24
+# Some write floats on a scale of 32768; what is far beyond that overflows on its way through a system.
+LOUDEST = 1e6
 Start = Callable[[int], int]
 
 
@@ -114,10 +125,32 @@ class AudioFolder:
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
     try:
-        with soundfile.SoundFile(str(path)) as stream:
+        with _open(path) as stream:
+            _demand_usable(path, stream)
             yield stream
     except (soundfile.SoundFileError, OSError) as error:
         raise BadAudio(f"{path}: {why_unreadable(Path(path), error)}") from None
+
+
+def _open(path: str | Path) -> soundfile.SoundFile:
+    try:
+        # As bytes: not every file has a name that is text.
+        return soundfile.SoundFile(os.fsencode(path))
+    except TypeError:
+        raise BadAudio(f"{path}: a file of samples alone, without a header that says what they are") from None
+
+
+def _demand_usable(path: str | Path, stream: soundfile.SoundFile) -> None:
+    """Refuse what the header announces where it would fill the memory."""
+    frames, channels, rate = stream.frames, stream.channels, stream.samplerate
+    if frames * channels > MOST_SAMPLES:
+        raise BadAudio(
+            f"{path}: the header announces {frames * channels:,} samples, more than {MOST_SAMPLES:,}: it is wrong or "
+            "leaves the length open (encode the file again), or the file is too long (split it)"
+        )
+    filter_size = rate * SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE) ** 2
+    if rate < LOWEST_RATE or filter_size > LARGEST_FILTER:
+        raise BadAudio(f"{path}: a sample rate of {rate:,} Hz, too odd to be brought to 16 kHz here; resample the file")
 
 
 def _rest(path: str | Path, stream: soundfile.SoundFile) -> np.ndarray:
@@ -130,19 +163,24 @@ def _rest(path: str | Path, stream: soundfile.SoundFile) -> np.ndarray:
 
 def _decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.ndarray:
     channels = stream.read(samples, dtype="float32", always_2d=True)
-    mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    if not np.isfinite(mono).all():
+    loudest = max(float(channels.max()), -float(channels.min())) if channels.size else 0.0
+    if not math.isfinite(loudest):
         raise BadAudio(f"{path}: the file holds NaN or infinite samples")
+    if loudest > LOUDEST:
+        raise BadAudio(f"{path}: the file holds samples up to {loudest:.3g}, expected a waveform in [-1, 1]")
+    mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     return mono
 
 
 def why_unreadable(path: Path, error: Exception | None) -> str:
     """The likely reason that a file could not be opened, in words."""
-    if not path.exists():
+    if not os.path.exists(path):
         return "no such audio file"
     if path.is_file() and path.stat().st_size == 0:
         return "the audio file is empty"
-    detail = f" ({str(error).rstrip('.')})" if error else ""
+    # libsndfile's own words; in its exception the path stands before them once more.
+    words = getattr(error, "error_string", str(error or "")).rstrip(".")
+    detail = f" ({words})" if words else ""
     return f"cannot be decoded, it is corrupt or cut short{detail}"
 
 

@@ -6,6 +6,7 @@ was found and what was expected, and tells what to do. Command lines print it as
 with status 2; a library user can catch it, or its base class `ValueError`.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,9 @@ def run_command(main: Callable[[], int | None]) -> None:
     a run that a signal asked to end with 128 plus the signal's number. Anything else is a defect of ours and keeps its
     traceback.
     """
+    # A path may hold what a terminal's encoding lacks; that must not end a run when it says where its results are.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -9,6 +9,7 @@ takes 12 MB of memory, and loader processes share it.
 """
 
 import os
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,10 @@ from errors import InputError
 
 SPLITS = ("train", "dev", "eval")
 KEYS = ("bonafide", "spoof")
+# Bytes of a line, and of a name: what is longer is no protocol, and no name that a score file takes.
+LONGEST_LINE = 1 << 16
+LONGEST_NAME = 200
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Trial(NamedTuple):
@@ -123,15 +128,17 @@ def read_protocol(path: str | Path) -> Protocol:
     """Check a protocol file, "speaker utterance environment attack key" a line.
 
     Raises:
-        InputError: the file is missing, empty or not text, or a line has another number of columns, an unknown key or
-            an utterance that an earlier line has; with file and line.
+        InputError: the file is missing, empty or not text, or a line has another number of columns, an unknown key, a
+            name that no file has, or an utterance that an earlier line has; with file and line.
     """
     path = Path(path)
     starts, lines, names = array("q"), array("I"), array("q")
     position = 0
     try:
         with open(path, "rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b""), start=1):
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"{path}:{number}: a line of more than {LONGEST_LINE} bytes; not a protocol")
                 if not line.isspace():
                     names.append(hash(_parse_trial(path, number, line.decode()).utterance))
                     starts.append(position)
@@ -172,7 +179,17 @@ def _parse_trial(path: Path, number: int, line: str) -> Trial:
         )
     speaker, utterance, _, attack, key = columns
     if key not in KEYS:
-        raise InputError(f"{path}:{number}: key {key!r}, expected one of {', '.join(KEYS)}")
+        raise InputError(f"{path}:{number}: key {_clipped(key)!r}, expected one of {', '.join(KEYS)}")
     if "/" in utterance or "\\" in utterance or utterance in (".", ".."):
-        raise InputError(f"{path}:{number}: utterance {utterance!r} is to be a name, not a path")
+        raise InputError(f"{path}:{number}: utterance {_clipped(utterance)!r} is to be a name, not a path")
+    for name in (utterance, attack):
+        if _CONTROL.search(name) or len(name.encode()) > LONGEST_NAME:
+            raise InputError(
+                f"{path}:{number}: {_clipped(name)!r} is no name: it is longer than {LONGEST_NAME} bytes or holds "
+                "control characters"
+            )
     return Trial(speaker, utterance, attack, key, number)
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}..."
