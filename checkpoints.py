@@ -69,7 +69,8 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[
     if _is_safetensors(path):
         # Tensors that share memory are refused there.
         copies = {name: tensor.clone() for name, tensor in state.items()}
-        data = _safetensors().save(copies, {"format": "pt", ABOUT_ENTRY: text, SHA256_ENTRY: notes["sha256"]})
+        metadata = {"format": "pt", ABOUT_ENTRY: text, SHA256_ENTRY: notes["sha256"]}
+        data = _with_sorted_header(_safetensors().save(copies, metadata))
     else:
         vars(state).update(notes)
         stream = io.BytesIO()
@@ -221,6 +222,15 @@ def _read_safetensors(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]
         # The package has its own exceptions, and passes on those of whatever it calls.
         raise DamagedFile(f"{path}: no safetensors file, or a damaged one ({_one_line(error)})") from None
     return state
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    """A safetensors file with its header in order of names: the package gives another order each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    # The tensors behind it begin at a multiple of eight bytes.
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
 
 
 def _safetensors() -> ModuleType:

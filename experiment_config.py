@@ -150,15 +150,23 @@ class Config:
         """Samples of a crop."""
         return int(self.model_config.get("nb_samp", 64600))
 
+    @property
+    def eval_output_swa(self) -> str:
+        """Name of the eval score file of the averaged weights."""
+        stem, dot, ending = self.eval_output.rpartition(".")
+        return f"{stem}_swa.{ending}" if dot else f"{ending}_swa"
+
     def identity(self) -> dict[str, Any]:
         """What decides about the results, as JSON values by dotted key: two equal ones are the same experiment."""
         flat: dict[str, Any] = {}
 
         def add(prefix: str, values: Mapping[str, Any]) -> None:
             for key, value in values.items():
+                if not prefix and key in NO_MATTER:
+                    continue
                 if isinstance(value, Mapping):
                     add(f"{prefix}{key}.", value)
-                elif prefix or key not in NO_MATTER:
+                else:
                     flat[f"{prefix}{key}"] = value
 
         add("", dataclasses.asdict(self))

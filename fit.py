@@ -225,8 +225,7 @@ class Fit:
         recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug, self.config.precision)
         about = without_time_and_place(self.about) | {"swa_epochs": int(self.averaged.n_averaged)}
         save_weights(self.model, self._weights("swa"), about)
-        output = Path(self.config.eval_output)
-        swa = self._evaluate(self.folder.path / f"{output.stem}_swa{output.suffix}")
+        swa = self._evaluate(self.folder.path / self.config.eval_output_swa)
         write_summary(self.folder.path / "t-DCF_EER_swa.txt", swa)
         return swa
 

@@ -48,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     config = load_config(arguments.config, arguments.set)
     seed = arguments.seed if arguments.seed is not None else config.seed if config.seed is not None else DEFAULT_SEED
-    device = _prepare(arguments.device, seed, config)
-    if arguments.eval:
-        evaluate(config, seed, device, arguments)
+    if arguments.seeds:
+        train_series(config, arguments)
+    elif arguments.eval:
+        evaluate(config, seed, arguments)
     else:
-        train(config, seed, device, arguments)
+        train(config, seed, arguments)
     return 0
 
 
@@ -70,6 +71,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--output_dir", default=DEFAULT_OUTPUT, metavar="DIR", help="folder for results (default: %(default)s)")
     add("--cache_dir", metavar="DIR", help="what is known of the audio, for the next run (default: <output_dir>/cache)")
     add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
+    add("--seeds", metavar="N,N,...",
+        help="train with each of these seeds, and write mean, spread and intervals of the figures")  # fmt: skip
     add("--eval", action="store_true", help="score the eval set once instead of training")
     add("--resume", action="store_true",
         help="go on with an unfinished training of this experiment (default: keep it aside, start anew)")  # fmt: skip
@@ -87,12 +90,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise InputError(f"--seed {arguments.seed}: expected a number >= 0")
     if arguments.eval_model_weights and not arguments.eval:
         raise InputError("--eval_model_weights is for --eval; add --eval, or leave it out to train")
-    if arguments.resume and arguments.eval:
-        raise InputError("--resume is for training; leave it out with --eval")
+    if arguments.eval and (arguments.resume or arguments.seeds):
+        raise InputError(f"--{'resume' if arguments.resume else 'seeds'} is for training; leave it out with --eval")
+    if arguments.seeds and arguments.seed is not None:
+        raise InputError("--seed and --seeds: give one of the two")
     return arguments
 
 
-def train(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> dict[str, Any]:
+def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train, select on dev, report on eval; returns what results.json says.
 
     Where the config or the command line says so, an unfinished training of the same experiment is gone on with, and a
@@ -102,6 +107,7 @@ def train(config: Config, seed: int, device: "torch.device", arguments: argparse
     from run_folder import describe_run, experiment, finished_results, run_name, sole_writer
 
     started = time.monotonic()
+    device = _prepare(arguments.device, seed, config)
     path = Path(arguments.output_dir) / run_name(config, arguments.comment)
     splits = [find_split(config.database_path, config.track, name) for name in SPLITS]
     about = describe_run(config, seed, str(device), splits)
@@ -147,7 +153,29 @@ def _fit(
     return fit
 
 
-def evaluate(config: Config, seed: int, device: "torch.device", arguments: argparse.Namespace) -> None:
+def train_series(config: Config, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train once for each of `--seeds`, and sum up; returns what summary.json says."""
+    from run_folder import run_name
+    from series import read_seeds, run_series
+
+    output = Path(arguments.output_dir)
+    asv = _asv_scores("eval", find_split(config.database_path, config.track, "eval").asv_scores, config)
+
+    def member(seed: int) -> str:
+        return f"{arguments.comment}_seed{seed}" if arguments.comment else f"seed{seed}"
+
+    def train_one(seed: int) -> dict[str, Any]:
+        return train(config, seed, argparse.Namespace(**vars(arguments) | {"comment": member(seed), "resume": True}))
+
+    def score_files(seed: int) -> dict[str, Path]:
+        folder = output / run_name(config, member(seed))
+        return {"eval": folder / config.eval_output, "eval_swa": folder / config.eval_output_swa}
+
+    folder = output / f"{run_name(config, arguments.comment)}_series"
+    return run_series(read_seeds(arguments.seeds), train_one, score_files, asv, folder)
+
+
+def evaluate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
     from interruption import listening
     from run_folder import RunFolder, describe_run, keep_earlier, run_name, sole_writer
@@ -155,6 +183,7 @@ def evaluate(config: Config, seed: int, device: "torch.device", arguments: argpa
     from scoring import write_summary
 
     started = time.monotonic()
+    device = _prepare(arguments.device, seed, config)
     model, weights = _trained_model(config, arguments.eval_model_weights, device)
     path = Path(arguments.output_dir) / run_name(config, arguments.comment)
     scored = _scored("eval", config, _cache_dir(arguments), path)
@@ -237,7 +266,7 @@ def get_loader(
     database_path: str | Path,
     seed: int,
     config: Config | Mapping[str, Any],
-    cache_dir: str | Path = DEFAULT_OUTPUT + "/cache",
+    cache_dir: str | Path | None = None,
 ) -> "list[DataLoader[Any]]":
     """Loaders of the train, dev and eval sets of a corpus.
 
@@ -245,18 +274,21 @@ def get_loader(
     (waveforms[, features], utterances) in the order of the protocol for dev and eval.
 
     Args:
-        cache_dir: where the config's `audio_cache` keeps decoded audio.
+        cache_dir: where the config's `audio_cache` keeps decoded audio, and what is known of the files is kept; None:
+            nowhere, or with `audio_cache` where the command line does.
 
     Raises:
         InputError: a protocol or an audio file is missing or malformed.
     """
 
     config = as_config(config)
-    return [_loader(database_path, seed, config, split, Path(cache_dir)) for split in SPLITS]
+    output = Path(DEFAULT_OUTPUT)
+    cache = Path(cache_dir) if cache_dir else output / "cache" if config.audio_cache else None
+    return [_loader(database_path, seed, config, split, cache, output) for split in SPLITS]
 
 
 def _loader(
-    database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path, folder: Path | None = None
+    database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path | None, folder: Path
 ) -> "DataLoader[Any]":
     from data_utils import make_loader
     from models import utterance_feature
@@ -271,7 +303,7 @@ def _loader(
         prefetch=config.prefetch,
         cache_dir=cache_dir,
         audio_cache=config.audio_cache,
-        skip_list=(folder or cache_dir) / f"skipped_audio_{split}.txt" if config.on_bad_audio == "skip" else None,
+        skip_list=folder / f"skipped_audio_{split}.txt" if config.on_bad_audio == "skip" else None,
     )
 
 

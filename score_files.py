@@ -1,17 +1,19 @@
 """Score files: read into arrays quickly, and never wrongly.
 
 Score files (fields separated by spaces or tabs; also gzipped; empty lines carry no trial)
-    CM   `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`
+    CM   `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`; the word `unscored`
+         stands for the score of a trial that has none (its audio could not be read): it is counted and left out
     ASV  `source key score`, key target | nontarget | spoof, e.g. `- target 7.981530`
 
-A file of the usual form is read by whole columns (`_read_fast`); anything out of the ordinary is left to a parser that
-goes line by line (`_read_by_line`), which accepts it or names the line at fault.
+A file of the usual form is read by whole columns (`_read_fast`, with the tools of `text_columns`); anything out of the
+ordinary is left to a parser that goes line by line (`_read_by_line`), which accepts it or names the line at fault.
 """
 
 import gzip
 import math
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,13 +22,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import InputError
+from text_columns import (
+    MARGIN,
+    MAX_FIELD,
+    IrregularText,
+    all_different,
+    as_text,
+    cut_out,
+    find_keys,
+    find_spans,
+    parse_numbers,
+)
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 PathLike = str | os.PathLike[str]
 
-_POWERS_OF_TEN = np.array([float(10**power) for power in range(16)])
-_MAX_FIELD = 200  # characters; a longer field is no name and would make the columns huge
+_BLOCK = 1 << 18  # characters
 
 
 @dataclass(frozen=True)
@@ -34,23 +46,22 @@ class _Layout:
     kind: str
     columns: tuple[str, ...]  # the last two are always key and score
     keys: tuple[bytes, ...]
-    unique_names: bool  # may the first column hold the same name twice?
+    has_names: bool  # are the columns before the key read, and is the first one different in each line?
+    unscored: bytes | None  # what stands for the score of a trial that has none
 
     def __str__(self) -> str:
         return f"'{' '.join(self.columns)}' in each line of a {self.kind} score file"
 
 
-_CM_LAYOUT = _Layout("CM", ("utterance", "attack", "key", "score"), (b"bonafide", b"spoof"), True)
-_ASV_LAYOUT = _Layout("ASV", ("source", "key", "score"), (b"target", b"nontarget", b"spoof"), False)
+_CM_LAYOUT = _Layout("CM", ("utterance", "attack", "key", "score"), (b"bonafide", b"spoof"), True, b"unscored")
+_ASV_LAYOUT = _Layout("ASV", ("source", "key", "score"), (b"target", b"nontarget", b"spoof"), False, None)
 
 
 class _Table(NamedTuple):
-    fields: list[NDArray[np.bytes_]]  # one array of bytes a column, the score's left out
+    names: list[NDArray[np.bytes_]]  # the columns before the key; none of an ASV file
+    kinds: NDArray[np.uint8]  # each line's key, by its place in the layout's
     scores: Floats
-
-    @property
-    def keys(self) -> NDArray[np.bytes_]:
-        return self.fields[-1]
+    n_unscored: int = 0  # lines that are in none of the columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,20 +73,27 @@ class CMScores:
         attacks: (n,) attack names (A07 ...), "-" for bona fide trials.
         is_bonafide: (n,) True for bona fide, False for spoofed.
         scores: (n,) float64, higher = bona fide.
+        n_unscored: number of further trials that have no score; they are in none of the arrays.
 
     Raises:
-        InputError: the four differ in length.
+        InputError: the four arrays differ in length.
     """
 
     utterances: NDArray[np.str_]
     attacks: NDArray[np.str_]
     is_bonafide: Bools
     scores: Floats
+    n_unscored: int = 0
 
     def __post_init__(self) -> None:
         lengths = {len(self.utterances), len(self.attacks), len(self.is_bonafide), len(self.scores)}
         if len(lengths) > 1:
             raise InputError(f"CM scores: columns of different lengths {sorted(lengths)}")
+
+    def take(self, places: NDArray[np.intp]) -> "CMScores":
+        """The trials at these places, in their order."""
+        columns = self.utterances[places], self.attacks[places], self.is_bonafide[places], self.scores[places]
+        return CMScores(*columns, self.n_unscored)
 
     @property
     def bonafide(self) -> Floats:
@@ -100,17 +118,20 @@ class ASVScores:
 def read_cm_scores(path: PathLike) -> CMScores:
     """Read a countermeasure's score file, `utterance attack key score` a line, plain or gzipped.
 
+    Trials whose score is the word `unscored` are counted in `n_unscored` and left out of the arrays.
+
     Raises:
-        InputError: no text, no trials, a class without trials, or (with file and line) a wrong number of
+        InputError: no text, no trials, a class without scored trials, or (with file and line) a wrong number of
             fields, an unknown key, a score that is no finite number, an utterance that came before.
         OSError: the file cannot be read.
     """
     table = _read_table(path, _CM_LAYOUT)
     return CMScores(
-        utterances=_as_text(table.fields[0]),
-        attacks=_as_text(table.fields[1]),
-        is_bonafide=table.keys == b"bonafide",
+        utterances=as_text(table.names[0]),
+        attacks=as_text(table.names[1]),
+        is_bonafide=table.kinds == _CM_LAYOUT.keys.index(b"bonafide"),
         scores=table.scores,
+        n_unscored=table.n_unscored,
     )
 
 
@@ -121,18 +142,22 @@ def read_asv_scores(path: PathLike) -> ASVScores:
         InputError, OSError: as `read_cm_scores`.
     """
     table = _read_table(path, _ASV_LAYOUT)
-    target, nontarget, spoof = (table.scores[table.keys == key] for key in _ASV_LAYOUT.keys)
+    target, nontarget, spoof = (table.scores[table.kinds == kind] for kind in range(len(_ASV_LAYOUT.keys)))
     return ASVScores(target=target, nontarget=nontarget, spoof=spoof)
 
 
 def _read_table(path: PathLike, layout: _Layout) -> _Table:
-    data = _read_text(path, layout)
-    table = _read_fast(data, layout) or _read_by_line(data, layout, path)
-    absent = [key.decode() for key in layout.keys if not (table.keys == key).any()]
+    data = b"".join((MARGIN, _read_text(path, layout), MARGIN))
+    try:
+        table = _read_fast(data, layout)
+    except IrregularText:
+        table = _read_by_line(data[len(MARGIN) : -len(MARGIN)], layout, path)
+    absent = [key.decode() for kind, key in enumerate(layout.keys) if not (table.kinds == kind).any()]
     if absent:
+        others = f" with a score and {table.n_unscored} without" if table.n_unscored else ""
         raise InputError(
             f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its "
-            f"{table.scores.size}, expected some of each of {_listed(layout.keys)}"
+            f"{table.scores.size}{others}, expected some of each of {_listed(layout.keys)}"
         )
     return table
 
@@ -159,118 +184,86 @@ def _read_text(path: PathLike, layout: _Layout) -> bytes:
     return data if data.endswith(b"\n") else data + b"\n"
 
 
-def _read_fast(data: bytes, layout: _Layout) -> _Table | None:
-    """Read a file whose every line is fields, single spaces and a newline; None where anything is amiss."""
-    spans = _field_spans(data, len(layout.columns))
-    if spans is None:
-        return None
-    padded = data + bytes(_MAX_FIELD)
-    columns = [_column(padded, starts, lengths) for starts, lengths in spans]
-    *fields, score_texts = columns
-    try:
-        scores = _parse_numbers(score_texts)
-    except ValueError:
-        return None
-    valid_key = np.logical_or.reduce([fields[-1] == key for key in layout.keys])
-    # float() reads "1_5" as 15; in a score file an underscore is a slip.
-    sound = valid_key.all() and np.isfinite(scores).all() and b"_" not in score_texts.tobytes()
-    if sound and layout.unique_names:
-        sound = _all_different(fields[0])
-    return _Table(fields, scores) if sound else None
+def _read_fast(data: bytes, layout: _Layout) -> _Table:
+    """Read lines, with a margin before and behind, that are all fields, single spaces and a newline.
 
-
-def _field_spans(data: bytes, n_columns: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]] | None:
-    """Starts and lengths of each column's fields; None unless the separators of every line are right."""
-    text = np.frombuffer(data, dtype=np.uint8)
-    ends = np.flatnonzero(text <= ord(" "))
-    separators = np.frombuffer(b" " * (n_columns - 1) + b"\n", dtype=np.uint8)
-    if ends.size % n_columns or (text[ends].reshape(-1, n_columns) != separators).any():
-        return None
-    starts = np.concatenate((np.zeros(1, dtype=ends.dtype), ends[:-1] + 1))
-    lengths = ends - starts
-    if lengths.min() < 1 or lengths.max() > _MAX_FIELD:
-        return None
-    return [(starts[column::n_columns], lengths[column::n_columns]) for column in range(n_columns)]
-
-
-def _column(padded: bytes, starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.bytes_]:
-    """The fields of one column as an array of bytes as wide as the longest."""
-    width = int(lengths.max())
-    # Overlapping windows, one from each byte on; the zeros behind the text give the last ones room.
-    windows: NDArray[np.bytes_] = np.ndarray(len(padded) - width, f"S{width}", padded, strides=(1,))
-    fields = windows[starts]
-    # A window runs on behind a shorter field: blank what is not the field's.
-    fields.view(np.uint8).reshape(-1, width)[np.arange(width) >= lengths[:, None]] = 0
-    return fields
-
-
-def _all_different(names: NDArray[np.bytes_]) -> bool:
-    """Whether no name comes twice; False may be a mere collision of hashes: the line parser settles it."""
-    n_words = -(-names.itemsize // 8)
-    words = names.astype(f"S{8 * n_words}").view(np.uint64).reshape(names.size, n_words)
-    hashes = np.zeros(names.size, dtype=np.uint64)
-    for column in range(n_words):
-        hashes = (hashes ^ words[:, column]) * np.uint64(0x9E3779B97F4A7C15)  # odd: no bit is lost
-    hashes.sort()
-    return bool((hashes[1:] != hashes[:-1]).all())
-
-
-def _parse_numbers(texts: NDArray[np.bytes_]) -> Floats:
-    """What float() gives for each text; ValueError where one is no number.
-
-    Up to 15 digits and a point are an integer below 2**53 over a power of ten, both exact, and IEEE division
-    rounds their quotient to the nearest double: what float() does, for whole columns at once.
+    Raises:
+        IrregularText: anything is amiss.
     """
-    if texts.itemsize > len("-") + 15 + len("."):
-        return texts.astype(np.float64)
-    characters = np.ascontiguousarray(texts.view(np.uint8).reshape(texts.size, -1).T)
-    digits = characters - np.uint8(ord("0"))  # wraps around below "0"
-    is_digit, is_point = digits < 10, characters == ord(".")
-    is_minus = characters[0] == ord("-")
-    n_digits, n_points = is_digit.sum(axis=0, dtype=np.uint8), is_point.sum(axis=0, dtype=np.uint8)
-    length = (characters != 0).sum(axis=0, dtype=np.uint8)
-    plain = (n_digits >= 1) & (n_digits <= 15) & (n_points <= 1) & (n_digits + n_points + is_minus == length)
-    if not plain.all():
-        return texts.astype(np.float64)
-    integers = np.zeros(texts.size)
-    for digit, counts in zip(digits, is_digit, strict=True):
-        integers *= np.where(counts, 10.0, 1.0)
-        integers += np.where(counts, digit, 0)
-    decimals = np.where(n_points, length - 1 - is_point.argmax(axis=0), 0)
-    numbers: Floats = np.where(is_minus, -integers, integers) / _POWERS_OF_TEN[decimals]
-    return numbers
+    text = np.frombuffer(data, dtype=np.uint8)
+    tables = [_read_block(text, lines, layout) for lines in _blocks_of_lines(data)]
+    names = [np.concatenate(columns) for columns in zip(*(table.names for table in tables), strict=True)]
+    if layout.has_names and not all_different(names[0]):
+        raise IrregularText("a name that comes twice")
+    kinds = np.concatenate([table.kinds for table in tables])
+    return _Table(names, kinds, np.concatenate([table.scores for table in tables]))
+
+
+def _blocks_of_lines(data: bytes) -> Iterator[slice]:
+    """Some whole lines at a time: the arrays made of a block stay in the processor's cache."""
+    start, stop = len(MARGIN), len(data) - len(MARGIN)
+    while start < stop:
+        end = data.find(b"\n", start + _BLOCK, stop) + 1 or stop
+        yield slice(start, end)
+        start = end
+
+
+def _read_block(text: NDArray[np.uint8], lines: slice, layout: _Layout) -> _Table:
+    *name_spans, key_span, score_span = find_spans(text, lines, len(layout.columns))
+    kinds = find_keys(text, key_span, layout.keys)
+    scores = parse_numbers(text, score_span)
+    if not np.isfinite(scores).all():
+        raise IrregularText("a score that is not finite")
+    names = [cut_out(text, span) for span in name_spans] if layout.has_names else []
+    return _Table(names, kinds, scores)
 
 
 def _read_by_line(data: bytes, layout: _Layout, path: PathLike) -> _Table:
     rows: list[list[bytes]] = []
     scores: list[float] = []
+    n_unscored = 0
     first_line: dict[bytes, int] = {}
     for number, line in enumerate(data.split(b"\n"), start=1):
         row = line.split()
         if not row:
             continue
         try:
-            scores.append(_checked_row(row, layout))
-            if layout.unique_names and first_line.setdefault(row[0], number) != number:
+            score = _checked_row(row, layout)
+            if layout.has_names and first_line.setdefault(row[0], number) != number:
                 raise InputError(
                     f"utterance {_shown(row[0])} again, first in line {first_line[row[0]]}; expected each once"
                 )
         except InputError as error:
             raise InputError(f"{os.fspath(path)}:{number}: {error}") from None
-        rows.append(row[:-1])
-    return _Table([np.array(column) for column in zip(*rows, strict=True)], np.array(scores))
+        if score is None:
+            n_unscored += 1
+        else:
+            rows.append(row[:-1])
+            scores.append(score)
+    return _as_table(rows, scores, n_unscored, layout)
 
 
-def _checked_row(row: list[bytes], layout: _Layout) -> float:
-    """The score of a line's fields, after all of them have been checked."""
+def _as_table(rows: list[list[bytes]], scores: list[float], n_unscored: int, layout: _Layout) -> _Table:
+    n_names = len(layout.columns) - 2 if layout.has_names else 0
+    names = [np.array([row[column] for row in rows], dtype=np.bytes_) for column in range(n_names)]
+    kinds = np.array([layout.keys.index(row[-1]) for row in rows], dtype=np.uint8)
+    return _Table(names, kinds, np.array(scores, dtype=np.float64), n_unscored)
+
+
+def _checked_row(row: list[bytes], layout: _Layout) -> float | None:
+    """The score of a line's fields, after all of them have been checked; None where the trial has none."""
     if len(row) != len(layout.columns):
         raise InputError(f"{len(row)} fields, expected {len(layout.columns)}: {layout}")
     for field, name in zip(row, layout.columns, strict=True):
-        if len(field) > _MAX_FIELD:
-            raise InputError(f"{name} of {len(field)} bytes, expected at most {_MAX_FIELD}")
+        if len(field) > MAX_FIELD:
+            raise InputError(f"{name} of {len(field)} bytes, expected at most {MAX_FIELD}")
     key, text = row[-2:]
     if key not in layout.keys:
         raise InputError(f"key {_shown(key)}, expected {_listed(layout.keys)}")
+    return None if text == layout.unscored else _checked_score(text)
+
+
+def _checked_score(text: bytes) -> float:
     try:
         score = float(text.replace(b"_", b"?"))
     except ValueError:
@@ -287,11 +280,3 @@ def _shown(field: bytes) -> str:
 
 def _listed(keys: tuple[bytes, ...]) -> str:
     return " | ".join(key.decode() for key in keys)
-
-
-def _as_text(fields: NDArray[np.bytes_]) -> NDArray[np.str_]:
-    codes = np.ascontiguousarray(fields).view(np.uint8)
-    if codes.max() > 127:
-        return np.char.decode(fields, "utf-8")
-    # ASCII codes are code points: widened from 1 to 4 bytes they are numpy's text, and no decoder is as fast.
-    return codes.astype(np.uint32).view(f"U{fields.itemsize}")

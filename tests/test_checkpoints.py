@@ -82,6 +82,16 @@ def test_files_are_plain_to_everybody_else(tmp_path: Path) -> None:
         assert json.loads(file.metadata()["s2pecnet.about"]) == ABOUT
 
 
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    model = net()
+    for name in ("one.safetensors", "one.pth"):
+        contents = set()
+        for _ in range(10):
+            save_weights(model, tmp_path / name, ABOUT)
+            contents.add((tmp_path / name).read_bytes())
+        assert len(contents) == 1
+
+
 def test_both_formats_hold_the_same_in_every_dtype(tmp_path: Path) -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:

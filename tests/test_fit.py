@@ -172,9 +172,9 @@ def test_a_damaged_state_falls_back_to_the_one_before(
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    main.main(arguments(tiniest_config, tmp_path / "out", "--resume"))
+    main.main(arguments(tiniest_config, tmp_path / "out", "--resume", "--set=save_every_steps=1"))
     assert "00001_00000002.state is damaged (checksum), going back to 00001_00000001.state" in capfd.readouterr().err
-    main.main(arguments(tiniest_config, tmp_path / "whole"))
+    main.main(arguments(tiniest_config, tmp_path / "whole", "--set=save_every_steps=1"))
     assert not different(outcome(unfinished), outcome(tmp_path / "whole" / "LA_tiniest_ep2_bs6"))
 
 

@@ -1,5 +1,6 @@
 """Scores do not depend on how they are computed: folded or not, one by one or together, in any memory format."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 import main
+from audio import read_crop
 from checkpoints import save_weights
+from data_utils import pad
 from errors import InputError
 from experiment_config import load_config
 from models import find_model, utterance_feature
@@ -69,3 +72,43 @@ def test_load_scorer_is_what_eval_scores_with(tiny_config: Path, tmp_path: Path)
         scorer(waveforms[0])
     with pytest.raises(InputError, match="no weights to score with"):
         main.load_scorer(tiny_config)
+
+
+class Small(torch.nn.Module):
+    """Compiles in seconds, where the systems take minutes; in the style of the README's example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = torch.nn.Sequential(torch.nn.Conv1d(1, 4, 9, 5), torch.nn.BatchNorm1d(4), torch.nn.SELU())
+        self.out = torch.nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = self.encoder(x.unsqueeze(1)).amax(dim=2)
+        return hidden, self.out(hidden)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++) on CPUs")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_scores_are_the_scores() -> None:
+    torch.manual_seed(0)
+    model, x = Small(), torch.randn(5, 2400)
+    plain, compiled = Scorer(model, CPU), Scorer(model, CPU, compiled=True)
+    # The last chunk is not full: what is compiled is compiled for one size.
+    torch.testing.assert_close(compiled(x), plain(x), atol=1e-5, rtol=0)
+    torch.testing.assert_close(compiled(x[:1]), plain(x[:1]), atol=1e-5, rtol=0)
+    assert not hasattr(model, "_orig_mod")
+    assert set(compiled.model.state_dict()) == set(model.state_dict())
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 0.0), ("bf16", 0.05), ("fp16", 0.005)])
+def test_scores_in_other_precisions(shared: Path, precision: str, tolerance: float) -> None:
+    """The published AASIST on real speech: its scores spread over 1.2, the tolerances are absolute."""
+    weights = shared / "reference" / "weights" / "AASIST.pth"
+    clips = sorted((shared / "minila" / "LA" / "ASVspoof2019_LA_eval" / "flac").glob("*.flac"))[:2]
+    waveforms = np.stack([pad(read_crop(clip, 24000), 24000) for clip in clips])
+    config = load_config(CONFIG / "AASIST.conf").raw
+    expected = main.load_scorer(config, weights, device="cpu")(waveforms)
+    scores = main.load_scorer(config | {"precision": precision}, weights, device="cpu")(waveforms)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, expected, atol=tolerance, rtol=0)
+    assert (precision == "tf32") == torch.equal(scores, expected)

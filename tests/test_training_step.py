@@ -14,7 +14,7 @@ from models import utterance_feature
 from models.layers import Recomputable
 from samples import TINY
 from trainer import prepare_for_training
-from training_step import TrainingStep
+from training_step import NonFiniteLoss, TrainingStep
 
 CPU = torch.device("cpu")
 SYSTEMS: dict[str, dict[str, Any]] = {
@@ -154,3 +154,46 @@ def test_a_step_that_overflows_is_not_taken_and_the_schedule_waits() -> None:
     while scheduler.last_epoch == 0:
         step(*batch("AASIST"))
     assert not torch.equal(before["out.weight"], model.state_dict()["out.weight"])
+
+
+class Poisoned(nn.Module):
+    """The loss of a batch that holds a NaN is a NaN, and so would BatchNorm's statistics be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.BatchNorm1d(4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.norm(x)
+        return hidden, self.out(hidden)
+
+
+def poisoned_step(allowed: int) -> tuple[TrainingStep, list[Tensor], list[Tensor], Tensor]:
+    torch.manual_seed(0)
+    model = Poisoned().train()
+    config = config_of("AASIST", skip_nonfinite=allowed)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, config, CPU)
+    good, bad = torch.randn(6, 4), torch.randn(6, 4)
+    bad[2, 1] = float("nan")
+    return step, [good], [bad], torch.arange(6) % 2
+
+
+def test_a_loss_that_is_not_finite_ends_the_training() -> None:
+    step, good, bad, labels = poisoned_step(allowed=0)
+    assert set(step(good, labels)) == {"classification"}
+    with pytest.raises(NonFiniteLoss, match="the loss became nan"):
+        step(bad, labels)
+
+
+def test_a_few_such_batches_are_passed_over_and_leave_no_trace() -> None:
+    step, good, bad, labels = poisoned_step(allowed=2)
+    other, *_ = poisoned_step(allowed=2)
+    for _ in range(2):
+        assert step(bad, labels) == {}
+        step(good, labels)
+        other(good, labels)
+    assert step.passed_over == 2
+    state, clean = step.model.state_dict(), other.model.state_dict()
+    assert all(torch.equal(state[name], clean[name]) for name in state)
+    with pytest.raises(NonFiniteLoss):
+        step(bad, labels)
