@@ -35,6 +35,7 @@ SCHEDULERS = ("cosine", "keras_decay", "multistep", "sgdr", "none")
 
 # Larger than any config by far; a corpus or an endless device given in its place is not read into the memory.
 MOST_BYTES = 1 << 18
+LONGEST_KEY = 200
 # Ten minutes; what a system does with a crop takes several hundred times its memory.
 LONGEST_CROP = 600 * 16000
 # What a run writes itself into the folder of its results.
@@ -316,7 +317,7 @@ def _override(content: dict[str, Any], assignment: str) -> str:
     """Put one "key=value" into `content`; returns the dotted key."""
     key, equals, text = assignment.partition("=")
     key = key.strip()
-    if not equals or not key:
+    if not equals or not key or not key.isprintable() or len(key) > LONGEST_KEY:
         raise InputError(f"--set {shown(assignment)}: expected key=value, as in --set optim_config.base_lr=0.001")
     value = _value_of(key, text)
     *parents, last = key.split(".")

@@ -389,7 +389,7 @@ def _expected(kind: Any, limits: Mapping[str, Any]) -> str:
         words.append(f"> {limits['above']:g}")
     for name in ("at_most", "sane"):
         if limits.get(name) is not None:
-            words.append(f"<= {limits[name]:g}")
+            words.append(f"<= {limits[name]:.10g}")
     return " ".join(words)
 
 
