@@ -1,10 +1,12 @@
 """Audio files to waveforms: float32, mono, 16 kHz, in [-1, 1].
 
 What cannot be used raises `BadAudio`, whose message names the file and what is wrong with it: missing, empty, corrupt,
-cut short, silent, shorter than 10 ms, or with samples that are not finite.
+cut short, silent, shorter than 10 ms or longer than hours, of a rate that cannot be brought to 16 kHz, or with samples
+that are not finite or far outside of [-1, 1].
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +23,14 @@ SHORTEST = SAMPLE_RATE // 100
 # What libsndfile says of the length of a FLAC file whose header tells none, as encoders leave it that write to a pipe.
 UNKNOWN_LENGTH = 2**63 - 1
 BLOCK = 1 << 16
+# Samples of all channels together: 1 GiB decoded, four and a half hours in mono. Headers that lie announce more.
+MOST_SAMPLES = 1 << 28
+# No telephone is worse, and samples at 16 kHz would be many times those of the file.
+LOWEST_RATE = 4000
+# Numbers of the resampling filter; rates that divide well into 16 kHz need thousands, 44101 Hz needs 700 million.
+LARGEST_FILTER = 1 << 24
+# Some write floats on a scale of 32768; what is far beyond that overflows on its way through a system.
+LOUDEST = 1e6
 Start = Callable[[int], int]
 
 
@@ -139,7 +149,21 @@ def opened(path: str | Path) -> Iterator[soundfile.SoundFile]:
         raise BadAudio(f"{path}: {why_unreadable(Path(path), error)}") from None
 
 
+def _demand_usable(path: str | Path, stream: soundfile.SoundFile) -> None:
+    """Refuse to decode the whole of a file whose header announces more than memory holds."""
+    frames, channels, rate = stream.frames, stream.channels, stream.samplerate
+    if frames != UNKNOWN_LENGTH and frames * channels > MOST_SAMPLES:
+        raise BadAudio(
+            f"{path}: the header announces {frames * channels:,} samples, more than {MOST_SAMPLES:,}: it is wrong "
+            "(encode the file again), or the file is too long (split it)"
+        )
+    filter_size = rate * SAMPLE_RATE // math.gcd(rate, SAMPLE_RATE) ** 2
+    if rate < LOWEST_RATE or filter_size > LARGEST_FILTER:
+        raise BadAudio(f"{path}: a sample rate of {rate:,} Hz, too odd to be brought to 16 kHz here; resample the file")
+
+
 def _rest(path: str | Path, stream: soundfile.SoundFile) -> np.ndarray:
+    _demand_usable(path, stream)
     waveform = decoded(path, stream, -1)
     require_length(path, len(waveform), stream.samplerate)
     return waveform if stream.samplerate == SAMPLE_RATE else _resample(waveform, stream.samplerate)
@@ -166,9 +190,12 @@ def decoded(path: str | Path, stream: soundfile.SoundFile, samples: int) -> np.n
         channels = _until_the_end(stream)
     else:
         channels = stream.read(samples, dtype="float32", always_2d=True)
-    mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    if not np.isfinite(mono).all():
+    loudest = max(float(channels.max()), -float(channels.min())) if channels.size else 0.0
+    if not math.isfinite(loudest):
         raise BadAudio(f"{path}: the file holds NaN or infinite samples")
+    if loudest > LOUDEST:
+        raise BadAudio(f"{path}: the file holds samples up to {loudest:.3g}, expected a waveform in [-1, 1]")
+    mono: np.ndarray = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     return mono
 
 
@@ -176,20 +203,23 @@ def _until_the_end(stream: soundfile.SoundFile) -> np.ndarray:
     """All samples (n, channels) of a file of unknown length."""
     # soundfile would seek to where it has read to, and libsndfile cannot seek to the end of such a file.
     stream.seekable = lambda: False
-    blocks = []
+    blocks: list[np.ndarray] = []
     while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
         blocks.append(block)
+        if len(blocks) * BLOCK * stream.channels > MOST_SAMPLES:
+            raise BadAudio(f"{stream.name}: more than {MOST_SAMPLES:,} samples; the file is too long (split it)")
     return np.concatenate(blocks) if blocks else np.zeros((0, stream.channels), dtype=np.float32)
 
 
 def why_unreadable(path: Path, error: Exception | None) -> str:
     """The likely reason that a file could not be opened, in words."""
-    if not path.exists():
+    if not os.path.exists(path):
         return "no such audio file"
     if path.is_file() and path.stat().st_size == 0:
         return "the audio file is empty"
-    # The words of libsndfile alone: soundfile puts the file's name before them once more.
-    detail = f" ({getattr(error, 'error_string', str(error)).rstrip('.')})" if error else ""
+    # libsndfile's own words; in its exception the path stands before them once more.
+    words = getattr(error, "error_string", str(error or "")).rstrip(".")
+    detail = f" ({words})" if words else ""
     return f"cannot be decoded, it is corrupt or cut short{detail}"
 
 

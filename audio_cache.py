@@ -208,7 +208,7 @@ def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
 
 def _header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
     try:
-        info = soundfile.info(str(audio.path(index)))
+        info = soundfile.info(os.fsencode(audio.path(index)))
     except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file, whose rate nothing tells
         return 0, 0, 0
     return info.frames, info.samplerate, info.channels

@@ -11,6 +11,7 @@ Bad input, a refusing server and a full disk each end in one line and exit statu
 """
 
 import argparse
+import errno
 import hashlib
 import http.client
 import json
@@ -46,6 +47,7 @@ LONGEST_PAUSE = 60.0  # seconds
 TIMEOUT = 60.0  # seconds without a byte
 BLOCK = 1 << 20
 RETRIED_STATUS = (408, 429)  # beside every 5xx
+_LENGTH = "[0-9]{1,18}"  # what a server announces; python does not read numbers of thousands of digits
 
 EXAMPLES = f"""examples:
   python download_dataset.py                      fetch LA.zip (7.1 GB) and unpack it to ./LA
@@ -126,7 +128,7 @@ def _fetch_rest(url: str, part: Path) -> None:
             part.write_bytes(b"")  # before the notes: new notes on old bytes would splice two files
         write_json(_notes_path(part), remote._asdict())
         _demand_disk(part.parent, (remote.length or 0) - start, f"for the rest of {url}")
-        with part.open("ab") as stream:
+        with _named(part), part.open("ab") as stream:
             _copy_body(response, stream, start, remote.length)
 
 
@@ -153,8 +155,8 @@ def _raise_for_status(url: str, part: Path, error: urllib.error.HTTPError) -> No
     if error.code == 416:
         _begin_anew(part)
     if error.code >= 500 or error.code in RETRIED_STATUS:
-        raise Dropped(f"the server answered {error.code} {error.reason}")
-    raise InputError(f"{url}: the server answered {error.code} {error.reason}; check the address")
+        raise Dropped(f"the server answered {error.code} {_one_line(error.reason)}")
+    raise InputError(f"{url}: the server answered {error.code} {_one_line(error.reason)}; check the address")
 
 
 def _place_of(
@@ -165,8 +167,8 @@ def _place_of(
     validator = _validator_of(headers.get("ETag"), headers.get("Last-Modified"))
     if response.status == 200:
         length = headers.get("Content-Length", "")
-        return 0, Remote(url, validator, int(length) if length.isdecimal() else None)
-    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+        return 0, Remote(url, validator, int(length) if re.fullmatch(_LENGTH, length) else None)
+    place = re.fullmatch(rf"bytes ({_LENGTH})-\d+/({_LENGTH}|\*)", headers.get("Content-Range", ""))
     if response.status != 206 or not place or known is None:
         raise InputError(f"{url}: the server answered {response.status}, which is not the file or a part of it")
     length = place[2] if place[2] != "*" else str(known.length or "")
@@ -225,7 +227,22 @@ def _read_notes(part: Path, url: str) -> Remote | None:
 
 def _words_of(error: Exception) -> str:
     reason = getattr(error, "reason", error)
-    return f"the connection failed ({str(reason) or type(reason).__name__})"
+    return f"the connection failed ({_one_line(reason) or type(reason).__name__})"
+
+
+def _one_line(words: object) -> str:
+    """A server's words for a message: they may hold anything."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(words)).strip()[:200]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let a full disk say which file it could not take."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def _size(path: Path) -> int:
@@ -331,13 +348,19 @@ def _damage_told(archive: Path) -> Iterator[None]:
         zlib.error,
         lzma.LZMAError,
         EOFError,
+        MemoryError,
         RuntimeError,
         ValueError,
+        OSError,
         struct.error,
     ) as error:
+        # OSError: bz2 has no error of its own, and a place before the file's beginning is an EINVAL without a name.
+        if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)):
+            error.filename = error.filename or str(archive)
+            raise
         # RuntimeError: encrypted, or a compression that zipfile does not know.
         raise InputError(
-            f"{archive}: the archive is damaged or not a zip ({error}); "
+            f"{archive}: the archive is damaged or not a zip ({_one_line(error)}); "
             f"delete it and {archive.name}.sha256, then run again"
         ) from None
 
@@ -366,7 +389,9 @@ def _unpack_member(source: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
             left -= len(block)
             if left < 0:
                 break
-            stream.write(block)
+            with _named(path):
+                stream.write(block)
+                stream.flush()
     if left:
         raise zipfile.BadZipFile(f"{member.filename!r} does not have the {member.file_size:,} bytes it announces")
 

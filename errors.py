@@ -6,7 +6,9 @@ was found and what was expected, and tells what to do. Command lines print it as
 with status 2; a library user can catch it, or its base class `ValueError`.
 """
 
+import io
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -40,11 +42,14 @@ def run_command(main: Callable[[], int | None]) -> None:
     a run that a signal asked to end with 128 plus the signal's number. Anything else is a defect of ours and keeps its
     traceback.
     """
+    # A path may hold what a terminal's encoding lacks; that must not end a run when it says where its results are.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = main() or 0
         sys.stdout.flush()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_printable(str(error))}", file=sys.stderr)
         status = EXIT_BAD_INPUT
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
@@ -54,12 +59,17 @@ def run_command(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_BROKEN_PIPE
     except OSError as error:
-        print(f"error: {describe_os_error(error)}", file=sys.stderr)
+        print(f"error: {_printable(describe_os_error(error))}", file=sys.stderr)
         status = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = EXIT_INTERRUPTED
     sys.exit(status)
+
+
+def _printable(text: str) -> str:
+    """What an input brought into a message must not move the cursor of a terminal; line breaks stay."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)
 
 
 def describe_os_error(error: OSError) -> str:

@@ -18,30 +18,50 @@ from typing import Any
 
 from errors import InputError
 from protocols import CORPORA
-from schema import describe_options, load_json_object, nearest, option, read_options
+from schema import (
+    check_depth,
+    clipped,
+    describe_options,
+    load_json,
+    load_json_object,
+    nearest,
+    option,
+    read_options,
+    shown,
+)
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 SCHEDULERS = ("cosine", "keras_decay", "multistep", "sgdr", "none")
+
+# Larger than any config by far; a corpus or an endless device given in its place is not read into the memory.
+MOST_BYTES = 1 << 18
+LONGEST_KEY = 200
+# Ten minutes; what a system does with a crop takes several hundred times its memory.
+LONGEST_CROP = 600 * 16000
+# What a run writes itself into the folder of its results.
+TAKEN_NAMES = {
+    "config.conf", "weights", "metrics", "state", "metric_log.txt", "t-dcf_eer.txt", "results.json", "figures.png"
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
     """Optimizer and learning-rate schedule."""
 
-    base_lr: float = option(help="learning rate at the start", above=0)
+    base_lr: float = option(help="learning rate at the start", above=0, sane=1e6)
     optimizer: str = option("adam", "optimizer", choices=OPTIMIZERS)
     lr_min: float = option(0.0, "learning rate that `cosine` and `sgdr` end at", at_least=0)
     betas: tuple[float, float] = option((0.9, 0.999), "betas of adam and adamw", at_least=0, at_most=1)
     amsgrad: bool = option(False, "amsgrad of adam and adamw")
-    momentum: float = option(0.9, "momentum of sgd", at_least=0)
+    momentum: float = option(0.9, "momentum of sgd", at_least=0, sane=1)
     nesterov: bool = option(False, "Nesterov momentum of sgd")
-    weight_decay: float = option(0.0, "weight decay", at_least=0)
+    weight_decay: float = option(0.0, "weight decay", at_least=0, sane=1e6)
     scheduler: str | None = option("none", "learning-rate schedule, a step a batch", choices=SCHEDULERS)
     milestones: tuple[int, ...] = option(
         (), "epochs after which `multistep` multiplies the rate by lr_decay", at_least=1
     )
-    lr_decay: float = option(0.1, "factor of `multistep`", above=0)
+    lr_decay: float = option(0.1, "factor of `multistep`", above=0, sane=1)
     T0: int = option(10, "epochs of the first cycle of `sgdr`", at_least=1)
     Tmult: int = option(1, "each cycle of `sgdr` is so many times as long as the one before", at_least=1)
     # Set by the run, not by the file; the released loop passes them in the same dictionary.
@@ -58,7 +78,7 @@ class Config:
     )
     model_config: dict[str, Any] = option(help="`architecture` (a file of models/) and what that system reads")
     optim_config: OptimConfig = option(help="optimizer and schedule, see below")
-    batch_size: int = option(help="utterances of a batch", at_least=1)
+    batch_size: int = option(help="utterances of a batch", at_least=1, sane=1e6)
     num_epochs: int = option(help="epochs of training", at_least=1)
     asv_score_path: str | None = option(
         None, "ASV scores of eval for min t-DCF, relative to database_path; null: taken from the layout if there"
@@ -80,15 +100,17 @@ class Config:
     loss: str = option(
         "CCE", "loss of systems without a loss of their own: class-weighted cross-entropy", choices=("CCE",)
     )
-    loss_weights: tuple[float, float] = option((0.1, 0.9), "class weights of the loss: spoof, bona fide", at_least=0)
+    loss_weights: tuple[float, float] = option(
+        (0.1, 0.9), "class weights of the loss: spoof, bona fide", at_least=0, sane=1e6
+    )
     eval_all_best: bool = option(False, "score eval at every new best dev EER too (logged, never selected on)")
     eval_output: str = option("eval_scores_using_best_dev_model.txt", "name of the eval score file")
     freq_aug: bool = option(False, "mask a random band of sinc filters in training")
     seed: int | None = option(None, "seed of everything random; --seed wins; null: 1234", at_least=0)
     num_workers: int | None = option(
-        None, "processes that load audio; null: one a core, at most 8, with CUDA; none without", at_least=0
+        None, "processes that load audio; null: one a core, at most 8, with CUDA; none without", at_least=0, sane=256
     )
-    prefetch: int = option(2, "batches that each loading process has ready ahead", at_least=1)
+    prefetch: int = option(2, "batches that each loading process has ready ahead", at_least=1, sane=1000)
     audio_cache: bool = option(
         False, "decode each file once and keep the samples in --cache_dir; 2 bytes a sample for 16-bit audio"
     )
@@ -103,7 +125,10 @@ class Config:
         False, "compute the blocks' maps again in the backward pass instead of keeping them: less memory, more time"
     )
     micro_batch_size: int | None = option(
-        None, "utterances of a batch that pass the model at a time, their gradients add up; null: all", at_least=1
+        None,
+        "utterances of a batch that pass the model at a time, their gradients add up; null: all",
+        at_least=1,
+        sane=1e6,
     )
     resume: str = option(
         "never",
@@ -181,14 +206,10 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         InputError: the file is missing or not JSON, or all its problems, a line each.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such config{_near_config(path)}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file; expected a JSON config") from None
+    text = _read_text(path)
     content = load_json_object(text, str(path))
     overridden = [_override(content, assignment) for assignment in overrides]
+    check_depth(content, str(path))
 
     def place(key: str) -> str:
         if any(key == given or key.startswith(f"{given}.") for given in overridden):
@@ -197,6 +218,21 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         return f"{path}:{line}: " if line else f"{path}: "
 
     return _check(content, place, name=path.stem, source=str(path), strict=overridden)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+        # Some editors put a byte order mark before the text.
+        text = data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such config{_near_config(path)}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file; expected a JSON config") from None
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{path}: larger than {MOST_BYTES // 1024} KiB; expected a JSON config")
+    return text
 
 
 def as_config(config: "Config | Mapping[str, Any] | str | os.PathLike[str]") -> Config:
@@ -250,16 +286,24 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         )
     elif not isinstance(architecture, str):
         problems.append(
-            ("model_config.architecture", f"model_config.architecture: got {architecture!r}, expected a name")
+            ("model_config.architecture", f"model_config.architecture: got {shown(architecture)}, expected a name")
         )
     samples = config.model_config.get("nb_samp", 1)
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        problems.append(("model_config.nb_samp", f"model_config.nb_samp: got {samples!r}, expected an integer >= 1"))
+    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= LONGEST_CROP:
+        expected = f"an integer >= 1 <= {LONGEST_CROP}"
+        problems.append(("model_config.nb_samp", f"model_config.nb_samp: got {shown(samples)}, expected {expected}"))
     if not re.fullmatch(r"[\w-]+", config.track):
-        problems.append(("track", f"track: got {config.track!r}, expected a name such as LA, PA or DF"))
+        problems.append(("track", f"track: got {clipped(repr(config.track))}, expected a name such as LA, PA or DF"))
     if not re.fullmatch(r"\w[\w.-]*", config.eval_output):
         problems.append(
-            ("eval_output", f"eval_output: got {config.eval_output!r}, expected a file name without folders")
+            (
+                "eval_output",
+                f"eval_output: got {clipped(repr(config.eval_output))}, expected a file name without folders",
+            )
+        )
+    if config.eval_output.casefold() in TAKEN_NAMES:
+        problems.append(
+            ("eval_output", f"eval_output: the run writes another {config.eval_output!r}; choose another name")
         )
     if not any(config.loss_weights):
         problems.append(("loss_weights", "loss_weights: both weights are 0, nothing would be learned"))
@@ -268,6 +312,10 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
             ("compile", "compile: does not go together with activation_checkpointing; switch one of them off")
         )
     optim = config.optim_config
+    if max(optim.betas) == 1:
+        problems.append(
+            ("optim_config.betas", f"optim_config.betas: got {list(optim.betas)}, expected numbers below 1")
+        )
     if optim.scheduler == "multistep" and not optim.milestones:
         problems.append(("optim_config.scheduler", "optim_config.scheduler: 'multistep' needs optim_config.milestones"))
     if optim.lr_min > optim.base_lr:
@@ -281,12 +329,9 @@ def _override(content: dict[str, Any], assignment: str) -> str:
     """Put one "key=value" into `content`; returns the dotted key."""
     key, equals, text = assignment.partition("=")
     key = key.strip()
-    if not equals or not key:
-        raise InputError(f"--set {assignment}: expected key=value, as in --set optim_config.base_lr=0.001")
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
+    if not equals or not key or not key.isprintable() or len(key) > LONGEST_KEY:
+        raise InputError(f"--set {shown(assignment)}: expected key=value, as in --set optim_config.base_lr=0.001")
+    value = _value_of(key, text)
     *parents, last = key.split(".")
     target = content
     for parent in parents:
@@ -295,6 +340,17 @@ def _override(content: dict[str, Any], assignment: str) -> str:
             raise InputError(f"--set {key}: {parent!r} is a single value, it holds no key {last!r}")
     target[last] = value
     return key
+
+
+def _value_of(key: str, text: str) -> Any:
+    """What stands behind the "=": JSON, or any other text as it is."""
+    try:
+        json.loads(text, parse_int=str, parse_float=str)
+    except RecursionError:
+        pass
+    except ValueError:
+        return text
+    return load_json(text, f"--set {key}")
 
 
 def _line_of(text: str, key: str) -> int | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from errors import InputError, run_command
 from experiment_config import Config, as_config, load_config
 from protocols import SPLITS, CorpusOptions, Split, find_corpus, find_split
+from schema import clipped
 
 if TYPE_CHECKING:
     import torch
@@ -84,10 +85,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.comment and not arguments.comment.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise InputError(
-            f"--comment {arguments.comment!r}: expected letters, digits, '-', '_' and '.' (it names a folder)"
+            f"--comment {clipped(repr(arguments.comment))}: expected letters, digits, '-', '_' and '.', as it names a "
+            "folder"
         )
-    if arguments.seed is not None and arguments.seed < 0:
-        raise InputError(f"--seed {arguments.seed}: expected a number >= 0")
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
+        raise InputError(f"--seed {clipped(str(arguments.seed))}: expected a number >= 0, of 64 bits at most")
     if arguments.eval_model_weights and not arguments.eval:
         raise InputError("--eval_model_weights is for --eval; add --eval, or leave it out to train")
     if arguments.eval and (arguments.resume or arguments.seeds):

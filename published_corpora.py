@@ -43,6 +43,7 @@ from trial_lists import (
     Trial,
     require_key,
     require_name,
+    require_word,
 )
 
 SUBSETS = ("eval", "progress", "hidden")
@@ -110,7 +111,7 @@ def _parse_2019(path: Path, number: int, line: str) -> Trial:
     place = f"{path}:{number}"
     speaker, utterance, _, attack, key = _columns(place, line, 5, COLUMNS_2019)
     require_key(place, key)
-    return Trial(speaker, require_name(place, utterance), attack, key, number)
+    return Trial(speaker, require_name(place, utterance), require_word(place, attack), key, number)
 
 
 # --------------------------------------------------------------------------------- ASVspoof2021

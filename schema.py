@@ -13,9 +13,11 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from errors import InputError
@@ -33,6 +35,14 @@ SYNONYMS = {
     "class_weight": "loss_weights",
     "weights": "model_path",
 }
+
+# Objects and lists in each other, so many deep: what walks through a config calls itself at each level.
+DEEPEST = 32
+# What a machine can hold in a word; texts and numbers of messages are shown up to a length.
+LARGEST_INTEGER = 2**64 - 1
+LONGEST_SHOWN = 120
+# In a path or a name they break lines, or the system does not take them at all (NUL, half of a character).
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _TRUE = {"true", "yes", "y", "on", "t", "1"}
 _FALSE = {"false", "no", "n", "off", "f", "0"}
@@ -66,9 +76,15 @@ def option(
     above: float | None = None,
     at_most: float | None = None,
     length: int | None = None,
+    sane: float | None = None,
 ) -> Any:
-    """A dataclass field with its documentation and its limits; without `default` the key is required."""
-    limits = {"at_least": at_least, "above": above, "at_most": at_most, "length": length}
+    """A dataclass field with its documentation and its limits; without `default` the key is required.
+
+    Args:
+        sane: a largest value far beyond any use, which keeps slips from filling the memory; messages name it, the
+            documentation does not.
+    """
+    limits = {"at_least": at_least, "above": above, "at_most": at_most, "length": length, "sane": sane}
     metadata = {"help": help, "choices": choices, **limits}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
@@ -126,31 +142,91 @@ def nearest(word: str, known: typing.Iterable[str], cutoff: float = 0.75) -> str
 
 
 def load_json_object(text: str, origin: str) -> dict[str, Any]:
-    """Parse a JSON object; duplicate keys, NaN and syntax errors are refused with their line.
+    """Parse a JSON object; what `load_json` refuses is refused with its line.
 
     Raises:
         InputError: with "origin:line: ...".
     """
+    content = load_json(text, origin)
+    if not isinstance(content, dict):
+        raise InputError(f"{origin}: expected a JSON object {{...}}, got {type(content).__name__}")
+    return content
+
+
+def load_json(text: str, origin: str) -> Any:
+    """Parse JSON; duplicate keys, NaN, numbers that no machine holds and syntax errors are refused.
+
+    Raises:
+        InputError: with "origin: ..." or, for the syntax, "origin:line: ...".
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         if twice:
-            raise InputError(f"{origin}: key {twice[0]!r} stands twice in one object; keep one")
+            raise InputError(f"{origin}: key {clipped(repr(twice[0]))} stands twice in one object; keep one")
         return dict(pairs)
 
     def refuse(constant: str) -> Any:
         raise InputError(f"{origin}: {constant} is not a number that JSON knows")
 
+    def integer(digits: str) -> int:
+        # Python refuses to read thousands of digits, by an error of its own.
+        if len(digits) > 20 or abs(int(digits)) > LARGEST_INTEGER:
+            raise InputError(f"{origin}: the number {clipped(digits)} is too large")
+        return int(digits)
+
+    def number(digits: str) -> float:
+        if math.isinf(float(digits)):
+            raise InputError(f"{origin}: the number {clipped(digits)} is too large")
+        return float(digits)
+
     try:
-        content = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        content = json.loads(
+            text, object_pairs_hook=unique, parse_constant=refuse, parse_int=integer, parse_float=number
+        )
     except json.JSONDecodeError as error:
         raise InputError(f"{origin}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from None
     except RecursionError:
-        raise InputError(f"{origin}: nested too deeply to be a config") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{origin}: expected a JSON object {{...}}, got {type(content).__name__}")
+        raise InputError(_too_deep(origin)) from None
     return content
+
+
+def check_depth(content: Any, origin: str) -> None:
+    """Refuse what is nested more than DEEPEST deep.
+
+    Raises:
+        InputError: it is.
+    """
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [item for value in level for item in _items(value)]
+        if not level:
+            return
+    raise InputError(_too_deep(origin))
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as JSON, of a readable length.
+
+    >>> shown([1, None, "a"])
+    '[1, null, "a"]'
+    """
+    try:
+        return clipped(json.dumps(value, default=str))
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+
+
+def _too_deep(origin: str) -> str:
+    return f"{origin}: nested too deeply to be a config"
+
+
+def clipped(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def describe_options(cls: type, prefix: str = "") -> list[tuple[str, str, str, str]]:
@@ -164,9 +240,8 @@ def describe_options(cls: type, prefix: str = "") -> list[tuple[str, str, str, s
             continue
         if not field.metadata.get("help"):
             continue
-        rows.append(
-            (prefix + field.name, _expected(kind, field.metadata), _default_text(field), field.metadata["help"])
-        )
+        documented = {name: limit for name, limit in field.metadata.items() if name != "sane"}
+        rows.append((prefix + field.name, _expected(kind, documented), _default_text(field), field.metadata["help"]))
     return rows
 
 
@@ -189,7 +264,7 @@ def _read(
         if name in fields:
             values[name] = _read_value(hints[name], value, fields[name], place, key, problems, unknown)
         elif (guess := nearest(name, fields)) is not None:
-            problems.append(f"{place(key)}unknown key {key!r}; did you mean {prefix + guess!r}?")
+            problems.append(f"{place(key)}unknown key {clipped(repr(key))}; did you mean {prefix + guess!r}?")
         else:
             unknown.append(key)
     for name, field in fields.items():
@@ -216,7 +291,9 @@ def _read_value(
         _check_limits(converted, field.metadata)
     except (ValueError, OverflowError):
         expected = _expected(kind, field.metadata)
-        problems.append(f"{place(key)}{key}: got {json.dumps(value, default=str)}, expected {expected}")
+        if isinstance(value, str) and _CONTROL.search(value):
+            expected += " without control characters"
+        problems.append(f"{place(key)}{key}: got {shown(value)}, expected {expected}")
         return None
     return converted
 
@@ -236,15 +313,18 @@ def _convert(kind: Any, value: Any) -> Any:
         return dict(value)
     if kind is bool:
         return str_to_bool(value)
-    if isinstance(value, bool):
-        raise ValueError
-    if kind is float and isinstance(value, (int, float)) and math.isfinite(value):
-        return float(value)
-    if kind is int and isinstance(value, (int, float)) and value == int(value):
-        return int(value)
-    if kind is str and isinstance(value, str):
+    if kind is str and isinstance(value, str) and not _CONTROL.search(value):
         return value
+    if kind in (int, float) and _is_number(value) and (kind is float or value == int(value)):
+        return kind(value)
     raise ValueError
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    # Of integers first: the largest have no float.
+    return abs(value) <= LARGEST_INTEGER if isinstance(value, int) else math.isfinite(value)
 
 
 def _convert_union(kinds: tuple[Any, ...], value: Any) -> Any:
@@ -277,15 +357,23 @@ def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
         raise ValueError
     if limits.get("length") is not None and len(value) != limits["length"]:
         raise ValueError
-    for number in value if isinstance(value, tuple) else (value,):
-        if not isinstance(number, (int, float)):
-            continue
+    for number in _numbers(value):
         if limits.get("at_least") is not None and number < limits["at_least"]:
             raise ValueError
         if limits.get("above") is not None and number <= limits["above"]:
             raise ValueError
-        if limits.get("at_most") is not None and number > limits["at_most"]:
-            raise ValueError
+        for name in ("at_most", "sane"):
+            if limits.get(name) is not None and number > limits[name]:
+                raise ValueError
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """The numbers of a value: itself, or those of a list and the lists in it."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)):
+        yield value
 
 
 def _expected(kind: Any, limits: Mapping[str, Any]) -> str:
@@ -299,8 +387,9 @@ def _expected(kind: Any, limits: Mapping[str, Any]) -> str:
         words.append(f">= {limits['at_least']:g}")
     if limits.get("above") is not None:
         words.append(f"> {limits['above']:g}")
-    if limits.get("at_most") is not None:
-        words.append(f"<= {limits['at_most']:g}")
+    for name in ("at_most", "sane"):
+        if limits.get(name) is not None:
+            words.append(f"<= {limits[name]:.10g}")
     return " ".join(words)
 
 

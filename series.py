@@ -4,6 +4,7 @@ exp_result/<run>_seed<N>/             a training each; a finished one is not run
 exp_result/<run>_series/summary.json  figures of all, written again after every member
 """
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from bootstrap import Interval, bootstrap_intervals
 from errors import InputError
 from evaluation import ASVScores, read_cm_scores
 from files import whole_file, write_json
+from schema import clipped
 
 # What is summed up: the split and the model that a figure is of, as results.json calls them.
 EVALUATIONS = ("dev", "eval", "eval_swa")
@@ -22,11 +24,11 @@ def read_seeds(text: str) -> list[int]:
     """The seeds of "1,2,3".
 
     Raises:
-        InputError: something else than different numbers >= 0.
+        InputError: something else than different numbers >= 0 that a generator takes.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() for word in words) or len({int(word) for word in words}) < len(words):
-        raise InputError(f"--seeds {text}: expected different numbers >= 0, as in --seeds 1,2,3")
+    if not all(re.fullmatch("[0-9]{1,18}", word) for word in words) or len({int(word) for word in words}) < len(words):
+        raise InputError(f"--seeds {clipped(repr(text))}: expected different numbers >= 0, as in --seeds 1,2,3")
     return [int(word) for word in words]
 
 

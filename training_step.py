@@ -5,8 +5,9 @@ classification is weighted by the class weights of the whole batch, and a piece 
 Two things see the piece alone: BatchNorm's statistics, and the order of dropout's draws.
 """
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -171,12 +172,29 @@ class TrainingStep:
         criterion = class_weighted_cross_entropy(self.class_weights, labels, pieces)
         sums: dict[str, Tensor] = {}
         for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
-            terms = loss_terms(self.model, part, part_labels, criterion, self.config.freq_aug, self.config.precision)
+            with _batch_norm_told(len(part_labels)):
+                terms = loss_terms(
+                    self.model, part, part_labels, criterion, self.config.freq_aug, self.config.precision
+                )
             share = len(part_labels) / len(labels)
             self.scaler.scale(torch.stack(list(terms.values())).sum() * share).backward()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
         return sums
+
+
+@contextlib.contextmanager
+def _batch_norm_told(utterances: int) -> Iterator[None]:
+    """Tell which keys leave BatchNorm a single value, whose variance nobody knows."""
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"a batch, or a piece of one, of {utterances} leaves BatchNorm one value with this model_config; set "
+            "batch_size, and micro_batch_size where it is used, so that no piece is of one utterance, or raise nb_samp"
+        ) from None
 
 
 def _hint(loss: str) -> str:

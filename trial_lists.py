@@ -19,10 +19,13 @@ from typing import Any, NamedTuple, overload
 from urllib.parse import quote, unquote
 
 from errors import InputError
+from schema import clipped
 
 SPLITS = ("train", "dev", "eval")
 KEYS = ("bonafide", "spoof")
 LONGEST_NAME = 200  # bytes; a score file's columns may not be longer
+LONGEST_LINE = 1 << 16  # bytes; what is longer is no list of trials
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNKNOWN_ATTACK = "unknown"
 
 FLAC_NAMES = "flac/{}.flac"
@@ -192,7 +195,9 @@ class LineSource(TrialSource):
         """All trials of the file, of whatever part, each with the place of its line in bytes; `tell` of bad lines."""
         position = 0
         with open(self.path, "rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b""), start=1):
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"{self.path}:{number}: a line of more than {LONGEST_LINE} bytes; not a protocol")
                 if number > self.header and not line.isspace():
                     try:
                         trial = self._trial(number, line)
@@ -344,11 +349,24 @@ def require_name(place: str, utterance: str) -> str:
     """An utterance that is a file's name, as it is.
 
     Raises:
-        InputError: it is a path.
+        InputError: it is a path, too long, or holds control characters.
     """
     if "/" in utterance or "\\" in utterance or utterance in (".", ".."):
-        raise InputError(f"{place}: utterance {utterance!r} is to be a name, not a path")
-    return utterance
+        raise InputError(f"{place}: utterance {clipped(utterance)!r} is to be a name, not a path")
+    return require_word(place, utterance)
+
+
+def require_word(place: str, word: str) -> str:
+    """A word that may stand in a column of a score file, as it is.
+
+    Raises:
+        InputError: it is too long, or holds control characters.
+    """
+    if _CONTROL.search(word) or len(word.encode()) > LONGEST_NAME:
+        raise InputError(
+            f"{place}: {clipped(word)!r} is no name: it is longer than {LONGEST_NAME} bytes or holds control characters"
+        )
+    return word
 
 
 def require_key(place: str, key: str) -> str:
@@ -358,5 +376,5 @@ def require_key(place: str, key: str) -> str:
         InputError: it is neither "bonafide" nor "spoof".
     """
     if key not in KEYS:
-        raise InputError(f"{place}: key {key!r}, expected one of {', '.join(KEYS)}")
+        raise InputError(f"{place}: key {clipped(key)!r}, expected one of {', '.join(KEYS)}")
     return key

@@ -6,7 +6,6 @@ graph attention -> logits. AASIST-L is the same with other widths (config/AASIST
 Source: Jung et al., ICASSP 2022, arXiv:2110.01200. Loads the published checkpoints unchanged.
 """
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,9 @@ from torch.nn import functional
 
 from errors import InputError
 from models.layers import (
+    MOST_CHANNELS,
+    MOST_SAMPLES,
+    MOST_TAPS,
     GraphAttention,
     GraphPool,
     HeterogeneousGraphAttention,
@@ -36,22 +38,28 @@ class AASISTOptions:
     """What AASIST reads of its `model_config`."""
 
     filts: tuple[int, Pair, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)"
+        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)",
+        at_least=1,
+        sane=MOST_CHANNELS,
     )
-    gat_dims: Pair = option(help="node features of the first and of the heterogeneous graph layers", at_least=1)
+    gat_dims: Pair = option(
+        help="node features of the first and of the heterogeneous graph layers", at_least=1, sane=MOST_CHANNELS
+    )
     pool_ratios: tuple[float, ...] = option(
         help="share of nodes kept: spectral graph, temporal graph, heterogeneous graphs", above=0, at_most=1
     )
     temperatures: tuple[float, ...] = option(
         help="softmax temperatures: spectral, temporal, heterogeneous attention", above=0
     )
-    first_conv: int = option(128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1)
-    nb_samp: int = option(64600, "samples of a crop", at_least=1)
+    first_conv: int = option(
+        128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1, sane=MOST_TAPS
+    )
+    nb_samp: int = option(64600, "samples of a crop", at_least=1, sane=MOST_SAMPLES)
     architecture: str = "AASIST"
 
     @property
     def encoder_channels(self) -> list[Pair]:
-        """Channels in and out of the six residual blocks."""
+        """Channels in and out of the six residual blocks; InputError where they do not follow each other."""
         return encoder_channels(self.filts[1:])
 
     @property
@@ -80,9 +88,6 @@ class AASISTOptions:
                 f"model_config.nb_samp: {self.nb_samp} samples leave no frame after the encoder; "
                 f"expected at least {3**7 + self.first_conv}"
             )
-        for (_, before), (after, _) in itertools.pairwise(self.encoder_channels):
-            if before != after:
-                raise InputError(f"model_config.filts: a block gives {before} channels and the next takes {after}")
 
 
 class AASISTBase(nn.Module):

@@ -12,11 +12,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from errors import InputError
-from models.layers import BatchNorm2d, Recomputable, SincFilterBank, fold, frames_after_encoder
+from models.layers import (
+    MOST_CHANNELS,
+    MOST_SAMPLES,
+    MOST_TAPS,
+    MOST_UNITS,
+    BatchNorm2d,
+    Recomputable,
+    SincFilterBank,
+    fold,
+    frames_after_encoder,
+)
 from schema import option, read_model_options
 
 Pair = tuple[int, int]
 BLOCKS = 6
+MOST_LAYERS = 8
 
 
 @dataclass(frozen=True)
@@ -24,13 +35,17 @@ class RawNet2Options:
     """What RawNet2 reads of its `model_config`."""
 
     filts: tuple[int, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then the channels in and out of blocks 1-2, of block 3 and of blocks 4-6"
+        help="number of sinc filters, then the channels in and out of blocks 1-2, of block 3 and of blocks 4-6",
+        at_least=1,
+        sane=MOST_CHANNELS,
     )
-    first_conv: int = option(1024, "taps of the sinc filters; an even number becomes the next odd one", at_least=1)
-    nb_samp: int = option(64600, "samples of a crop", at_least=1)
-    gru_node: int = option(1024, "size of the GRU's state", at_least=1)
-    nb_gru_layer: int = option(3, "layers of the GRU", at_least=1)
-    nb_fc_node: int = option(1024, "size of the embedding", at_least=1)
+    first_conv: int = option(
+        1024, "taps of the sinc filters; an even number becomes the next odd one", at_least=1, sane=MOST_TAPS
+    )
+    nb_samp: int = option(64600, "samples of a crop", at_least=1, sane=MOST_SAMPLES)
+    gru_node: int = option(1024, "size of the GRU's state", at_least=1, sane=MOST_UNITS)
+    nb_gru_layer: int = option(3, "layers of the GRU", at_least=1, sane=MOST_LAYERS)
+    nb_fc_node: int = option(1024, "size of the embedding", at_least=1, sane=MOST_UNITS)
     nb_classes: int = option(2, "classes", choices=(2,))
     architecture: str = "RawNet2Spoof"
 

@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from errors import InputError
 from models.layers import (
+    MOST_CHANNELS,
+    MOST_SAMPLES,
+    MOST_TAPS,
     GraphAttention,
     GraphPool,
     RawSpectrogram,
@@ -36,10 +39,16 @@ class RawGATSTOptions:
     """What RawGAT-ST reads of its `model_config`."""
 
     filts: tuple[int, Pair, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)"
+        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)",
+        at_least=1,
+        sane=MOST_CHANNELS,
     )
-    first_conv: int = option(128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1)
-    nb_samp: int = option(64600, "samples of a crop; the sizes of the graphs follow from it", at_least=1)
+    first_conv: int = option(
+        128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1, sane=MOST_TAPS
+    )
+    nb_samp: int = option(
+        64600, "samples of a crop; the sizes of the graphs follow from it", at_least=1, sane=MOST_SAMPLES
+    )
     architecture: str = "RawNetGatSpoofST"
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional
 from errors import InputError
 from features import LFCC, FixedFrames, PowerSpectrogram
 from models.AASIST import AASISTBase, AASISTOptions
-from models.layers import BatchNorm2d, Recomputable
+from models.layers import MOST_FRAMES, BatchNorm2d, Recomputable
 from schema import option, read_model_options
 
 # A second-order feature with more bins than this is strided in frequency by the first layer.
@@ -37,7 +37,7 @@ class S2pecNetOptions(AASISTOptions):
     """What S2pecNet reads of its `model_config`, beside AASIST's keys."""
 
     second_order: str = option("lfcc", "second-order feature", choices=("lfcc", "power", "log_power"))
-    nb_frames: int = option(750, "frames of the second-order feature (10 ms each)", at_least=1)
+    nb_frames: int = option(750, "frames of the second-order feature (10 ms each)", at_least=1, sane=MOST_FRAMES)
     orders: str = option("both", "orders that the classifier sees", choices=("both", "first", "second"))
     fusion: str = option(
         "attention", "attention maps on the joined map, or the joined map alone", choices=("attention", "coarse")
@@ -52,7 +52,7 @@ class S2pecNetOptions(AASISTOptions):
         "unbounded outputs, or no decoders",
         choices=("released", "spectrogram", "none"),
     )
-    reconstruction_weight: float = option(0.1, "weight of each reconstruction error in the loss", at_least=0)
+    reconstruction_weight: float = option(0.1, "weight of each reconstruction error in the loss", at_least=0, sane=1e6)
     architecture: str = "S2pecNet"
 
     @property

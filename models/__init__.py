@@ -26,7 +26,7 @@ from torch import nn
 
 from errors import InputError
 from features import FixedFrames
-from schema import nearest
+from schema import clipped, nearest
 
 FOLDER = Path(__file__).parent
 SHARED_FILES = {"__init__", "layers"}
@@ -39,7 +39,7 @@ def find_model(architecture: str) -> type[nn.Module]:
         InputError: there is no such file (the nearest name and all choices are given), it cannot be imported, or it
             has no `Model`.
     """
-    if not re.fullmatch(r"[A-Za-z_]\w*", architecture) or not (FOLDER / f"{architecture}.py").is_file():
+    if not re.fullmatch(r"[A-Za-z_]\w{,99}", architecture) or not (FOLDER / f"{architecture}.py").is_file():
         raise InputError(_unknown_architecture(architecture))
     try:
         module = importlib.import_module(f"models.{architecture}")
@@ -66,4 +66,5 @@ def _unknown_architecture(architecture: str) -> str:
     guess = nearest(architecture, available(), cutoff=0.6)
     hint = f"; did you mean {guess!r}?" if guess else ""
     have = ", ".join(available())
-    return f"unknown architecture {architecture!r}: there is no models/{architecture}.py{hint} (have: {have})"
+    name = clipped(repr(architecture))
+    return f"unknown architecture {name}: there is no such file in models/{hint} (have: {have})"

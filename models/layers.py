@@ -11,6 +11,7 @@ ASVspoof 2021 workshop; Tak et al., "End-to-end anti-spoofing with RawNet2", ICA
 """
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
@@ -22,7 +23,14 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 
+from errors import InputError
 from features import SAMPLE_RATE
+
+# Sizes that a `model_config` may ask for, many times those of the published systems; with all of them at their largest
+# the weights are a few gigabytes.
+MOST_CHANNELS, MOST_TAPS, MOST_UNITS = 1024, 16384, 4096
+# Ten minutes, in samples and in frames of 10 ms.
+MOST_SAMPLES, MOST_FRAMES = 600 * SAMPLE_RATE, 60_000
 
 # Widest band of filters that frequency masking sets to zero.
 MAX_MASKED_FILTERS = 20
@@ -234,11 +242,22 @@ class ResidualBlock2d(Recomputable):
 def encoder_channels(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Channels in and out of the six blocks, from the four pairs of a config's `filts`; the last serves three blocks.
 
+    Raises:
+        InputError: the first block does not take the one channel that there is, or a block not what the last one gives.
+
     >>> encoder_channels([(1, 32), (32, 32), (32, 64), (64, 64)])[3:]
     [(64, 64), (64, 64), (64, 64)]
     """
     out = pairs[-1][1]
-    return [*pairs, (out, out), (out, out)]
+    channels = [*pairs, (out, out), (out, out)]
+    if channels[0][0] != 1:
+        raise InputError(
+            f"model_config.filts: the first block takes {channels[0][0]} channels, expected 1 (the spectrogram)"
+        )
+    for (_, before), (after, _) in itertools.pairwise(channels):
+        if before != after:
+            raise InputError(f"model_config.filts: a block gives {before} channels and the next takes {after}")
+    return channels
 
 
 def residual_encoder(channels: list[tuple[int, int]]) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Audio is decoded to mono 16 kHz, no more of it than is needed; what cannot be used is told apart."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,58 @@ def test_short_and_silent_files_are_told(tmp_path: Path) -> None:
         for read in (read_audio, lambda path: read_crop(path, 4000)):
             with pytest.raises(BadAudio, match=message):
                 read(tmp_path / name)
+
+
+@pytest.mark.parametrize("rate", [1, 3999, 22254, 44101, 1000003, 2**31 - 1])
+def test_rates_that_would_fill_the_memory_are_told(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "odd.wav", np.full(2000, 0.1), rate)
+    for read in (read_audio, lambda path: read_crop(path, 100)):
+        with pytest.raises(BadAudio, match=rf"odd\.wav: a sample rate of {rate:,} Hz, too odd"):
+            read(tmp_path / "odd.wav")
+
+
+@pytest.mark.parametrize("rate", [4000, 5512, 8000, 11025, 22050, 32000, 44056, 44100, 48000, 96000, 192000])
+def test_usual_rates_are_not_too_odd(tmp_path: Path, rate: int) -> None:
+    soundfile.write(tmp_path / "usual.wav", np.full(rate // 10, 0.1), rate)
+    assert abs(len(read_audio(tmp_path / "usual.wav")) - 1600) <= 4
+
+
+@pytest.mark.parametrize("announced", [2**36 - 1, 3 * 10**8, 0])
+def test_lengths_that_lie_do_not_fill_the_memory(tmp_path: Path, announced: int) -> None:
+    path = tmp_path / "lies.flac"
+    soundfile.write(path, np.full(2000, 0.1), 16000)
+    data = bytearray(path.read_bytes())
+    # 36 bits of STREAMINFO; 0 stands for "not known".
+    data[21] = data[21] & 0xF0 | announced >> 32
+    data[22:26] = (announced & 0xFFFFFFFF).to_bytes(4, "big")
+    path.write_bytes(data)
+    for read in (read_audio, lambda path: read_crop(path, 100)):
+        with pytest.raises(BadAudio, match=r"lies\.flac: the header announces [0-9,]+ samples, more than 268,435,456"):
+            read(path)
+
+
+def test_samples_far_outside_are_told(tmp_path: Path) -> None:
+    for subtype, value in (("FLOAT", 3e38), ("DOUBLE", 1e300), ("FLOAT", -1e30)):
+        soundfile.write(tmp_path / "loud.wav", np.full((9000, 2), value), 16000, subtype=subtype)
+        with pytest.raises(BadAudio, match=r"loud\.wav: the file holds (samples up to|NaN or infinite)"):
+            read_audio(tmp_path / "loud.wav")
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"M\xfcller.wav")
+    with pytest.raises(BadAudio, match="no such audio file"):
+        read_audio(odd)
+    soundfile.write(tmp_path / "a.wav", np.full(2000, 0.1), 16000)
+    (tmp_path / "a.wav").rename(odd)
+    assert len(read_audio(odd)) == 2000
+
+
+def test_names_too_long_and_files_without_a_header(tmp_path: Path) -> None:
+    with pytest.raises(BadAudio, match="no such audio file"):
+        read_audio(tmp_path / f"{'x' * 300}.flac")
+    (tmp_path / "a.raw").write_bytes(bytes(1000))
+    with pytest.raises(BadAudio, match=r"a\.raw: a file of samples alone"):
+        read_audio(tmp_path / "a.raw")
 
 
 def test_a_pause_is_no_silent_file(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Download, checksum, unpacking and check of a corpus, against a server that misbehaves on purpose."""
 
+import contextlib
 import hashlib
 import http.server
 import io
+import itertools
 import json
 import os
+import random
 import re
 import shutil
 import stat
@@ -12,7 +15,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,6 +52,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.honours_if_range = True
         self.announces_length = True
         self.statuses: list[int] = []  # answered first, one a request
+        self.headers: dict[str, str] = {}  # sent in place of what is true
+        self.changes: list[tuple[bytes, str]] = []  # data and ETag from the next request on
+        self.redirects = False  # to itself, for ever
         self.drop_after: list[int] = []  # bytes sent before each further answer is cut off
         self.requests: list[Request] = []
         self.sent = 0
@@ -67,20 +73,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.statuses:
             self.send_error(server.statuses.pop(0))
             return
+        if server.redirects:
+            self.send_response(302)
+            self.send_header("Location", server.url)
+            self.end_headers()
+            return
         start = self.start_of_answer()
         if start >= len(server.data) > 0:
             self.send_error(416)
             return
         body = server.data[start:]
         self.send_response(206 if start else 200)
+        told = {"ETag": server.etag, "Last-Modified": server.date}
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(server.data) - 1}/{len(server.data)}")
+            told["Content-Range"] = f"bytes {start}-{len(server.data) - 1}/{len(server.data)}"
         if server.announces_length:
-            self.send_header("Content-Length", str(len(body)))
-        for name, value in (("ETag", server.etag), ("Last-Modified", server.date)):
+            told["Content-Length"] = str(len(body))
+        lies = {name: value for name, value in server.headers.items() if start or name != "Content-Range"}
+        for name, value in (told | lies).items():
             if value:
                 self.send_header(name, value)
         self.end_headers()
+        if server.changes:
+            server.data, server.etag = server.changes.pop(0)
         body = body[: server.drop_after.pop(0)] if server.drop_after else body
         self.wfile.write(body)
         server.sent += len(body)
@@ -141,6 +156,95 @@ def test_dropped_connections_are_resumed_at_the_byte(server: Server, tmp_path: P
     ]
     assert all(request.if_range == '"one"' for request in server.requests[1:])
     assert pauses == [1, 1, 1], "progress resets the pause"
+
+
+def test_a_download_cut_at_many_places_is_whole(server: Server, tmp_path: Path) -> None:
+    """Twenty-five cuts over one download, some before the first byte of an answer, some near the end."""
+    server.data = zipped({**tiny_corpus(), "noise.bin": noise(400_000)})
+    draw = random.Random(11)
+    places = [*sorted(draw.sample(range(1, len(server.data) - 1), 22)), len(server.data) - 1]
+    server.drop_after = [after - before for before, after in itertools.pairwise([0, *places])]
+    for place in draw.sample(range(len(places)), 2):
+        server.drop_after.insert(place, 0)
+    cuts, sha256 = len(server.drop_after), hashlib.sha256(server.data).hexdigest()
+    fetch(server.url, tmp_path, sha256=sha256, keep_archive=True)
+    assert hashlib.sha256((tmp_path / "LA.zip").read_bytes()).hexdigest() == sha256
+    assert cuts == 25
+    assert len(server.requests) == cuts + 1
+    assert server.sent == len(server.data), "no byte is fetched twice"
+    assert check_tree(tmp_path / "LA").whole
+
+
+def test_a_download_cut_and_changed_at_random_is_one_of_the_files(server: Server, tmp_path: Path) -> None:
+    """The file at the server is replaced between the tries, by servers of many kinds."""
+    for seed in range(30):
+        draw = random.Random(seed)
+        versions = [noise(draw.choice([20_000, 30_000]), seed=number) for number in range(4)]
+        server.honours_if_range, server.ranges = draw.random() < 0.5, draw.random() < 0.8
+        server.announces_length = draw.random() < 0.8
+        server.data, server.etag = versions[0], '"0"'
+        server.changes = [(data, f'"{number}"') for number, data in enumerate(versions)][1:]
+        server.drop_after = [draw.randrange(20_000) for _ in range(4)]
+        archive = tmp_path / f"{seed}.zip"
+        with contextlib.suppress(InputError):
+            download(server.url, archive)
+        if not archive.exists():
+            # An answer without a length that is cut off looks whole; one with a length never does.
+            server.drop_after, server.changes = [], []
+            download(server.url, archive)
+        if server.announces_length:
+            assert archive.read_bytes() in versions
+
+
+@pytest.mark.parametrize("lie", ["9" * 5000, "-1", "1e3", "0x10", "1000000000000000000000"])
+def test_a_length_that_is_no_number(server: Server, tmp_path: Path, lie: str) -> None:
+    server.data, server.headers["Content-Length"] = zipped(tiny_corpus()), lie
+    fetch(server.url, tmp_path)
+    assert check_tree(tmp_path / "LA").whole
+
+
+def test_a_length_that_is_too_short_is_found_by_the_archive(server: Server, tmp_path: Path) -> None:
+    server.data = zipped(tiny_corpus())
+    server.headers["Content-Length"] = str(len(server.data) - 100)
+    with pytest.raises(InputError, match="damaged or not a zip"):
+        fetch(server.url, tmp_path)
+    assert not (tmp_path / "LA").exists()
+
+
+def test_a_length_that_is_too_long_is_a_dropped_connection(server: Server, tmp_path: Path) -> None:
+    server.data = noise(1_000)
+    server.headers["Content-Length"] = "1001"
+    with pytest.raises(InputError, match="gave up after 6 attempts without progress"):
+        download(server.url, tmp_path / "LA.zip")
+    assert not (tmp_path / "LA.zip").exists()
+
+
+def test_a_length_that_no_disk_has_is_told_before_a_byte_is_written(server: Server, tmp_path: Path) -> None:
+    server.data = noise(1_000)
+    server.headers["Content-Length"] = str(10**17)
+    with pytest.raises(InputError, match="GB are needed for the rest"):
+        download(server.url, tmp_path / "LA.zip")
+    assert (tmp_path / "LA.zip.part").stat().st_size == 0
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["bytes 0-9999/10000", "bytes 4999-9999/10000", "bytes 5000-9999/20000", "5000-", f"bytes {'9' * 5000}-1/2"],
+)
+def test_a_part_of_another_place_is_not_appended(server: Server, tmp_path: Path, place: str) -> None:
+    server.data, server.drop_after = noise(10_000), [5_000]
+    server.headers["Content-Range"] = place
+    with contextlib.suppress(InputError):
+        download(server.url, tmp_path / "LA.zip")
+    archive = tmp_path / "LA.zip"
+    assert not archive.exists() or archive.read_bytes() == server.data
+
+
+def test_words_of_the_server_stay_on_one_line(server: Server, tmp_path: Path) -> None:
+    server.redirects = True
+    with pytest.raises(InputError, match="the server answered 302") as caught:
+        download(server.url, tmp_path / "LA.zip")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_second_run_goes_on_where_the_first_was_stopped(server: Server, tmp_path: Path) -> None:
@@ -377,10 +481,51 @@ def test_a_sound_archive_is_unpacked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "LA/../../x", "/etc/x", "C:/x", "LA\\..\\x", "LA//x", "LA/./x", "LA/..", "..", "//host/x"],
+    [
+        "../x",
+        "LA/../../x",
+        "/etc/x",
+        "C:/x",
+        "C:x",
+        "c:\\x",
+        "\\x",
+        "LA\\..\\x",
+        "LA//x",
+        "LA/./x",
+        "LA/..",
+        "..",
+        "../",
+        "LA/../",
+        "//host/x",
+        "\\\\host\\x",
+        "/",
+        "./x",
+        "LA/../../../../../../../../tmp/x",
+        "LA/x/../../../x",
+    ],
 )
 def test_a_name_that_leads_outside_is_refused(tmp_path: Path, name: str) -> None:
     refused(archive_with(tmp_path, name), re.escape(repr(name)))
+
+
+@pytest.mark.parametrize("name", ["LA/x\0.flac", "LA/x\0/../../y", "LA/\0"])
+def test_a_name_with_a_nul_is_refused(tmp_path: Path, name: str) -> None:
+    """Python writes the name without what is behind the NUL, so it is put into the bytes."""
+    path = archive_with(tmp_path, name.replace("\0", "\1"))
+    path.write_bytes(path.read_bytes().replace(name.replace("\0", "\1").encode(), name.encode()))
+    refused(path, "has an absolute or foreign path")
+
+
+def test_a_link_and_what_would_go_through_it_are_refused(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = zipfile.ZipInfo("LA/door")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = archive_with(tmp_path, link, str(outside).encode())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("LA/door/x", b"x")
+    refused(path, "is a link or a special file")
+    assert not list(outside.iterdir())
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
@@ -429,6 +574,70 @@ def test_a_truncated_archive_is_found(tmp_path: Path, kept: float) -> None:
     data = zipped(tiny_corpus())
     (tmp_path / "LA.zip").write_bytes(data[: int(kept if kept >= 1 else kept * len(data))])
     refused(tmp_path / "LA.zip", "damaged or not a zip")
+
+
+def test_a_bomb_writes_no_more_than_it_announces(tmp_path: Path) -> None:
+    """A hundred megabytes of zeros that announce ten bytes."""
+    path = tmp_path / "LA.zip"
+    path.write_bytes(zipped({**tiny_corpus(), "zeros": bytes(100_000_000)}, compression=zipfile.ZIP_DEFLATED))
+    data = bytearray(path.read_bytes())
+    assert len(data) < 200_000
+    entry = data.rfind(b"LA/zeros") - 46
+    data[entry + 24 : entry + 28] = (10).to_bytes(4, "little")
+    path.write_bytes(data)
+    largest = file_size_limit(tmp_path, 1_000_000)
+    done = largest(f"unpack(Path({str(path)!r}), Path({str(tmp_path / 'LA')!r}))")
+    assert done.returncode == 2
+    assert "damaged or not a zip" in done.stderr
+    assert os.listdir(tmp_path) == ["LA.zip"]
+
+
+def test_a_bomb_that_tells_its_size_is_refused_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "LA.zip"
+    files = {f"zeros{number}": bytes(10_000_000) for number in range(3)}
+    path.write_bytes(zipped({**tiny_corpus(), **files}, compression=zipfile.ZIP_DEFLATED))
+    lend_disk(monkeypatch, 20_000_000)
+    refused(path, "0.03 GB are needed to unpack")
+
+
+def file_size_limit(folder: Path, limit: int) -> Callable[[str], "subprocess.CompletedProcess[str]"]:
+    """Runs a line of code in a process that can write no file larger than `limit` bytes, which is a full disk to it."""
+
+    def execute(line: str) -> "subprocess.CompletedProcess[str]":
+        code = "\n".join(
+            [
+                "import resource, signal",
+                "from pathlib import Path",
+                "from download_dataset import download, unpack",
+                "from errors import run_command",
+                "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)",
+                f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))",
+                f"run_command(lambda: {line})",
+            ]
+        )
+        return subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+
+    return execute
+
+
+def test_a_disk_that_fills_while_unpacking_leaves_nothing_half_made(tmp_path: Path) -> None:
+    (tmp_path / "LA.zip").write_bytes(zipped({**tiny_corpus(), "bulk": noise(300_000)}))
+    limited = file_size_limit(tmp_path, 100_000)
+    done = limited(f"unpack(Path({str(tmp_path / 'LA.zip')!r}), Path({str(tmp_path / 'LA')!r}))")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / '.LA.unpacking' / 'LA' / 'bulk'}: File too large\n"
+    assert os.listdir(tmp_path) == ["LA.zip"]
+
+
+def test_a_disk_that_fills_while_downloading_keeps_what_is_there(server: Server, tmp_path: Path) -> None:
+    server.data = noise(300_000)
+    limited = file_size_limit(tmp_path, 100_000)
+    done = limited(f"download({server.url!r}, Path({str(tmp_path / 'LA.zip')!r}))")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / 'LA.zip.part'}: File too large\n"
+    download(server.url, tmp_path / "LA.zip")
+    assert (tmp_path / "LA.zip").read_bytes() == server.data
+    assert server.requests[-1].range == "bytes=100000-"
 
 
 @pytest.mark.parametrize("announced", [10, 900_000])

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
         ("raise InputError('x.conf:3: wrong')", 2, "error: x.conf:3: wrong"),
         ("open('/nowhere/x')", 2, "error: /nowhere/x: No such file or directory"),
         ("raise OSError(28, 'No space left on device')", 2, "error: No space left on device"),
+        ("raise InputError('a\\x1b[2J\\0: wrong')", 2, "error: a\\x1b[2J\\x00: wrong"),
         ("raise KeyboardInterrupt", 130, "interrupted"),
     ],
 )
@@ -39,3 +40,9 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 def test_messages_from_a_loaders_worker_lose_their_traceback() -> None:
     wrapped = "Caught InputError in DataLoader worker process 0.\nOriginal Traceback:\n ...\nerrors.InputError: a: b\n"
     assert str(InputError(wrapped)) == "a: b"
+
+
+def test_a_path_that_the_terminal_cannot_show_is_no_error() -> None:
+    code = "from errors import run_command\ndef main():\n    print('M\\udcfcller')\nrun_command(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "M\\udcfcller\n", "")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InputError
-from experiment_config import Config, as_config, load_config, reference_table
+from experiment_config import MOST_BYTES, Config, as_config, load_config, reference_table
 from samples import TINY
 from schema import str_to_bool
 
@@ -105,6 +105,33 @@ def test_shipped_configs_have_the_published_values(name: str, batch: int, rate: 
         ('"scheduler": "cosine"', '"scheduler": "multistep"', "'multistep' needs optim_config.milestones"),
         ('"lr_min": 0.000005', '"lr_min": 0.1', ":20: optim_config.lr_min: 0.1 is above base_lr 0.0001"),
         ('"optim_config": {', '"optim_config": 3, "optim": {', ":16: optim_config: got 3, expected an object"),
+        ('"batch_size": 24', '"batch_size": 1e999', "x.conf: the number 1e999 is too large"),
+        ('"base_lr": 0.0001', f'"base_lr": 1{"0" * 400}', "x.conf: the number 1000000"),
+        ('"anything"', f'"seed": 1{"0" * 5000}, "anything"', "x.conf: the number 1000000"),
+        ('"goes"', "1e999", "x.conf: the number 1e999 is too large"),
+        ('"goes"', "[" * 40 + "]" * 40, "x.conf: nested too deeply to be a config"),
+        ('"goes"', "[" * 5000 + "]" * 5000, "x.conf: nested too deeply to be a config"),
+        ('"./LA/"', '"LA\\u0000"', ':2: database_path: got "LA\\u0000", expected a text without control characters'),
+        ('"./LA/"', '"LA\\ud800"', ":2: database_path: got"),
+        (
+            '"base_lr": 0.0001',
+            '"base_lr": 1e39',
+            ":19: optim_config.base_lr: got 1e+39, expected a number > 0 <= 1000000",
+        ),
+        ('"weight_decay": 0.0001', '"weight_decay": 1e39', ":22: optim_config.weight_decay: got 1e+39"),
+        ("[0.9, 0.999]", "[0.9, 1]", ":21: optim_config.betas: got [0.9, 1.0], expected numbers below 1"),
+        (
+            '"batch_size": 24',
+            '"num_workers": 1000000',
+            ":5: num_workers: got 1000000, expected an integer or null >= 0",
+        ),
+        (
+            '"nb_samp": 64600',
+            '"nb_samp": 1000000000000',
+            "x.conf:15: model_config.nb_samp: got 1000000000000, expected an int",
+        ),
+        ('"eval_scores_using_best_dev_model.txt"', '"results.json"', ":10: eval_output: the run writes another"),
+        ('"eval_scores_using_best_dev_model.txt"', '"weights"', ":10: eval_output: the run writes another 'weights'"),
     ],
 )
 def test_problems_are_named_with_line_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -120,6 +147,31 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         load_config(write(tmp_path, broken))
     text = str(caught.value)
     assert all(key in text for key in ("batch_size", "num_epoch", "track"))
+
+
+def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
+    path = write(tmp_path, "\ufeff" + RELEASED_STYLE)
+    assert load_config(path).batch_size == 24
+
+
+def test_what_is_too_large_for_a_config_is_not_read(tmp_path: Path) -> None:
+    path = write(tmp_path, RELEASED_STYLE + " " * MOST_BYTES)
+    with pytest.raises(InputError, match=r"x\.conf: larger than 256 KiB"):
+        load_config(path)
+    with pytest.raises(InputError, match="/dev/zero: larger than 256 KiB"):
+        load_config("/dev/zero")
+
+
+def test_values_are_shown_up_to_a_length(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(write(tmp_path, TINY | {"batch_size": "x" * 5000, "track": "/" * 5000}))
+    assert all(len(line) < 400 for line in str(caught.value).splitlines())
+
+
+def test_dictionaries_with_numbers_that_no_machine_holds() -> None:
+    for value in (10**400, float("inf"), float("nan"), 2**64):
+        with pytest.raises(InputError, match="config: batch_size: got"):
+            as_config(TINY | {"batch_size": value})
 
 
 def test_missing_config_names_the_nearest() -> None:
@@ -148,6 +200,10 @@ def test_overrides(tmp_path: Path) -> None:
         ("xyzzy=3", r"--set xyzzy: there is no such key \(have: "),
         ("batch_size=big", r'--set batch_size: batch_size: got "big", expected an integer'),
         ("batch_size.x=1", "'batch_size' is a single value"),
+        ("model_config.x=NaN", "--set model_config.x: NaN is not a number that JSON knows"),
+        ("model_config.x=" + "[" * 50000, "--set model_config.x: nested too deeply"),
+        (f"model_config.{'a.' * 60}b=1", "nested too deeply to be a config"),
+        ("\x1b[2J=1", "expected key=value"),
     ],
 )
 def test_overrides_that_cannot_work(tmp_path: Path, assignment: str, message: str) -> None:

@@ -271,11 +271,36 @@ def _map_shape(nb_samp: int) -> tuple[int, int]:
         ({"filts": [70, [1, 8], [8, 8], [8, 12], [12, 12]]}, r"multiple of 8, got 12"),
         ({"orders": "third"}, r'model_config.orders: got "third", expected one of "both", "first", "second"'),
         ({"pool_ratios": [0.5]}, r"pool_ratios and model_config.temperatures need at least 3"),
+        ({"filts": [70, [2, 8], [8, 8], [8, 8], [8, 8]]}, r"the first block takes 2 channels, expected 1"),
+        ({"filts": [70, [1, 0], [0, 8], [8, 8], [8, 8]]}, r"model_config.filts: got .* >= 1 <= 1024"),
+        ({"filts": [70, [1, 10**9], [10**9, 8], [8, 8], [8, 8]]}, r"model_config.filts: got .* >= 1 <= 1024"),
+        ({"gat_dims": [8, 10**9]}, r"model_config.gat_dims: got \[8, 1000000000\], expected .* >= 1 <= 1024"),
+        ({"nb_frames": 10**9}, r"model_config.nb_frames: got 1000000000, expected an integer >= 1 <= 60000"),
+        ({"nb_samp": 10**12}, r"model_config.nb_samp: got 1000000000000, expected an integer >= 1 <= 9600000"),
+        ({"first_conv": 10**9}, r"model_config.first_conv: got 1000000000, expected an integer >= 1 <= 16384"),
     ],
 )
 def test_model_config_that_cannot_work(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         S2pecNet(SMALL | changes)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "message"),
+    [
+        ("RawNet2Spoof", {"filts": [8, [8, -8], [-8, 8], [8, 8]]}, r"model_config.filts: got .* >= 1 <= 1024"),
+        ("RawNet2Spoof", {"filts": [0, [0, 8], [8, 8], [8, 8]]}, r"model_config.filts: got .* >= 1 <= 1024"),
+        ("RawNet2Spoof", {"gru_node": 10**6}, r"model_config.gru_node: got 1000000, expected an integer >= 1 <= 4096"),
+        ("RawNet2Spoof", {"nb_gru_layer": 10**6}, r"model_config.nb_gru_layer: got 1000000, .* >= 1 <= 8"),
+        ("RawNet2Spoof", {"nb_fc_node": 10**9}, r"model_config.nb_fc_node: got 1000000000, .* >= 1 <= 4096"),
+        ("RawNetGatSpoofST", {"filts": [70, [1, 8], [9, 8], [8, 8], [8, 8]]}, r"gives 8 channels and the next takes 9"),
+        ("RawNetGatSpoofST", {"filts": [70, [4, 8], [8, 8], [8, 8], [8, 8]]}, r"takes 4 channels, expected 1"),
+    ],
+)
+def test_sizes_of_other_systems(architecture: str, changes: dict[str, Any], message: str) -> None:
+    config = {"architecture": architecture, "nb_samp": 8000, "filts": [8, [8, 8], [8, 8], [8, 8]]}
+    with pytest.raises(InputError, match=message):
+        find_model(architecture)(config | changes)
 
 
 def test_keys_that_resemble_nothing_are_passed_over() -> None:
@@ -285,8 +310,11 @@ def test_keys_that_resemble_nothing_are_passed_over() -> None:
 def test_unknown_architecture_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'AASIST'"):
         find_model("AASSIST")
-    with pytest.raises(InputError, match="unknown architecture"):
-        find_model("../main")
+    for name in ("../main", "a\nb", "x" * 5000):
+        with pytest.raises(InputError, match="unknown architecture") as caught:
+            find_model(name)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
     assert {"AASIST", "RawNet2Spoof", "RawNetGatSpoofST", "S2pecNet"} <= set(available())
 
 

@@ -35,6 +35,12 @@ def test_protocols_are_read(tmp_path: Path) -> None:
         ("LA_T_2", "LA_T_1", r"protocol.txt:2: utterance 'LA_T_1' stands already on line 1"),
         ("LA_T_2", "../LA_T_2", r"protocol.txt:2: utterance '../LA_T_2' is to be a name"),
         (GOOD, "\n", "the protocol is empty"),
+        ("LA_T_2", "LA_T\0_2", r"protocol.txt:2: 'LA_T\\x00_2' is no name"),
+        ("LA_T_2", "\x1b[2J", r"protocol.txt:2: '\\x1b\[2J' is no name"),
+        ("LA_T_2", "x" * 201, r"protocol.txt:2: 'x{40}\.\.\.' is no name: it is longer than 200 bytes"),
+        ("A01", "é" * 101, r"protocol.txt:2: 'é{40}\.\.\.' is no name: it is longer than 200 bytes"),
+        ("spoof", "x" * 5000, r"protocol.txt:2: key 'x{40}\.\.\.', expected one of"),
+        (GOOD, GOOD + "x" * 70000, r"protocol.txt:3: a line of more than 65536 bytes"),
     ],
 )
 def test_malformed_protocols_name_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -48,6 +54,8 @@ def test_missing_and_binary_protocols(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InputError, match="not a text file"):
         read_protocol(tmp_path / "binary")
+    with pytest.raises(InputError, match="/dev/zero:1: a line of more than 65536 bytes"):
+        read_protocol("/dev/zero")
 
 
 @pytest.mark.parametrize(

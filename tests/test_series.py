@@ -40,7 +40,7 @@ def test_a_series_of_seeds(tiniest_config: Path, tmp_path: Path, capsys: pytest.
         assert evaluate(scores).eer == results(tmp_path, seed)["metrics"]["eval"]["eer"]
 
 
-@pytest.mark.parametrize("text", ["", "1,", "1,1", "a", "-1", "1;2", "1.5"])
+@pytest.mark.parametrize("text", ["", "1,", "1,1", "a", "-1", "1;2", "1.5", "1" * 20, "1" * 5000])
 def test_seeds_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="expected different numbers"):
         read_seeds(text)

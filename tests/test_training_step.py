@@ -12,7 +12,7 @@ from errors import InputError
 from experiment_config import Config, as_config
 from models import utterance_feature
 from models.layers import Recomputable
-from samples import TINY
+from samples import TINIEST, TINY
 from trainer import prepare_for_training
 from training_step import NonFiniteLoss, TrainingStep
 
@@ -197,3 +197,12 @@ def test_a_few_such_batches_are_passed_over_and_leave_no_trace() -> None:
     assert all(torch.equal(state[name], clean[name]) for name in state)
     with pytest.raises(NonFiniteLoss):
         step(bad, labels)
+
+
+def test_a_piece_too_small_for_batch_norm_is_told() -> None:
+    """One utterance whose map has one frame: BatchNorm has a single value."""
+    config = as_config(TINIEST | {"batch_size": 3, "micro_batch_size": 2})
+    model = main.get_model(config.model_config, CPU).train()
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, config, CPU)
+    with pytest.raises(InputError, match=r"a piece of one, of 1 leaves BatchNorm one value .* micro_batch_size"):
+        step([torch.randn(3, config.samples)], torch.tensor([0, 1, 0]))
