@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from errors import InputError
-from protocols import CORPORA
+from protocols import CORPORA, SPLITS
 from schema import (
     check_depth,
     clipped,
     describe_options,
+    is_plain,
     load_json,
     load_json_object,
     nearest,
@@ -41,7 +42,8 @@ LONGEST_KEY = 200
 LONGEST_CROP = 600 * 16000
 # What a run writes itself into the folder of its results.
 TAKEN_NAMES = {
-    "config.conf", "weights", "metrics", "state", "metric_log.txt", "t-dcf_eer.txt", "results.json", "figures.png"
+    "config.conf", "weights", "metrics", "state", "metric_log.txt", "t-dcf_eer.txt", "t-dcf_eer_swa.txt",
+    "results.json", "figures.png", "nonfinite_batches.json", *(f"skipped_audio_{name}.txt" for name in SPLITS),
 }  # fmt: skip
 
 
@@ -210,6 +212,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     content = load_json_object(text, str(path))
     overridden = [_override(content, assignment) for assignment in overrides]
     check_depth(content, str(path))
+    if not is_plain(path.stem):
+        raise InputError(f"{str(path)!r}: this name would name the folder of the results; rename the config")
 
     def place(key: str) -> str:
         if any(key == given or key.startswith(f"{given}.") for given in overridden):
@@ -295,12 +299,8 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
     if not re.fullmatch(r"[\w-]+", config.track):
         problems.append(("track", f"track: got {clipped(repr(config.track))}, expected a name such as LA, PA or DF"))
     if not re.fullmatch(r"\w[\w.-]*", config.eval_output):
-        problems.append(
-            (
-                "eval_output",
-                f"eval_output: got {clipped(repr(config.eval_output))}, expected a file name without folders",
-            )
-        )
+        got = clipped(repr(config.eval_output))
+        problems.append(("eval_output", f"eval_output: got {got}, expected a file name without folders"))
     if config.eval_output.casefold() in TAKEN_NAMES:
         problems.append(
             ("eval_output", f"eval_output: the run writes another {config.eval_output!r}; choose another name")

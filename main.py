@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from errors import InputError, run_command
 from experiment_config import Config, as_config, load_config
 from protocols import SPLITS, CorpusOptions, Split, find_corpus, find_split
-from schema import clipped
+from schema import clipped, is_plain
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             f"--comment {clipped(repr(arguments.comment))}: expected letters, digits, '-', '_' and '.', as it names a "
             "folder"
         )
+    for name in ("output_dir", "cache_dir"):
+        if not is_plain(getattr(arguments, name) or ""):
+            raise InputError(f"--{name} {getattr(arguments, name)!r}: expected a path without control characters")
     if arguments.seed is not None and not 0 <= arguments.seed < 2**64:
         raise InputError(f"--seed {clipped(str(arguments.seed))}: expected a number >= 0, of 64 bits at most")
     if arguments.eval_model_weights and not arguments.eval:

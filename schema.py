@@ -205,6 +205,15 @@ def check_depth(content: Any, origin: str) -> None:
     raise InputError(_too_deep(origin))
 
 
+def is_plain(text: str) -> bool:
+    """Whether a text can be a name or a path: no control characters, no bytes that are no text.
+
+    >>> is_plain("LA/flac"), is_plain("LA\\n"), is_plain("M\\udcfcller")
+    (True, False, False)
+    """
+    return not _CONTROL.search(text)
+
+
 def _items(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
 
@@ -291,7 +300,7 @@ def _read_value(
         _check_limits(converted, field.metadata)
     except (ValueError, OverflowError):
         expected = _expected(kind, field.metadata)
-        if isinstance(value, str) and _CONTROL.search(value):
+        if isinstance(value, str) and not is_plain(value):
             expected += " without control characters"
         problems.append(f"{place(key)}{key}: got {shown(value)}, expected {expected}")
         return None
@@ -313,7 +322,7 @@ def _convert(kind: Any, value: Any) -> Any:
         return dict(value)
     if kind is bool:
         return str_to_bool(value)
-    if kind is str and isinstance(value, str) and not _CONTROL.search(value):
+    if kind is str and isinstance(value, str) and is_plain(value):
         return value
     if kind in (int, float) and _is_number(value) and (kind is float or value == int(value)):
         return kind(value)

@@ -72,18 +72,18 @@ def test_usual_rates_are_not_too_odd(tmp_path: Path, rate: int) -> None:
     assert abs(len(read_audio(tmp_path / "usual.wav")) - 1600) <= 4
 
 
-@pytest.mark.parametrize("announced", [2**36 - 1, 3 * 10**8, 0])
+@pytest.mark.parametrize("announced", [2**36 - 1, 3 * 10**8])
 def test_lengths_that_lie_do_not_fill_the_memory(tmp_path: Path, announced: int) -> None:
     path = tmp_path / "lies.flac"
     soundfile.write(path, np.full(2000, 0.1), 16000)
     data = bytearray(path.read_bytes())
-    # 36 bits of STREAMINFO; 0 stands for "not known".
+    # 36 bits of STREAMINFO.
     data[21] = data[21] & 0xF0 | announced >> 32
     data[22:26] = (announced & 0xFFFFFFFF).to_bytes(4, "big")
     path.write_bytes(data)
-    for read in (read_audio, lambda path: read_crop(path, 100)):
-        with pytest.raises(BadAudio, match=r"lies\.flac: the header announces [0-9,]+ samples, more than 268,435,456"):
-            read(path)
+    with pytest.raises(BadAudio, match=r"lies\.flac: the header announces [0-9,]+ samples, more than 268,435,456"):
+        read_audio(path)
+    assert len(read_crop(path, 100)) == 100
 
 
 def test_samples_far_outside_are_told(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_names_too_long_and_files_without_a_header(tmp_path: Path) -> None:
     with pytest.raises(BadAudio, match="no such audio file"):
         read_audio(tmp_path / f"{'x' * 300}.flac")
     (tmp_path / "a.raw").write_bytes(bytes(1000))
-    with pytest.raises(BadAudio, match=r"a\.raw: a file of samples alone"):
+    with pytest.raises(BadAudio, match=r"a\.raw: samples without a header"):
         read_audio(tmp_path / "a.raw")
 
 
