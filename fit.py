@@ -26,10 +26,11 @@ import calibration
 from checkpoints import load_weights, save_weights
 from data_utils import SeededShuffle
 from errors import Stopped
-from evaluation import Metrics, read_cm_scores
+from evaluation import CMScores, Metrics, read_cm_scores
 from experiment_config import Config
 from files import write_json
 from interruption import asked_to_leave, leave_if_asked
+from plots import board_figures
 from run_folder import RunFolder, without_time_and_place
 from scorer import Scorer
 from scoring import Loader, ScoredSplit, headline, write_summary
@@ -207,6 +208,7 @@ class Fit:
         write_summary(self.folder.path / "t-DCF_EER.txt", best)
         if not self.config.eval_all_best:
             _write_board(board, _board_figures("eval", best), progress.best_epoch)
+        board_figures(board, "eval", progress.best_epoch, self._eval_scores(), best, self.eval.asv)
         swa, count = self._evaluate_swa(), int(self.averaged.n_averaged)
         _write_board(board, _board_figures("eval_swa", swa), self.config.num_epochs - 1)
         self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev)}")
@@ -285,6 +287,9 @@ class Fit:
 
     def _evaluate(self, score_file: Path) -> Metrics:
         return self.eval.evaluate(self._scorer(), score_file)
+
+    def _eval_scores(self) -> CMScores:
+        return read_cm_scores(self.folder.path / self.config.eval_output)
 
     @property
     def _dev_scores(self) -> Path:

@@ -369,14 +369,20 @@ def _prepare(device_name: str, seed: int, config: Config) -> "torch.device":
 
 
 def _finish(folder: Path, config: Config, results: dict[str, Any], started: float, scores: Path) -> None:
-    """Write the figures as a picture and as results.json, and say where they are."""
+    """Write the figures as a picture, as results.json and as a page, and say where they are."""
     from evaluation import evaluate, read_cm_scores
     from files import write_json
     from plots import save_figures
+    from report import write_report
 
     cm = read_cm_scores(scores)
     save_figures(folder / "figures.png", cm, evaluate(cm), f"{config.name} on {config.track} eval")
     write_json(folder / "results.json", results | {"wall_time_s": round(time.monotonic() - started, 3)})
+    try:
+        write_report([folder], folder / "report.html")
+    except (InputError, OSError) as error:
+        # The results are there; a page about them that cannot be made is no reason to fail.
+        print(f"warning: no report.html: {error}", file=sys.stderr)
     print(f"results in {folder}")
 
 

@@ -1,4 +1,4 @@
-"""Figures of a countermeasure's scores: one PNG with DET curve, score histograms and EER per attack.
+"""Figures of a countermeasure: DET curve, score histograms, EER per attack, t-DCF; as one PNG, or for TensorBoard.
 
 Drawn off screen and without pyplot: no display is needed, and nobody's matplotlib state is touched.
 Scores are higher for bona fide speech; rates are drawn in per cent. The DET curve (A. Martin et al., "The DET
@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation import CMScores, Floats, Metrics, compute_det_curve
+from evaluation import ASVScores, CMScores, Floats, Metrics, compute_det_curve
 from files import whole_file
+from tdcf import fix_asv, normalised_tdcf
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+    from torch.utils.tensorboard import SummaryWriter
 
 _BONAFIDE = "#0072B2"  # blue
 _SPOOF = "#D55E00"  # vermilion
@@ -62,6 +67,42 @@ def save_figures(path_png: str | os.PathLike[str], cm: CMScores, metrics: Metric
     return Path(path_png)
 
 
+def board_figures(
+    board: SummaryWriter, name: str, step: int, cm: CMScores, metrics: Metrics, asv: ASVScores | None = None
+) -> None:
+    """Put the figures into TensorBoard as images: `DET/<name>`, `scores/<name>`, `attacks/<name>`, `tDCF/<name>`.
+
+    Args:
+        name: of the evaluation, e.g. "dev".
+        step: the epoch.
+        cm: the scores, both classes present.
+        metrics: what `evaluation.evaluate(cm)` gives for them.
+        asv: ASV scores of the split; without them there is no t-DCF curve.
+
+    Raises:
+        InputError: as `save_figures`, or the ASV scores leave the t-DCF nothing to normalise by.
+    """
+    board.add_image(f"DET/{name}", _image(lambda axes: _draw_det(axes, cm, metrics)), step, dataformats="HWC")
+    board.add_image(f"scores/{name}", _image(lambda axes: _draw_histograms(axes, cm, metrics)), step, dataformats="HWC")
+    board.add_image(f"attacks/{name}", _image(lambda axes: _draw_attacks(axes, metrics)), step, dataformats="HWC")
+    if asv is not None:
+        board.add_image(f"tDCF/{name}", _image(lambda axes: _draw_tdcf(axes, cm, asv)), step, dataformats="HWC")
+
+
+def _image(draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
+    """One panel as pixels (500, 600, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
+    axes.spines[["top", "right"]].set_visible(False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
 def probit(rates: Floats) -> Floats:
     """Quantiles of the standard normal distribution for `rates` (n,) strictly between 0 and 1.
 
@@ -73,7 +114,7 @@ def probit(rates: Floats) -> Floats:
 
 def _draw_det(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
     frr, far, _ = compute_det_curve(cm.bonafide, cm.spoof)
-    corner = _corners(frr, far)
+    corner = corners(frr, far)
     # A rate of 0 lies infinitely far out: the axes end at half a trial of the larger class.
     low = min(0.02, 0.5 / max(metrics.n_bonafide, metrics.n_spoof))
     high = min(1 - low, max(0.5, 1.5 * metrics.eer))
@@ -114,7 +155,7 @@ def _mark_eer(axes: Axes, place: float, eer: float) -> None:
     )
 
 
-def _corners(frr: Floats, far: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def corners(frr: Floats, far: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Where the DET staircase turns: the points that suffice to draw it."""
     rises = np.diff(frr) > 0
     return np.concatenate(([True], rises[1:] != rises[:-1], [True]))
@@ -183,3 +224,20 @@ def _draw_attacks(axes: Axes, metrics: Metrics) -> None:
         xlim=(0, 1.15 * max(*percent, overall) or 1),
         ylim=(max(len(names), 3) - 0.4, -0.6),
     )
+
+
+def _draw_tdcf(axes: Axes, cm: CMScores, asv: ASVScores) -> None:
+    frr, far, thresholds = compute_det_curve(cm.bonafide, cm.spoof)
+    cost = normalised_tdcf(frr, far, fix_asv(asv)[0])
+    best = int(np.argmin(cost))
+    axes.step(thresholds, cost, where="post", color=_BONAFIDE, linewidth=1.8)
+    axes.axhline(1, color=_NEUTRAL, linewidth=0.8, linestyle=":")
+    axes.plot(thresholds[best], cost[best], "o", color=_SPOOF, markersize=8, clip_on=False, zorder=3)
+    axes.set(
+        title=f"t-DCF, minimum {cost[best]:.4f} at threshold {thresholds[best]:.3g}",
+        xlabel="threshold (higher = more is rejected)",
+        ylabel="normalised t-DCF (1 = accepts or rejects everything)",
+        xlim=_bin_edges(cm.scores)[[0, -1]],
+        ylim=(0, 1.15),
+    )
+    axes.grid(color="0.9")

@@ -45,7 +45,8 @@ def test_training_writes_all_it_promises(trained: Path) -> None:
     names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     promised = {
         "config.conf", "weights/best.pth", "weights/swa.pth", "metrics/dev_score.txt", "metric_log.txt",
-        "t-DCF_EER.txt", "t-DCF_EER_swa.txt", "eval_scores_using_best_dev_model.txt", "results.json", "figures.png",
+        "t-DCF_EER.txt", "t-DCF_EER_swa.txt", "report.html",
+        "eval_scores_using_best_dev_model.txt", "results.json", "figures.png",
         "metrics/dev_t-DCF_EER_0epo.txt", "metrics/dev_t-DCF_EER_1epo.txt",
     }  # fmt: skip
     assert promised <= names

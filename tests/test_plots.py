@@ -7,7 +7,7 @@ import pytest
 
 import plots
 from errors import InputError
-from evaluation import CMScores, evaluate
+from evaluation import CMScores, evaluate, read_asv_scores
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"IEND\xaeB`\x82"
@@ -61,6 +61,29 @@ def test_failure_leaves_the_old_figure(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("with_asv", [True, False])
+def test_tensorboard_gets_each_figure(tmp_path: Path, asv_file: Path, with_asv: bool) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from torch.utils.tensorboard import SummaryWriter
+
+    cm, asv = many_trials(), read_asv_scores(asv_file) if with_asv else None
+    with SummaryWriter(str(tmp_path)) as board:
+        for step in (0, 3):
+            plots.board_figures(board, "dev", step, cm, evaluate(cm, asv), asv)
+    written = EventAccumulator(str(tmp_path))
+    written.Reload()
+    figures = ["DET/dev", "attacks/dev", "scores/dev", *(["tDCF/dev"] if with_asv else [])]
+    assert sorted(written.Tags()["images"]) == sorted(figures)
+    pictures = []
+    for figure in figures:
+        first, second = written.Images(figure)
+        assert (first.step, second.step) == (0, 3)
+        assert (first.width, first.height) == (600, 500)
+        assert first.encoded_image_string == second.encoded_image_string
+        pictures.append(first.encoded_image_string)
+    assert len(set(pictures)) == len(figures)
+
+
 def test_probit_inverts_the_normal_distribution() -> None:
     assert plots.probit(np.array([0.5, 0.841344746, 0.158655254])) == pytest.approx([0, 1, -1], abs=1e-6)
 
@@ -68,7 +91,7 @@ def test_probit_inverts_the_normal_distribution() -> None:
 def test_corners_keep_the_staircase() -> None:
     rejected = np.array([0.0, 0.0, 0.0, 0.5, 1.0, 1.0])
     accepted = np.array([1.0, 0.8, 0.5, 0.5, 0.5, 0.0])
-    corner = plots._corners(rejected, accepted)
+    corner = plots.corners(rejected, accepted)
     assert list(zip(rejected[corner].tolist(), accepted[corner].tolist(), strict=True)) == [
         (0.0, 1.0),
         (0.0, 0.5),
