@@ -252,14 +252,19 @@ class _Reader:
         told = Path(str(mapping(self.about.get("config")).get("database_path", "")))
         directory = self.about.get("working_directory")
         from_there = Path(directory) / told if isinstance(directory, str) else told
-        return from_there if from_there.is_dir() else told
+        return from_there if from_there.exists() else told
 
     def _split(self, name: str) -> Split | None:
         config = mapping(self.about.get("config"))
         if self.database_path is None and not isinstance(config.get("database_path"), str):
             return None
-        track = config.get("track")
-        return find_split(self._database(), track if isinstance(track, str) else "LA", name)
+        keys = ("track", "corpus", "unsplit", "eval_subset")
+        given = {key: config[key] for key in keys if isinstance(config.get(key), str)}
+        try:
+            return find_split(self._database(), name=name, **{"track": "LA"} | given)
+        except InputError:
+            # The corpus is another by now, or elsewhere: the report goes without its audio.
+            return None
 
 
 def _with_scores(name: str, label: str, scores: CMScores, asv: ASVScores | None) -> Evaluation:
