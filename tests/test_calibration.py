@@ -164,9 +164,10 @@ def test_what_is_no_calibration_is_told(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message) as caught:
             read_calibration(path)
         assert str(path) in str(caught.value)
-    path.write_text(json.dumps(good | {"n_spoof": 0, "slope": 10**400}).replace('"n_spoof": 0', '"n_spoof": 1e999'))
-    with pytest.raises(InputError, match=r"(?s)slope: got 1000.*n_spoof: got Infinity, expected an integer >= 1"):
-        read_calibration(path)
+    for number in (f"{10**400}", "1e999"):
+        path.write_text(json.dumps(good | {"slope": 0}).replace('"slope": 0', f'"slope": {number}'))
+        with pytest.raises(InputError, match="is too large"):
+            read_calibration(path)
     with pytest.raises(InputError, match=r"w\.pth: expected a calibration"):
         Calibration.from_dict([1], "w.pth")  # type: ignore[arg-type]
     path.write_bytes(b"\xff\xfe")
