@@ -79,16 +79,18 @@ def resolve_device(name: str = "auto") -> torch.device:
     Raises:
         InputError: there is no such device here.
     """
+    # A terminal is to show the name, not to obey it.
+    shown = name.encode("unicode_escape").decode()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise InputError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from None
+        raise InputError(f"--device {shown}: expected auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
-        raise InputError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+        raise InputError(f"--device {shown}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; try --device auto")
+        raise InputError(f"--device {shown}: torch sees {torch.cuda.device_count()} CUDA devices; try --device auto")
     return device
 
 

@@ -333,6 +333,11 @@ class Model(AASISTBase):
 
     def _add_decoders(self) -> None:
         options = self.options
+        if options.uses_first and options.map_shape[0] < 2:
+            raise InputError(
+                f"model_config.filts[0]: got {options.filts[0]} sinc filters, expected at least 6 for the decoder of "
+                "the first order (or reconstruction 'none')"
+            )
         released = options.reconstruction == "released"
         if options.uses_first:
             self.raw_decoder = WaveformDecoder(options) if released else RawSpectrogramDecoder(options)

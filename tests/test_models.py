@@ -353,3 +353,10 @@ def test_batch_norm_is_accurate_in_channels_last_order(momentum: float | None) -
     for index, (one, other) in enumerate(zip(ours, exact, strict=True)):
         scale = float(other.abs().max())
         assert float((one.double() - other).abs().max()) < (1e-3 if index in (2, 3) else 2e-5) * scale
+
+
+def test_too_few_filters_for_the_decoder_are_told() -> None:
+    config = load_config(CONFIG / "S2pecNet.conf").model_config | {"filts": [3, [1, 8], [8, 8], [8, 8], [8, 8]]}
+    with pytest.raises(InputError, match="expected at least 6 for the decoder of the first order"):
+        find_model("S2pecNet")(config | {"orders": "first"})
+    find_model("S2pecNet")(config | {"orders": "first", "reconstruction": "none"})
