@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from reporting.charts import SERIES, Series, histogram, percent, tdcf_chart, training_charts
 from reporting.clips import CLIP_SAMPLES, Clip, ClipMaker, Trial, worst_trials
@@ -11,6 +10,7 @@ from reporting.markup import Content, Markup, tag
 from reporting.runs import Evaluation, Run, mapping
 from reporting.svg import number
 from reporting.tables import facts, swatch, threshold_table
+from trial_lists import Split
 
 __all__ = ["card", "header", "own_cards", "series_legend", "subtitle", "swatch", "tiles", "warning_list"]
 
@@ -142,30 +142,25 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
     evaluation = run.main
     if evaluation.scores is None:
         return None
-    folder, remark = _audio_folder(run)
+    split, remark = _audio(run)
     samples = mapping(run.config.get("model_config")).get("nb_samp")
     scored = samples if isinstance(samples, int) and samples > 0 else CLIP_SAMPLES
     content: list[Content] = []
     titles = "Bona fide with the lowest scores", "Spoofs with the highest scores"
-    for title, trials in zip(
-        titles, worst_trials(evaluation.scores, evaluation.metrics.eer_threshold, clips.most), strict=True
-    ):
-        shown = [
-            _trial(trial, clips.make(folder / f"{trial.utterance}.flac", scored) if folder else None)
-            for trial in trials
-        ]
+    worst = worst_trials(evaluation.scores, evaluation.metrics.eer_threshold, clips.most)
+    for title, trials in zip(titles, worst, strict=True):
+        shown = [_trial(trial, split and clips.make(split, trial.utterance, scored)) for trial in trials]
         content += [tag("h3", title), tag("ol", shown, class_="trials")]
     return card("Worst errors", content, remark=remark)
 
 
-def _audio_folder(run: Run) -> tuple[Path | None, str]:
-    """Where the eval audio is, None if it is not here; and what is to be said of that."""
+def _audio(run: Run) -> tuple[Split | None, str]:
+    """The eval split if its audio is here, and what is to be said of that."""
     if run.split is None:
-        return None, "Nothing says where the audio lies (--database_path does): the trials are listed without players."
-    folder = run.split.audio / "flac"
-    if not folder.is_dir():
-        return None, f"The audio is not on this machine ({folder}): the trials are listed without players."
-    return folder, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
+        return None, "No corpus is found (--database_path says where it is): the trials are listed without players."
+    if not run.split.audio.is_dir():
+        return None, f"The audio is not on this machine ({run.split.audio}): the trials are listed without players."
+    return run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
 
 
 def _trial(trial: Trial, clip: Clip | str | None) -> Markup:

@@ -288,7 +288,7 @@ def _over_epochs(history: Sequence[Mapping[str, Any]], *keys: str, factor: float
         value: Any = epoch
         for key in keys:
             value = mapping(value).get(key)
-        known, number_told = finite(value), epoch.get("epoch")
+        known, told = finite(value), finite(epoch.get("epoch"))
         if known is not None:
-            points.append((number_told if isinstance(number_told, int) else place, factor * known))
+            points.append((place if told is None else int(told), factor * known))
     return points

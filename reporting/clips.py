@@ -10,13 +10,13 @@ import struct
 import zlib
 from base64 import b64encode
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from errors import InputError, describe_os_error
+from errors import describe_os_error
 from evaluation import CMScores
+from trial_lists import Split, audio_path
 
 CLIP_SAMPLES = 64600
 _WINDOW, _SHORTEST_HOP, _COLUMNS = 512, 64, 320
@@ -88,17 +88,18 @@ class ClipMaker:
     def __init__(self, characters: int, most: int):
         self.left, self.most = characters, most
 
-    def make(self, path: Path, samples_scored: int) -> Clip | str:
-        """The clip of an audio file, or why there is none."""
+    def make(self, split: Split, utterance: str, samples_scored: int) -> Clip | str:
+        """The clip of an utterance of a split, or why there is none."""
         # Decoding comes with torch, which a report without audio does not wait for.
         from audio import read_crop
 
         try:
-            samples = read_crop(path, CLIP_SAMPLES)
-        except InputError as error:
-            return str(error)
+            samples = read_crop(audio_path(split.audio, split.files, utterance), CLIP_SAMPLES)
         except OSError as error:
             return describe_os_error(error)
+        except ValueError as error:
+            # Bad audio, or a name that is no path.
+            return str(error)
         audio, picture = _url("audio/flac", flac(samples)), _url("image/png", spectrogram_png(samples))
         if len(audio) + len(picture) > self.left:
             return "no room: the report holds as much audio as it may"

@@ -142,8 +142,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def finite(value: Any) -> float | None:
-    """The value if it is a finite number."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+    """The value if it is a number that a figure may have."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100
     return float(value) if known else None
 
 

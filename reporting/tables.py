@@ -1,7 +1,7 @@
 """The tables of a report: figures with their intervals, EER by attack, thresholds, what differs between configs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,13 @@ def figures_table(series: Sequence[Series], first: str) -> Markup:
     for one in series:
         metrics, intervals = one.evaluation.metrics, one.evaluation.intervals
         counts = [metrics.n_bonafide, metrics.n_spoof, *([metrics.n_unscored] if has_unscored else [])]
+        cells = [
+            _figure("EER (%)", metrics.eer, intervals.get("eer"), eer_end, percent),
+            _figure("min t-DCF", metrics.min_tdcf, intervals.get("min_tdcf"), tdcf_end, _cost),
+            *(_count(count, label) for count, (label, _) in zip(counts, head[3:], strict=True)),
+        ]
         name = tag("th", tag("span", swatch(one), tag("span", one.label), class_="name"), scope="row")
-        eer = _figure(metrics.eer, intervals.get("eer"), eer_end, percent, one)
-        tdcf = _figure(metrics.min_tdcf, intervals.get("min_tdcf"), tdcf_end, _cost, one)
-        rows.append(tag("tr", name, eer, tdcf, map(_count, counts), data_run=one.number))
+        rows.append(tag("tr", name, cells, data_run=one.number, class_=one.style))
     return scrolling(table(head, rows, "figures", sortable=len(series) > 2))
 
 
@@ -55,21 +58,25 @@ def _cost(value: float) -> str:
     return f"{value:.4f}"
 
 
-def _figure(value: float | None, interval: Interval | None, end: float, text: Any, one: Series) -> Markup:
-    """A cell with a figure, its interval in words and drawn."""
+def _figure(
+    label: str, value: float | None, interval: Interval | None, end: float, text: Callable[[float], str]
+) -> Markup:
+    """A cell with a figure, its interval in words and drawn on a scale from 0 to `end`."""
     if value is None:
-        return tag("td", tag("span", "not computed", class_="muted"), data_value="inf")
+        nothing = tag("span", "not computed", class_="muted")
+        return tag("td", nothing, data_value="Infinity", data_label=label)
     told = tag("span", f"{text(interval.low)} to {text(interval.high)}", class_="muted") if interval else None
     end = end or 1.0
     low, high = (interval.low / end, interval.high / end) if interval else (value / end, value / end)
     whisker = tag("span", class_="whisker", style=f"left:{100 * low:.2f}%;width:{100 * (high - low):.2f}%")
     point = tag("span", class_="point", style=f"left:{100 * value / end:.2f}%")
-    track = tag("span", whisker, point, class_=f"track {one.style}", aria_hidden="true")
-    return tag("td", tag("strong", text(value)), " ", told, track, data_value=value)
+    track = tag("span", whisker, point, class_="track", aria_hidden="true")
+    return tag("td", tag("strong", text(value)), " ", told, track, data_value=value, data_label=label)
 
 
-def _count(count: int | None) -> Markup:
-    return tag("td", None if count is None else f"{count:,}", class_="number", data_value=count or 0)
+def _count(count: int | None, label: str | None = None) -> Markup:
+    told = None if count is None else f"{count:,}"
+    return tag("td", told, class_="number", data_value=count or 0, data_label=label)
 
 
 # ---- attacks -----------------------------------------------------------------------------------
@@ -204,7 +211,7 @@ def _configs(runs: Sequence[Run]) -> list[dict[str, str]]:
 
 
 def _value(text: str | None) -> Content:
-    return tag("span", "not set", class_="muted") if text is None else text
+    return tag("span", "not told", class_="muted") if text is None else text
 
 
 def _other_figures(run: Run) -> dict[str, str]:

@@ -233,14 +233,16 @@ def test_scores_alone_give_their_figures(tmp_path: Path, cm_file: Path) -> None:
     assert "EER 50.00 %" in read_report(cm_file).text
 
 
+numbers = st.just(10**400) | st.floats(allow_nan=False)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 10**12) | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none() | st.booleans() | st.integers(-5, 10**12) | numbers | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
 PLACES = (
     "mode", "system", "seed", "device", "started", "command", "working_directory", "commit", "versions", "protocols",
-    "config", "config.track", "config.eval_output", "config.asv_score_path", "config.model_config",
+    "config", "config.database_path", "config.track", "config.corpus", "config.eval_output", "config.asv_score_path",
+    "config.model_config",
     "config.model_config.nb_samp", "selected_epoch", "swa_epochs", "metrics", "metrics.eval", "metrics.dev",
     "metrics.dev.eer", "metrics.eval.per_attack_eer", "metrics.eval_swa.min_tdcf", "metrics.eval.n_spoof", "history",
     "history.0", "history.1.loss", "history.1.terms", "history.2.dev", "history.3.epoch", "batches_passed_over",
@@ -440,7 +442,7 @@ def test_training_charts_tell_what_the_epochs_tell() -> None:
     assert training_charts([], None) == []
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
 def test_ticks_lie_on_their_axis(low: float, span: float) -> None:
     axis = linear_axis(low, low + span, "x")
     places = axis.share([value for value, _ in axis.ticks])
@@ -463,19 +465,40 @@ def test_the_worst_are_those_farthest_on_the_wrong_side(bonafide: list[float], s
         assert [trial.score for trial in trials] == all_scores[: max(len(expected_scores), 3)]
 
 
-def test_a_clip_is_what_the_system_heard(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", ["flac/{}.flac", "{}.wav"])
+def test_a_clip_is_what_the_system_heard(corpus: Path, tmp_path: Path, files: str) -> None:
     samples = (np.random.default_rng(0).normal(0, 0.1, 80_000).clip(-1, 1) * 32767).astype(np.int16)
-    path = tmp_path / "u.flac"
+    path = tmp_path / files.format("u")
+    path.parent.mkdir(exist_ok=True)
     soundfile.write(path, samples, 16000)
-    clip = ClipMaker(10**6, 10).make(path, 32_300)
+    split = find_split(corpus, "LA", "eval")._replace(audio=tmp_path, files=files)
+    clip = ClipMaker(10**6, 10).make(split, "u", 32_300)
     assert isinstance(clip, Clip)
     assert clip.seen == 0.5
     assert clip.seconds == CLIP_SAMPLES / 16000
     decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(clip.audio.partition(",")[2])), dtype="int16")
     assert rate == 16000
     assert np.array_equal(decoded, samples[:CLIP_SAMPLES])
-    assert ClipMaker(1000, 10).make(path, 32_300) == "no room: the report holds as much audio as it may"
-    assert "no such audio file" in str(ClipMaker(1000, 10).make(tmp_path / "none.flac", 1))
+    assert ClipMaker(1000, 10).make(split, "u", 32_300) == "no room: the report holds as much audio as it may"
+    assert "no such audio file" in str(ClipMaker(1000, 10).make(split, "none", 1))
+
+
+def test_the_audio_of_other_corpora_is_found(corpus: Path, tmp_path: Path) -> None:
+    audio = find_split(corpus, "LA", "eval").audio / "flac"
+    lines = []
+    for place, path in enumerate(sorted(audio.iterdir())[:6]):
+        attack, key = ("-", "bonafide") if place < 3 else ("A07", "spoof")
+        target = tmp_path / "mine" / ("real" if place < 3 else "fake/A07") / f"a clip {place}.flac"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+        name = str(target.relative_to(tmp_path / "mine")).replace(" ", "%20")
+        lines.append(f"{name} {attack} {key} {-place}\n")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "eval_scores_using_best_dev_model.txt").write_text("".join(lines))
+    config = {"database_path": str(tmp_path / "mine"), "track": "mine", "unsplit": "eval"}
+    write_json(run / "results.json", {"mode": "eval", "config": config})
+    assert len(read_report(run).named("audio")) == 6
 
 
 @pytest.mark.parametrize("length", [1, 160, 5000, CLIP_SAMPLES])
