@@ -9,7 +9,10 @@ Colours: Okabe and Ito's palette, told apart with any colour vision.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -62,7 +65,7 @@ def save_figures(path_png: str | os.PathLike[str], cm: CMScores, metrics: Metric
     _draw_attacks(attacks, metrics)
     for axes in (det, histogram, attacks):
         axes.spines[["top", "right"]].set_visible(False)
-    with whole_file(path_png, "wb") as stream:
+    with whole_file(path_png, "wb") as stream, _any_layout():
         figure.savefig(stream, format="png", dpi=130)
     return Path(path_png)
 
@@ -99,8 +102,17 @@ def _image(draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
     draw(axes)
     axes.spines[["top", "right"]].set_visible(False)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with _any_layout():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+@contextlib.contextmanager
+def _any_layout() -> Iterator[None]:
+    """Where odd scores make labels so wide that no layout fits, the picture is drawn without, and without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")
+        yield
 
 
 def probit(rates: Floats) -> Floats:
