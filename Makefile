@@ -1,28 +1,45 @@
-# The two commands of a fresh machine: `make demo` and `make test`. `make check` is what CI runs.
+# The two commands of a fresh machine: `make demo` and `make test`. `make check` is what CI runs, `make help` lists all.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint bench clean
+.PHONY: help demo test check lint bench docs wheel install clean
 
-demo: $(VENV)/.installed
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.installed ## make a small synthetic corpus, train a small S2pecNet on it, score and plot it
 	$(BIN)/python download_dataset.py --demo ./demo_corpus/LA
 	$(BIN)/python main.py --config ./config/demo.conf --comment demo
 	@echo "figures: exp_result/LA_demo_*_demo/figures.png (a synthetic corpus: it proves nothing about speech)"
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev ## run the whole test suite
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.installed-dev lint test
+check: $(VENV)/.installed-dev lint test ## lint and test: what CI runs
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev ## ruff, mypy, and whether the reference of configs is up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python config_reference.py --check
 
-bench: $(VENV)/.installed
+bench: $(VENV)/.installed ## measure speed and memory on this machine
 	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.installed ## write docs/config.md and config/config.schema.json from the code
+	$(BIN)/python config_reference.py
+
+wheel: $(VENV)/.installed-dev ## build the package into dist/
+	rm -rf build dist
+	$(BIN)/python -m pip wheel . --quiet --no-deps --no-build-isolation --wheel-dir dist
+	rm -rf build
+
+install: $(VENV)/.installed ## install the command s2pecnet into .venv
+	$(BIN)/python -m pip install --quiet ".[report,arena]"
+	rm -rf build
+	@echo "$(BIN)/s2pecnet --help"
 
 $(VENV)/.installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,5 +50,5 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_corpus
+clean: ## remove caches, what was built, and the demo corpus
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis demo_corpus build dist *.egg-info

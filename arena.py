@@ -379,7 +379,8 @@ def build_parser(prog: str = "arena.py") -> argparse.ArgumentParser:
     )
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sentence = f"{text[0].upper()}{text[1:]}."
+        return commands.add_parser(name, help=text, description=sentence, allow_abbrev=False)
 
     scores = command("scores", "convert a score file of ours to the Arena's, 'utterance score' a line")
     scores.add_argument("--cm", required=True, metavar="FILE", help="our scores, 'utterance attack key score' a line")
@@ -387,7 +388,12 @@ def build_parser(prog: str = "arena.py") -> argparse.ArgumentParser:
     submission = command("submission", "write the YAML of a submission")
     _add_score_files(submission, keys_required=True)
     submission.add_argument("--output", required=True, metavar="FILE", help="where to write the YAML")
-    submission.add_argument("--config", required=True, metavar="FILE", help="config of the system, for its size")
+    submission.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="config of the system: a file, or a name such as AASIST; for its size",
+    )
     submission.add_argument(
         "--weights", required=True, metavar="FILE", help="its checkpoint, which must fit the config"
     )

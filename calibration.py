@@ -220,7 +220,7 @@ def build_parser(prog: str = "calibration.py") -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--cm", required=True, metavar="SCORES",
         help="scores of dev, 'utterance attack key score' a line, higher = bona fide")  # fmt: skip
-    add("--output", metavar="FILE", help="write the calibration here, as JSON, for predict.py --calibration")
+    add("--output", metavar="FILE", help="write the calibration here, as JSON, for --calibration of the prediction")
     return parser
 
 

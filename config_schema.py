@@ -29,10 +29,10 @@ FILE_NAME = {"minLength": 1, "not": {"pattern": r"^[.-]|[\x00-,/:-@\[-^`{-\x9f\s
 
 
 SCHEMA = SHIPPED / "config.schema.json"
-EXAMPLES = """example:
+EXAMPLES = """examples:
   python config_schema.py > config.schema.json
 
-docs/config.md says how VS Code and PyCharm are told of it; config_reference.py writes it anew."""
+docs/config.md says how VS Code and PyCharm are told of it."""
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "config_schema.py") -> int:

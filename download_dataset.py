@@ -503,12 +503,15 @@ def build_parser(prog: str = "download_dataset.py") -> argparse.ArgumentParser:
     parser = make_parser(
         prog, "Get the ASVspoof2019 LA corpus, check a corpus, or make a small synthetic one.", EXAMPLES, _Parser
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder that will hold LA (default: here)")
-    parser.add_argument("--url", help=f"address of the archive (default: {LA_URL})")
-    parser.add_argument("--sha256", metavar="HEX", help="checksum that the archive must have")
-    parser.add_argument("--keep-archive", action="store_true", help="keep LA.zip once it is unpacked")
-    parser.add_argument("--check", type=Path, metavar="PATH", help="check the corpus at PATH, and no more")
-    parser.add_argument(
+    download = parser.add_argument_group("download").add_argument
+    download("--out", type=Path, metavar="DIR", help="folder that will hold LA (default: here)")
+    download("--url", help=f"address of the archive (default: {LA_URL})")
+    download("--sha256", metavar="HEX", help="checksum that the archive must have")
+    download("--keep-archive", action="store_true", help="keep LA.zip once it is unpacked")
+    check = parser.add_argument_group("check").add_argument
+    check("--check", type=Path, metavar="PATH", help="check the corpus at PATH, and no more")
+    demo = parser.add_argument_group("demo corpus").add_argument
+    demo(
         "--demo",
         type=Path,
         nargs="?",
@@ -516,8 +519,8 @@ def build_parser(prog: str = "download_dataset.py") -> argparse.ArgumentParser:
         metavar="DIR",
         help=f"make a small SYNTHETIC corpus, which proves nothing about speech (default: {DEMO_FOLDER})",
     )
-    parser.add_argument("--seed", type=int, help="with --demo: the same seed gives the same corpus")
-    parser.add_argument("--shuffle-labels", action="store_true", help="with --demo: labels at random")
+    demo("--seed", type=int, metavar="N", help="with --demo: the same seed gives the same corpus")
+    demo("--shuffle-labels", action="store_true", help="with --demo: labels at random")
     return parser
 
 

@@ -31,8 +31,9 @@ from same_trials import align_trials
 from score_files import CMScores, read_cm_scores, write_cm_scores
 
 METHODS = ("logistic", "mean")
-EXAMPLES = """example:
+EXAMPLES = """examples:
   python fusion.py --cm dev_A.txt --cm dev_B.txt --apply eval_A.txt eval_B.txt --output fused.txt
+  python fusion.py --method mean --apply eval_A.txt eval_B.txt --output fused.txt
   python evaluation.py --cm fused.txt --llr
 """
 

@@ -65,20 +65,22 @@ def build_parser(prog: str = "main.py") -> argparse.ArgumentParser:
         prog, "Train a countermeasure (the default), or score the eval set with one (--eval).", EXAMPLES
     )
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="config of the experiment, see config/")
-    add("--output_dir", default=DEFAULT_OUTPUT, metavar="DIR", help="folder for results (default: %(default)s)")
-    add("--cache_dir", metavar="DIR", help="what is known of the audio, for the next run (default: <output_dir>/cache)")
-    add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
-    add("--seeds", metavar="N,N,...",
-        help="train with each of these seeds, and write mean, spread and intervals of the figures")  # fmt: skip
-    add("--eval", action="store_true", help="score the eval set once instead of training")
-    add("--resume", action="store_true",
-        help="go on with an unfinished training of this experiment (default: keep it aside, start anew)")  # fmt: skip
-    add("--comment", metavar="TEXT", help="put behind the name of the result folder")
-    add("--eval_model_weights", metavar="PATH", help="weights for --eval (default: the config's model_path)")
-    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
+    add("--config", required=True, metavar="FILE", help="config of the experiment: a file, or a name such as AASIST")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="override a config value; dotted keys reach into model_config and optim_config; repeatable")  # fmt: skip
+    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
+    add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
+    add("--output_dir", default=DEFAULT_OUTPUT, metavar="DIR", help="folder for results (default: %(default)s)")
+    add("--comment", metavar="TEXT", help="put behind the name of the result folder")
+    add("--cache_dir", metavar="DIR", help="what is known of the audio, for the next run (default: <output_dir>/cache)")
+    training = parser.add_argument_group("training alone").add_argument
+    training("--resume", action="store_true",
+        help="go on with an unfinished training of this experiment (default: keep it aside, start anew)")  # fmt: skip
+    training("--seeds", metavar="N,N,...",
+        help="train with each of these seeds, and write mean, spread and intervals of the figures")  # fmt: skip
+    scoring = parser.add_argument_group("scoring alone").add_argument
+    scoring("--eval", action="store_true", help="score the eval set once instead of training")
+    scoring("--eval_model_weights", metavar="PATH", help="weights for --eval (default: the config's model_path)")
     return parser
 
 

@@ -84,14 +84,14 @@ def build_parser(prog: str = "predict.py") -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="a file, a folder, a glob, or - for a list of paths on stdin")
-    add("--config", required=True, metavar="FILE", help="config of the system, see config/")
+    add("--config", required=True, metavar="FILE", help="config of the system: a file, or a name such as AASIST")
     add("--weights", metavar="FILE", help="its weights (default: the config's model_path)")
     add("--format", choices=sorted(FORMATS), default="table", help="what is printed (default: %(default)s)")
     add("--threshold", metavar="NUMBER|eer|min-dcf",
         help="verdict bonafide above this score, or above that threshold of the calibration (default: eer, "
              "without a calibration 0)")  # fmt: skip
     add("--calibration", metavar="FILE",
-        help="what calibration.py wrote (default: what is stored with the weights)")  # fmt: skip
+        help="a calibration fitted on dev scores (default: what is stored with the weights)")  # fmt: skip
     add("--hop", type=float, metavar="SECONDS",
         help="from one window of a long file to the next (default: half a window)")  # fmt: skip
     add(
@@ -99,7 +99,7 @@ def build_parser(prog: str = "predict.py") -> argparse.ArgumentParser:
     )
     add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
-        help="override a config value, see main.py; repeatable")  # fmt: skip
+        help="override a config value, such as database_path=/data/LA; repeatable")  # fmt: skip
     return parser
 
 

@@ -28,7 +28,7 @@ EXAMPLES = """tasks:
   score, train  utterances a second of each system, against the rate of matrix products in the same process
   load          utterances a second of the training loader, from a corpus of noise made for it
   evaluate      seconds from score files of LA's size to figures
-  start         seconds of main.py --help, against a program that imports torch
+  start         seconds until help is printed, against a program that imports torch
   memory        peak memory of scoring a list, and one ten times as long
 
 examples:
@@ -161,7 +161,8 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
     add("--repeats", type=int, default=3, metavar="N", help="timed repeats of a process (default: %(default)s)")
     add("--rounds", type=int, default=3, metavar="N", help="processes of each way (default: %(default)s)")
     add("--workers", type=int, default=0, metavar="N", help="loading processes of the task load (default: %(default)s)")
-    add("--trials", type=int, default=10_000, metavar="N", help="length of the shorter list of the task memory")
+    add("--trials", type=int, default=10_000, metavar="N",
+        help="length of the shorter list of the task memory (default: %(default)s)")  # fmt: skip
     add("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
     add("--precision", metavar="P", help="short for --set precision=P")
     add("--compile", action="store_true", help="short for --set compile=true")
