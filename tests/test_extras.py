@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import arena
+import main
 import predict
 from errors import InputError
 from evaluation import evaluate, read_cm_scores
@@ -29,6 +30,18 @@ def test_figures_without_matplotlib(cm_file: Path, tmp_path: Path, monkeypatch: 
     scores = read_cm_scores(cm_file)
     with pytest.raises(MissingExtra, match=r'drawing figures needs the package matplotlib: pip install "s2pecnet\[rep'):
         save_figures(tmp_path / "figures.png", scores, evaluate(scores), "none")
+
+
+def test_a_training_without_matplotlib_ends_well(
+    tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    main.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
+    warning = 'warning: no figures.png: drawing figures needs the package matplotlib: pip install "s2pecnet[report]"'
+    assert capsys.readouterr().err.startswith(warning)
+    names = {path.name for path in (tmp_path / "LA_tiniest_ep1_bs6").iterdir()}
+    assert {"results.json", "report.html"} <= names
+    assert "figures.png" not in names
 
 
 def test_predict_says_so_before_it_scores(cm_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
