@@ -109,6 +109,7 @@ def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str,
     finished one is left as it is.
     """
     from interruption import listening
+    from models import count_parameters
     from run_folder import describe_run, experiment, finished_results, run_name, sole_writer
 
     started = time.monotonic()
@@ -125,7 +126,7 @@ def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str,
             print(f"note: {path} holds this training, finished; nothing to do")
             return finished
         fit = _fit(config, seed, device, path, about, arguments)
-        results = about | {"mode": "train"} | fit.run()
+        results = about | {"mode": "train", "parameters": count_parameters(fit.model)} | fit.run()
         _finish(path, config, results, started, path / config.eval_output)
         shutil.rmtree(fit.folder.states)
     return results
@@ -184,6 +185,7 @@ def train_series(config: Config, arguments: argparse.Namespace) -> dict[str, Any
 def evaluate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
     from interruption import listening
+    from models import count_parameters
     from run_folder import RunFolder, describe_run, keep_earlier, run_name, sole_writer
     from scorer import Scorer
     from scoring import write_summary
@@ -203,7 +205,7 @@ def evaluate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
         write_summary(folder.path / "t-DCF_EER.txt", metrics)
         print(metrics.summary())
         about = describe_run(config, seed, str(device), [scored.split]) | {"mode": "eval", "weights": weights}
-        found = about | {"metrics": {"eval": metrics.as_dict()}}
+        found = about | {"parameters": count_parameters(model), "metrics": {"eval": metrics.as_dict()}}
         _finish(folder.path, config, found, started, folder.path / config.eval_output)
 
 
@@ -219,7 +221,7 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str", cha
     """
     import torch
 
-    from models import find_model
+    from models import count_parameters, find_model
 
     if "architecture" not in model_config:
         raise InputError("model_config: key 'architecture' is missing; expected the name of a file of models/")
@@ -228,8 +230,7 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str", cha
         model: nn.Module = find_model(architecture)(dict(model_config))
     except KeyError as error:
         raise InputError(f"model_config: {architecture} needs the key {error}") from error
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{architecture}: {parameters:,} parameters")
+    print(f"{architecture}: {count_parameters(model):,} parameters")
     order = torch.channels_last if channels_last else torch.preserve_format
     return model.to(device).to(memory_format=order)  # type: ignore[call-overload]
 

@@ -56,6 +56,11 @@ def available() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED_FILES)
 
 
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a system learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def utterance_feature(model_config: Mapping[str, Any]) -> FixedFrames | None:
     """The second input that the system of `model_config` asks for, or None."""
     declare = getattr(find_model(model_config["architecture"]), "utterance_feature", None)

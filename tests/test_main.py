@@ -64,6 +64,8 @@ def test_results_describe_the_run(trained: Path) -> None:
     assert set(results["metrics"]) == {"dev", "eval", "eval_swa"}
     assert 0 <= results["metrics"]["eval"]["min_tdcf"] <= 1
     assert {"torch", "python", "numpy"} <= set(results["versions"])
+    system = main.get_model(TINY["model_config"], "cpu")
+    assert results["parameters"] == sum(parameter.numel() for parameter in system.parameters())
     assert results["command"][1:3] == ["main.py", "--config"]
     assert results["wall_time_s"] > 0
 
