@@ -44,8 +44,8 @@ def read_headers(audio: AudioFolder, protocol: Protocol, cache_dir: Path | None 
     """
     kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, protocol)}.npy"
     headers = np.zeros(len(protocol), dtype=HEADER)
-    for index, found in enumerate(_in_parallel(_stat, audio, "files")):
-        headers["size"][index], headers["time"][index] = found
+    for file, status in enumerate(_in_parallel(_stat, audio, "files")):
+        headers["size"][file], headers["time"][file] = status
     same = _take_kept(headers, kept)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
     for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
@@ -186,7 +186,7 @@ def _key(audio: AudioFolder, protocol: Protocol) -> str:
 
 
 def _take_kept(headers: np.ndarray, path: Path | None) -> np.ndarray:
-    """Put what is kept at `path` into the headers of files with the same size and time; returns which (n,) those are."""
+    """Put what is kept at `path` into the headers of files with the same size and time; gives which (n,) they are."""
     nothing = np.zeros(len(headers), dtype=bool)
     if path is None:
         return nothing
