@@ -46,6 +46,7 @@ from arena_submission import (
     write_arena_scores,
     write_submission,
 )
+from commands import make_parser
 from errors import InputError, run_command
 
 if TYPE_CHECKING:
@@ -239,9 +240,9 @@ def __getattr__(name: str) -> Any:
 # ---- command line -------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = _parse_arguments(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "arena.py") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
+    arguments = build_parser(prog).parse_args(argv)
     commands = {"scores": make_scores, "submission": make_submission, "check": check}
     commands[arguments.command](arguments)
     return 0
@@ -369,16 +370,14 @@ def _headline(figures: Figures) -> str:
     return f"EER {figures.eer_percent:.4f} %, {figures.n_trials} trials, {figures.n_skipped} skipped"
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog="arena.py",
-        description="Files of the Speech Anti-Spoofing Arena: score files and submissions (see docs/arena.md).",
-        epilog=EXAMPLES,
-        formatter_class=raw,
-        allow_abbrev=False,
+def build_parser(prog: str = "arena.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Files of the Speech Anti-Spoofing Arena: score files and submissions (see docs/arena.md).", EXAMPLES
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="scores|submission|check")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="scores|submission|check", help="what to make or to check"
+    )
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -397,7 +396,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     checked = command("check", "verify a submission against its score file")
     checked.add_argument("submission", metavar="YAML", help="the submission")
     _add_score_files(checked, keys_required=False)
-    return parser.parse_args(argv)
+    return parser
 
 
 def _add_score_files(parser: argparse.ArgumentParser, keys_required: bool) -> None:

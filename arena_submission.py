@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from errors import InputError
+from extras import require
 from files import whole_file
 from protocols import KEYS, read_protocol
 
@@ -369,7 +371,7 @@ def compare(
 def write_submission(path: PathLike, submission: Mapping[str, Any]) -> None:
     """Write a submission as YAML, in the order of its keys."""
     # Imported here: whoever only scores needs no YAML.
-    import yaml  # type: ignore[import-untyped]
+    yaml = _yaml()
 
     with whole_file(path) as stream:
         yaml.safe_dump(dict(submission), stream, sort_keys=False, allow_unicode=True, width=120)
@@ -382,7 +384,7 @@ def read_submission(path: PathLike) -> dict[str, Any]:
         InputError: it is not YAML, refers to itself, or is not a mapping.
         OSError: the file cannot be read.
     """
-    import yaml
+    yaml = _yaml()
 
     try:
         content = _days_as_text(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
@@ -391,6 +393,10 @@ def read_submission(path: PathLike) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, expected the fields of a submission")
     return content
+
+
+def _yaml() -> ModuleType:
+    return require("yaml", "arena", "a submission")
 
 
 def _days_as_text(value: Any) -> Any:

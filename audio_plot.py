@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from audio import opened
 from audio_windows import read_blocks
+from extras import require
 from features import SAMPLE_RATE, PowerSpectrogram, count_frames
 from file_scorer import Prediction
 from files import whole_file
@@ -43,6 +44,7 @@ def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, th
         OSError: the picture cannot be written.
     """
     # Importing matplotlib takes half a second, which a command that draws nothing should not wait for.
+    require("matplotlib", "report", "drawing")
     from matplotlib.figure import Figure
 
     sketch = Sketch(prediction.path)

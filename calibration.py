@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from commands import make_parser
 from errors import InputError, run_command
 from evaluation import compute_det_curve, compute_eer
 from files import write_json
@@ -201,9 +202,9 @@ def _trust(trials: int, separable: bool) -> float:
 # ---- command line ------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "calibration.py") -> int:
     """Fit on a score file; see `python calibration.py --help`."""
-    arguments = _parse_arguments(argv)
+    arguments = build_parser(prog).parse_args(argv)
     calibration = fit(read_cm_scores(arguments.cm), arguments.cm)
     if arguments.output:
         write_json(arguments.output, calibration.as_dict())
@@ -211,19 +212,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="calibration.py",
-        description="Fit log-likelihood ratios and thresholds on development scores, for predict.py.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def build_parser(prog: str = "calibration.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Fit log-likelihood ratios and thresholds on development scores, for python predict.py.", EXAMPLES
     )
     add = parser.add_argument
     add("--cm", required=True, metavar="SCORES",
         help="scores of dev, 'utterance attack key score' a line, higher = bona fide")  # fmt: skip
     add("--output", metavar="FILE", help="write the calibration here, as JSON, for predict.py --calibration")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

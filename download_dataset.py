@@ -35,6 +35,7 @@ from typing import BinaryIO, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
+from commands import make_parser
 from corpus_check import check_tree
 from errors import EXIT_BAD_INPUT, InputError, run_command
 from files import whole_file, write_json
@@ -497,12 +498,10 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message} (see --help)")
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(
-        description="Get the ASVspoof2019 LA corpus, check a corpus, or make a small synthetic one.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def build_parser(prog: str = "download_dataset.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Get the ASVspoof2019 LA corpus, check a corpus, or make a small synthetic one.", EXAMPLES, _Parser
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder that will hold LA (default: here)")
     parser.add_argument("--url", help=f"address of the archive (default: {LA_URL})")
@@ -519,6 +518,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, help="with --demo: the same seed gives the same corpus")
     parser.add_argument("--shuffle-labels", action="store_true", help="with --demo: labels at random")
+    return parser
+
+
+def _parse(argv: list[str] | None, prog: str) -> argparse.Namespace:
+    parser = build_parser(prog)
     options = parser.parse_args(argv)
     _demand_consistent(parser, options)
     return options
@@ -546,13 +550,13 @@ def _demand_consistent(parser: argparse.ArgumentParser, options: argparse.Namesp
                 parser.error(f"{name} belongs to --demo")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line; the exit status.
+def main(argv: list[str] | None = None, prog: str = "download_dataset.py") -> int:
+    """The command line, which help calls `prog`; the exit status.
 
     Raises:
         InputError: bad options, and whatever the chosen job cannot do.
     """
-    options = _parse(argv)
+    options = _parse(argv, prog)
     if options.check is not None:
         return report_tree(options.check)
     if options.demo is not None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from bootstrap import Figures, bootstrap_intervals, intervals_as_dict
 from breakdown import ATTACK, Breakdown, break_down, join_values
+from commands import make_parser
 from comparison import compare
 from error_rates import Floats, compute_det_curve, compute_eer, obtain_asv_error_rates
 from errors import InputError, run_command
@@ -120,9 +121,9 @@ class _System:
         return content
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "evaluation.py") -> int:
     """Print the figures of score files; see `python evaluation.py --help`."""
-    options = _parse_arguments(argv)
+    options = build_parser(prog).parse_args(argv)
     _check_options(options)
     if options.sasv:
         content, lines = _report_sasv(options)
@@ -274,14 +275,13 @@ def _check_options(options: argparse.Namespace) -> None:
         raise InputError(f"names {', '.join(names)}: expected a different name for each of {len(options.cm)} --cm")
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        allow_abbrev=False,
-        prog="evaluation.py",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="EER, minDCF, actDCF, Cllr, min t-DCF, t-EER and a-DCF of score files, with intervals, tables and "
+def build_parser(prog: str = "evaluation.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog,
+        "EER, minDCF, actDCF, Cllr, min t-DCF, t-EER and a-DCF of score files, with intervals, tables and "
         "tests.\nWhat each figure means: docs/evaluation.md",
-        epilog=_EXAMPLES,
+        _EXAMPLES,
     )
     add = parser.add_argument
     source = parser.add_mutually_exclusive_group(required=True)
@@ -303,7 +303,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"95 %% intervals from N bootstrap replicates (always, for several --cm: {_REPLICATES})")  # fmt: skip
     add("--json", action="store_true", help="print JSON (rates as fractions) instead of text")
     add("--output", metavar="FILE", help="write what is printed to this file too")
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 The files of the released AASIST and S2pecNet repositories are accepted as they stand. A misspelt key, a wrong type or
 an impossible value is an error that names file, line and key; a key that resembles nothing known is named in a warning.
-Run as a program, this module prints the reference of all keys as a Markdown table.
+A name such as "AASIST" stands for the config of that name that came with the framework, unless there is a file of that
+name. docs/config.md has the reference of all keys (`config_reference.py` makes it).
 
 No torch here: a config is checked before anything slow is imported.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import InputError
+from model_folders import search_beside
 from protocols import CORPORA, SPLITS
 from schema import (
     check_depth,
@@ -38,6 +40,9 @@ SCHEDULERS = ("cosine", "keras_decay", "multistep", "sgdr", "none")
 # Larger than any config by far; a corpus or an endless device given in its place is not read into the memory.
 MOST_BYTES = 1 << 18
 LONGEST_KEY = 200
+SHIPPED = Path(__file__).resolve().parent / "config"
+# Names the JSON Schema of the file, for editors; means nothing else.
+SCHEMA_KEY = "$schema"
 # Ten minutes; what a system does with a crop takes several hundred times its memory.
 LONGEST_CROP = 600 * 16000
 # What a run writes itself into the folder of its results.
@@ -199,16 +204,18 @@ SET_BY_THE_RUN = ("optim_config.epochs", "optim_config.steps_per_epoch")
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """Read and check a config file.
+    """Read and check a config file. Systems are sought beside it too, from then on (`model_folders`).
 
     Args:
+        path: a file; or the name of a config of ./config/ or of the framework, with or without ".conf".
         overrides: "key=value" each; dotted keys reach into the sub-dictionaries; values are JSON, or text.
 
     Raises:
         InputError: the file is missing or not JSON, or all its problems, a line each.
     """
-    path = Path(path)
+    path = find_config(path)
     text = _read_text(path)
+    search_beside(path)
     content = load_json_object(text, str(path))
     overridden = [_override(content, assignment) for assignment in overrides]
     check_depth(content, str(path))
@@ -222,6 +229,28 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         return f"{path}:{line}: " if line else f"{path}: "
 
     return _check(content, place, name=path.stem, source=str(path), strict=overridden)
+
+
+def find_config(given: str | os.PathLike[str]) -> Path:
+    """The file that a path or a name stands for; what is found by its name is said on stderr.
+
+    A path that names a file is that file. Else `NAME`, `NAME.conf` and `config/NAME.conf` are sought in ./config/, then
+    among the framework's own; what is nowhere comes back as it was given.
+    """
+    path = Path(given)
+    if path.exists() or path.parent not in (Path(), Path("config")):
+        return path
+    name = path.name if path.suffix == ".conf" else f"{path.name}.conf"
+    for folder in (Path("config"), SHIPPED):
+        if (folder / name).is_file():
+            print(f"note: config {given} is {folder / name}", file=sys.stderr)
+            return folder / name
+    return path
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that came with the framework."""
+    return sorted(path.stem for path in SHIPPED.glob("*.conf"))
 
 
 def _read_text(path: Path) -> str:
@@ -262,7 +291,7 @@ def _check(
     source: str = "config",
     strict: Sequence[str] = (),
 ) -> Config:
-    given = {key: value for key, value in content.items() if key not in FILLED_IN}
+    given = {key: value for key, value in content.items() if key not in (*FILLED_IN, SCHEMA_KEY)}
     config, unknown = read_options(Config, given, place)
     for key in unknown:
         if key in strict:
@@ -365,18 +394,14 @@ def _line_of(text: str, key: str) -> int | None:
 
 
 def _near_config(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path("config")
-    names = sorted(item.name for item in folder.glob("*.conf")) if folder.is_dir() else []
-    guess = nearest(path.name, names)
-    return f"; did you mean {folder / guess}?" if guess else ""
+    by_name = path.parent in (Path(), Path("config"))
+    folders = [folder for folder in (path.parent, Path("config"), *([SHIPPED] if by_name else [])) if folder.is_dir()]
+    guesses = [(folder, nearest(path.name.removesuffix(".conf") + ".conf", _configs_in(folder))) for folder in folders]
+    near = next((str(folder / guess) for folder, guess in guesses if guess), None)
+    if near:
+        return f"; did you mean {near}?"
+    return f" (the framework's own: {', '.join(shipped_configs())})" if by_name else ""
 
 
-def reference_table() -> str:
-    """The reference of all keys, a Markdown table."""
-    lines = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
-    lines += [f"| `{key}` | {kind} | `{default}` | {text} |" for key, kind, default, text in describe_options(Config)]
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(reference_table())
+def _configs_in(folder: Path) -> list[str]:
+    return sorted(item.name for item in folder.glob("*.conf"))

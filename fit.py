@@ -8,6 +8,7 @@ epoch; everything that it does after a saved state is a function of that state, 
 and scores, to the bit, of a training that was never interrupted.
 """
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -28,6 +29,7 @@ from data_utils import SeededShuffle
 from errors import Stopped
 from evaluation import CMScores, Metrics, read_cm_scores
 from experiment_config import Config
+from extras import MissingExtra
 from files import write_json
 from interruption import asked_to_leave, leave_if_asked
 from plots import board_figures
@@ -208,7 +210,9 @@ class Fit:
         write_summary(self.folder.path / "t-DCF_EER.txt", best)
         if not self.config.eval_all_best:
             _write_board(board, _board_figures("eval", best), progress.best_epoch)
-        board_figures(board, "eval", progress.best_epoch, self._eval_scores(), best, self.eval.asv)
+        # Where there is nothing to draw with, main.py says so.
+        with contextlib.suppress(MissingExtra):
+            board_figures(board, "eval", progress.best_epoch, self._eval_scores(), best, self.eval.asv)
         swa, count = self._evaluate_swa(), int(self.averaged.n_averaged)
         _write_board(board, _board_figures("eval_swa", swa), self.config.num_epochs - 1)
         self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev)}")

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commands import make_parser
 from error_rates import Bools, Floats
 from errors import InputError, run_command
 from same_trials import align_trials
@@ -164,9 +165,9 @@ def _separates(scores: Floats, is_bonafide: Bools) -> bool:
 # ---- command line ------------------------------------------------------------------------------
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "fusion.py") -> int:
     """Fuse score files; see `python fusion.py --help`."""
-    options = _parse_arguments(argv)
+    options = build_parser(prog).parse_args(argv)
     if not options.cm and options.method == "logistic":
         raise InputError("--cm is missing: logistic regression needs each system's dev scores (or --method mean)")
     if options.cm and len(options.cm) != len(options.apply):
@@ -194,14 +195,9 @@ def _describe(options: argparse.Namespace, fused_map: LinearMap, fused: CMScores
     return "\n".join(lines)
 
 
-def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="fusion.py",
-        description="Fuse the scores of several systems into one score file.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser(prog: str = "fusion.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(prog, "Fuse the scores of several systems into one score file.", EXAMPLES)
     add = parser.add_argument
     add("--cm", action="append", metavar="DEV_SCORES",
         help="scores of dev to fit on, one --cm for each system")  # fmt: skip
@@ -211,7 +207,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--method", choices=METHODS, default="logistic",
         help="logistic (default): regression on dev, gives log-likelihood ratios; mean: of standardised scores, "
         "without --cm standardised on the files themselves")  # fmt: skip
-    return parser.parse_args(argv)
+    return parser
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands import make_parser
 from errors import InputError, run_command
 from experiment_config import Config, as_config, load_config
 from protocols import SPLITS, CorpusOptions, Split, find_corpus, find_split
@@ -41,12 +42,12 @@ EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
     # To be said before torch is imported: its threads are to sleep, not spin, while they wait. Where other processes
     # want the cores too, spinning made a training step up to thirty times slower; on idle cores sleeping costs little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, prog)
     config = load_config(arguments.config, arguments.set)
     seed = arguments.seed if arguments.seed is not None else config.seed if config.seed is not None else DEFAULT_SEED
     if arguments.seeds:
@@ -58,14 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="main.py",
-        description="Train a countermeasure (the default), or score the eval set with one (--eval).",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def build_parser(prog: str = "main.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Train a countermeasure (the default), or score the eval set with one (--eval).", EXAMPLES
     )
     add = parser.add_argument
     add("--config", required=True, metavar="FILE", help="config of the experiment, see config/")
@@ -82,7 +79,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="override a config value; dotted keys reach into model_config and optim_config; repeatable")  # fmt: skip
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None = None, prog: str = "main.py") -> argparse.Namespace:
+    """Read the command line."""
+    arguments = build_parser(prog).parse_args(argv)
     if arguments.comment and not arguments.comment.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise InputError(
             f"--comment {clipped(repr(arguments.comment))}: expected letters, digits, '-', '_' and '.', as it names a "
@@ -372,12 +374,16 @@ def _prepare(device_name: str, seed: int, config: Config) -> "torch.device":
 def _finish(folder: Path, config: Config, results: dict[str, Any], started: float, scores: Path) -> None:
     """Write the figures as a picture, as results.json and as a page, and say where they are."""
     from evaluation import evaluate, read_cm_scores
+    from extras import MissingExtra
     from files import write_json
     from plots import save_figures
     from report import write_report
 
     cm = read_cm_scores(scores)
-    save_figures(folder / "figures.png", cm, evaluate(cm), f"{config.name} on {config.track} eval")
+    try:
+        save_figures(folder / "figures.png", cm, evaluate(cm), f"{config.name} on {config.track} eval")
+    except MissingExtra as error:
+        print(f"warning: no figures.png: {error}", file=sys.stderr)
     write_json(folder / "results.json", results | {"wall_time_s": round(time.monotonic() - started, 3)})
     try:
         write_report([folder], folder / "report.html")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation import ASVScores, CMScores, Floats, Metrics, compute_det_curve
+from extras import require
 from files import whole_file
 from tdcf import fix_asv, normalised_tdcf
 
@@ -51,10 +52,11 @@ def save_figures(path_png: str | os.PathLike[str], cm: CMScores, metrics: Metric
         The path written.
 
     Raises:
-        InputError: a class has no trials or a score is not finite.
+        InputError: a class has no trials, a score is not finite, or matplotlib is not installed (`MissingExtra`).
         OSError: the file cannot be written.
     """
     # Importing matplotlib takes half a second, which a command that draws nothing should not wait for.
+    require("matplotlib", "report", "drawing figures")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 5), layout="constrained")
@@ -85,6 +87,7 @@ def board_figures(
     Raises:
         InputError: as `save_figures`, or the ASV scores leave the t-DCF nothing to normalise by.
     """
+    require("matplotlib", "report", "drawing figures")
     board.add_image(f"DET/{name}", _image(lambda axes: _draw_det(axes, cm, metrics)), step, dataformats="HWC")
     board.add_image(f"scores/{name}", _image(lambda axes: _draw_histograms(axes, cm, metrics)), step, dataformats="HWC")
     board.add_image(f"attacks/{name}", _image(lambda axes: _draw_attacks(axes, metrics)), step, dataformats="HWC")

@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from audio_paths import find_audio, require_files
+from commands import make_parser
 from errors import InputError, run_command
 from experiment_config import Config, load_config
+from extras import require
 
 if TYPE_CHECKING:
     from calibration import Calibration
@@ -46,11 +48,11 @@ exit status: 0 all files scored; 1 some file could not be used (a line each on s
 2 wrong arguments, or no file found"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "predict.py") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
     # To be said before torch is imported, see main.py.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, prog)
     config = load_config(arguments.config, arguments.set)
     weights = _weights(arguments, config)
     found = require_files(find_audio(arguments.paths), arguments.paths)
@@ -75,14 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return EXIT_BAD_FILE if tally["bad"] else 0
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="predict.py",
-        description="Score audio files of any format, rate and length: higher = bona fide, lower = spoof.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def build_parser(prog: str = "predict.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Score audio files of any format, rate and length: higher = bona fide, lower = spoof.", EXAMPLES
     )
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="a file, a folder, a glob, or - for a list of paths on stdin")
@@ -102,9 +100,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="override a config value, see main.py; repeatable")  # fmt: skip
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None = None, prog: str = "predict.py") -> argparse.Namespace:
+    """Read the command line."""
+    arguments = build_parser(prog).parse_args(argv)
     if arguments.plot and (len(arguments.paths) != 1 or not os.path.isfile(arguments.paths[0])):
         raise InputError("--plot draws one file; expected a single PATH that is a file")
+    if arguments.plot:
+        require("matplotlib", "report", "--plot")
     return arguments
 
 

@@ -13,6 +13,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from commands import make_parser
 from errors import InputError, run_command
 
 EXAMPLES = """examples:
@@ -22,24 +23,18 @@ EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    arguments = parse_arguments(argv)
+def main(argv: Sequence[str] | None = None, prog: str = "report.py") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
+    arguments = build_parser(prog).parse_args(argv)
     output = arguments.output or _usual_output(arguments.runs)
     write_report(arguments.runs, output, asv=arguments.asv, database_path=arguments.database_path)
     print(f"report in {output}")
     return 0
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="report.py",
-        description="Write a self-contained HTML report of a run, or of several side by side.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser(prog: str = "report.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(prog, "Write a self-contained HTML report of a run, or of several side by side.", EXAMPLES)
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a score file")
     add("--output", type=Path, metavar="FILE",
@@ -47,7 +42,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--asv", type=Path, metavar="FILE", help="ASV scores of eval, for runs whose own are not found")
     add("--database_path", type=Path, metavar="DIR",
         help="where the corpus with audio and ASV scores lies here (default: where the run found it)")  # fmt: skip
-    return parser.parse_args(argv)
+    return parser
 
 
 def write_report(

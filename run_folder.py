@@ -217,7 +217,10 @@ def versions() -> dict[str, str]:
     import soundfile
     import torch
 
+    from s2pecnet import __version__
+
     return {
+        "s2pecnet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "torch": str(torch.__version__),
@@ -229,9 +232,16 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of this code, "-dirty" behind it where files differ from it; None outside a git checkout."""
-    command = ["git", "-C", str(CODE), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    # An installed copy may lie in the checkout of something else, whose commit says nothing about it.
+    if _git("ls-files", Path(__file__).name) is None:
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*words: str) -> str | None:
+    """What git says of the folder of this code; None where it says nothing."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        answer = subprocess.run(["git", "-C", str(CODE), *words], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None

@@ -42,10 +42,11 @@ DEEPEST = 32
 LARGEST_INTEGER = 2**64 - 1
 LONGEST_SHOWN = 120
 # In a path or a name they break lines, or the system does not take them at all (NUL, half of a character).
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_CONTROL = re.compile(CONTROL)
 
-_TRUE = {"true", "yes", "y", "on", "t", "1"}
-_FALSE = {"false", "no", "n", "off", "f", "0"}
+WORDS_FOR_TRUE = {"true", "yes", "y", "on", "t", "1"}
+WORDS_FOR_FALSE = {"false", "no", "n", "off", "f", "0"}
 
 
 def str_to_bool(val: Any) -> bool:
@@ -60,9 +61,9 @@ def str_to_bool(val: Any) -> bool:
     if isinstance(val, bool):
         return val
     word = str(val).strip().lower()
-    if word in _TRUE:
+    if word in WORDS_FOR_TRUE:
         return True
-    if word in _FALSE:
+    if word in WORDS_FOR_FALSE:
         return False
     raise ValueError(f"{val!r} is neither true nor false")
 

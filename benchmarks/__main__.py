@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks import tables
 from benchmarks.runs import against_ceiling, compared, in_turn, machine, run
 from benchmarks.workload import CONFIGS, INPUTS, Workload
+from commands import make_parser
 from errors import InputError, run_command
 from experiment_config import load_config
 from files import write_json
@@ -37,12 +38,13 @@ examples:
   python -m benchmarks --systems S2pecNet --tasks train --set activation_checkpointing=true
   python -m benchmarks --systems AASIST --tasks score --profile
 """
+PROG = "python -m benchmarks"
 Row = dict[str, Any]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Measure, print tables, write JSON."""
-    arguments = _parse(argv)
+    arguments = _parse(argv, prog)
     if arguments.profile:
         return _profile(arguments)
     print(f"{machine()}; device {arguments.device}; {arguments.rounds} rounds, {arguments.repeats} repeats each")
@@ -147,14 +149,9 @@ def _device_name(device: str) -> str:
     return f"{device}: {torch.cuda.get_device_name(device)}"
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(prog, __doc__ or "", EXAMPLES)
     add = parser.add_argument
     configs = sorted(path.stem for path in CONFIGS.glob("*.conf"))
     add("--systems", nargs="+", choices=configs, metavar="NAME", help="configs of config/ (default: the five systems)")
@@ -171,7 +168,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="config value of the way ours")
     add("--profile", action="store_true", help="print the operators that take the most time of score and train instead")
     add("--json", type=Path, metavar="FILE", help="write all figures here too, every run's")
-    return _checked(parser.parse_args(argv))
+    return parser
+
+
+def _parse(argv: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
+    return _checked(build_parser(prog).parse_args(argv))
 
 
 def _checked(arguments: argparse.Namespace) -> argparse.Namespace:

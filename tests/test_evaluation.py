@@ -257,7 +257,7 @@ def test_several_systems_side_by_side(files: list[str], table: Path, asv_file: P
     ],
 )
 def test_systems_are_called_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
-    options = evaluation._parse_arguments([argument for path in paths for argument in ("--cm", path)])
+    options = evaluation.build_parser().parse_args([argument for path in paths for argument in ("--cm", path)])
     assert evaluation._names(options) == names
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from errors import InputError
-from experiment_config import MOST_BYTES, Config, as_config, load_config, reference_table
+from experiment_config import MOST_BYTES, SHIPPED, Config, as_config, find_config, load_config
 from samples import TINY
 from schema import str_to_bool
 
@@ -47,6 +46,7 @@ RELEASED_STYLE = """{
 
 
 def write(folder: Path, content: str | dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / "x.conf"
     path.write_text(content if isinstance(content, str) else json.dumps(content, indent=2))
     return path
@@ -247,6 +247,27 @@ def test_words_for_neither() -> None:
         str_to_bool("maybe")
 
 
-def test_readme_has_the_reference_of_all_keys() -> None:
-    readme = re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
-    assert re.sub(r"\s+", " ", reference_table()) in readme
+@pytest.mark.parametrize("name", ["AASIST", "AASIST.conf", "config/AASIST", "config/AASIST.conf"])
+def test_configs_are_found_by_name(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == SHIPPED / "AASIST.conf"
+    assert capsys.readouterr().err == f"note: config {name} is {SHIPPED / 'AASIST.conf'}\n"
+    # What lies here comes first: in ./config/, then under the very name.
+    write(tmp_path / "config", TINY).rename(tmp_path / "config" / "AASIST.conf")
+    assert find_config(name) == Path("config/AASIST.conf")
+    write(tmp_path, TINY).rename(tmp_path / "AASIST.conf")
+    assert find_config("AASIST.conf") == Path("AASIST.conf")
+    assert load_config("AASIST.conf").batch_size == 6
+
+
+def test_names_of_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"AASSIST: no such config; did you mean .*/config/AASIST\.conf"):
+        load_config("AASSIST")
+    with pytest.raises(InputError, match=r"xyzzy: no such config \(the framework's own: AASIST, AASIST-L, "):
+        load_config("xyzzy")
+    # A folder was named: nothing is guessed from elsewhere.
+    with pytest.raises(InputError, match=r"elsewhere/AASIST.conf: no such config$"):
+        load_config("elsewhere/AASIST.conf")

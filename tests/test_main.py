@@ -187,7 +187,7 @@ def test_the_example_of_the_readme_is_a_system(corpus: Path, tmp_path: Path) -> 
     assert [name for name, _ in blocks] == ["models/MyCountermeasure.py", "config/MyCountermeasure.conf"]
     for path in ROOT.glob("*.py"):
         shutil.copy(path, tmp_path)
-    for folder in ("models", "config", "reporting"):
+    for folder in ("models", "config", "reporting", "s2pecnet"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     for name, content in blocks:
         (tmp_path / name).write_text(content)

@@ -1,0 +1,88 @@
+"""The reference of configs, made from the code that reads them: tables of docs/config.md, config/config.schema.json.
+
+    python config_reference.py              write both anew
+    python config_reference.py --check      compare both with the code
+
+The tables stand between `<!-- made by config_reference.py: ... -->` and `<!-- end -->`; what is around them is written
+by hand.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from commands import make_parser
+from config_schema import SCHEMA, config_schema, system_options
+from errors import InputError, run_command
+from experiment_config import Config
+from files import whole_file
+from schema import describe_options
+
+PAGE = Path(__file__).resolve().parent / "docs" / "config.md"
+EXAMPLES = """examples:
+  python config_reference.py             after a change of a key, of a default, of a help text
+  python config_reference.py --check     does nothing but compare; exit status 2 if they differ
+"""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "config_reference.py") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
+    arguments = build_parser(prog).parse_args(argv)
+    for path, text in made().items():
+        if arguments.check and not (path.is_file() and path.read_text(encoding="utf-8") == text):
+            raise InputError(f"{path}: not what the code says; run python config_reference.py")
+        if not arguments.check:
+            with whole_file(path) as stream:
+                stream.write(text)
+        print(f"{path}: {'as the code says' if arguments.check else 'written'}")
+    return 0
+
+
+def build_parser(prog: str = "config_reference.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Write the reference of configs from the code: docs/config.md, config/config.schema.json.", EXAMPLES
+    )
+    parser.add_argument("--check", action="store_true", help="only compare; exit status 2 where they differ")
+    return parser
+
+
+def made() -> dict[Path, str]:
+    """What the files have to hold.
+
+    Raises:
+        InputError: there is no docs/config.md, as in an installed copy.
+    """
+    if not PAGE.is_file():
+        raise InputError(f"{PAGE}: no such file; the reference is written in a checkout")
+    systems = [f"### {name}\n\n{reference_table(cls)}" for name, cls in system_options().items()]
+    page = PAGE.read_text(encoding="utf-8")
+    for name, text in (("keys", reference_table(Config)), ("systems", "\n\n".join(systems))):
+        page = _between_marks(page, name, text)
+    return {PAGE: page, SCHEMA: json.dumps(config_schema(), indent=2) + "\n"}
+
+
+def reference_table(cls: type) -> str:
+    """The keys of an options class, a Markdown table."""
+    lines = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
+    rows = describe_options(cls)
+    lines += [f"| `{key}` | {kind} | {_default(default)} | {text} |" for key, kind, default, text in rows]
+    return "\n".join(lines).replace("|h|", r"\|h\|")
+
+
+def _default(text: str) -> str:
+    return text if text == "required" else f"`{text}`"
+
+
+def _between_marks(page: str, name: str, text: str) -> str:
+    start = f"<!-- made by config_reference.py: {name} -->"
+    pattern = re.compile(rf"({re.escape(start)}\n).*?(\n<!-- end -->)", re.DOTALL)
+    if not pattern.search(page):
+        raise InputError(f"{PAGE}: no lines {start!r} and '<!-- end -->' to write between")
+    return pattern.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
+
+
+if __name__ == "__main__":
+    run_command(main)
