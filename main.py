@@ -77,7 +77,7 @@ def build_parser(prog: str = "main.py") -> argparse.ArgumentParser:
         help="train with each of these seeds, and write mean, spread and intervals of the figures")  # fmt: skip
     add("--eval", action="store_true", help="score the eval set once instead of training")
     add("--split", choices=("eval", "dev"), default="eval",
-        help="with --eval: what is scored; dev: and a calibration of the weights is fitted on it (default: eval)")  # fmt: skip
+        help="what --eval scores; on dev it fits a calibration of the weights, too (default: eval)")  # fmt: skip
     add("--resume", action="store_true",
         help="go on with an unfinished training of this experiment (default: keep it aside, start anew)")  # fmt: skip
     add("--comment", metavar="TEXT", help="put behind the name of the result folder")
