@@ -359,10 +359,11 @@ def _count_parameters(config: str, weights: str) -> float:
     from checkpoints import load_weights
     from experiment_config import load_config
     from main import get_model
+    from models import count_parameters
 
     model = get_model(load_config(config).model_config, "cpu")
     load_weights(model, weights)
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    return count_parameters(model) / 1e6
 
 
 def _headline(figures: Figures) -> str:

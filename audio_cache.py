@@ -11,7 +11,7 @@ are those that it was made from. It appears whole; two runs that start at once m
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,11 +44,9 @@ def read_headers(audio: AudioFolder, protocol: Protocol, cache_dir: Path | None 
     """
     kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, protocol)}.npy"
     headers = np.zeros(len(protocol), dtype=HEADER)
-    for column, found in zip(("size", "time"), zip(*_in_parallel(_stat, audio, "files"), strict=True), strict=True):
-        headers[column] = found
-    before = _load_headers(kept, len(protocol))
-    same = (before["size"] == headers["size"]) & (before["time"] == headers["time"])
-    headers[same] = before[same]
+    for file, status in enumerate(_in_parallel(_stat, audio, "files")):
+        headers["size"][file], headers["time"][file] = status
+    same = _take_kept(headers, kept)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
     for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
         headers["frames"][index], headers["rate"][index], headers["channels"][index] = found
@@ -187,15 +185,20 @@ def _key(audio: AudioFolder, protocol: Protocol) -> str:
     return hashlib.sha256(f"{folder}\n{protocol.digest()}".encode()).hexdigest()[:16]
 
 
-def _load_headers(path: Path | None, count: int) -> np.ndarray:
-    nothing = np.full(count, -2, dtype=HEADER)
+def _take_kept(headers: np.ndarray, path: Path | None) -> np.ndarray:
+    """Put what is kept at `path` into the headers of files with the same size and time; gives which (n,) they are."""
+    nothing = np.zeros(len(headers), dtype=bool)
     if path is None:
         return nothing
     try:
-        kept: np.ndarray = np.load(path)
+        kept: np.ndarray = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return nothing
-    return kept if kept.dtype == HEADER and kept.shape == nothing.shape else nothing
+    if kept.dtype != HEADER or kept.shape != headers.shape:
+        return nothing
+    same: np.ndarray = (kept["size"] == headers["size"]) & (kept["time"] == headers["time"])
+    np.copyto(headers, kept, where=same)
+    return same
 
 
 def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
@@ -215,14 +218,14 @@ def _header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
 
 
 def _in_parallel(
-    work: Callable[[AudioFolder, int], Result], audio: AudioFolder, what: str, items: Iterable[int] | None = None
+    work: Callable[[AudioFolder, int], Result], audio: AudioFolder, what: str, items: np.ndarray | None = None
 ) -> Iterator[Result]:
     """`work(audio, item)` of every item in their order, by a few threads, a bounded number at a time."""
-    places = list(map(int, items)) if items is not None else range(len(audio.utterances))
+    places: range | np.ndarray = range(len(audio.utterances)) if items is None else items
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         bar = tqdm(total=len(places), desc=what, unit="file", leave=False, disable=None, delay=1)
         for begin in range(0, len(places), AT_ONCE):
             some = places[begin : begin + AT_ONCE]
-            yield from pool.map(lambda index: work(audio, index), some)
+            yield from pool.map(lambda index: work(audio, int(index)), some)
             bar.update(len(some))
         bar.close()

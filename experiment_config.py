@@ -48,6 +48,7 @@ LONGEST_CROP = 600 * 16000
 # What a run writes itself into the folder of its results.
 TAKEN_NAMES = {
     "config.conf", "weights", "metrics", "state", "metric_log.txt", "t-dcf_eer.txt", "t-dcf_eer_swa.txt",
+    "dev_scores.txt", "t-dcf_eer_dev.txt", "calibration.json",
     "results.json", "figures.png", "nonfinite_batches.json", *(f"skipped_audio_{name}.txt" for name in SPLITS),
 }  # fmt: skip
 

@@ -8,13 +8,14 @@ This file is the command line and the story of a run. `get_model`, `get_loader`,
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from commands import make_parser
 from errors import InputError, run_command
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import DataLoader
 
-    from evaluation import ASVScores
+    from evaluation import ASVScores, Metrics
     from fit import Fit
     from scorer import Scorer
     from scoring import ScoredSplit, produce_evaluation_file
@@ -35,10 +36,13 @@ if TYPE_CHECKING:
 
 DEFAULT_SEED = 1234
 DEFAULT_OUTPUT = "./exp_result"
+# What `--eval --split dev` writes: scores, figures, calibration.
+DEV_FILES = ("dev_scores.txt", "t-DCF_EER_dev.txt", "calibration.json")
 EXAMPLES = """examples:
   python main.py --config ./config/S2pecNet.conf
   python main.py --config ./config/AASIST.conf --set batch_size=16 --set optim_config.base_lr=0.0002 --comment lr2e-4
   python main.py --eval --config ./config/AASIST.conf --eval_model_weights AASIST.pth --set database_path=/data/LA
+  python main.py --eval --split dev --config ./config/AASIST.conf --eval_model_weights AASIST.pth
 """
 
 
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "main.py") -> int:
     if arguments.seeds:
         train_series(config, arguments)
     elif arguments.eval:
-        evaluate(config, seed, arguments)
+        (calibrate if arguments.split == "dev" else evaluate)(config, seed, arguments)
     else:
         train(config, seed, arguments)
     return 0
@@ -80,6 +84,8 @@ def build_parser(prog: str = "main.py") -> argparse.ArgumentParser:
         help="train with each of these seeds, and write mean, spread and intervals of the figures")  # fmt: skip
     scoring = parser.add_argument_group("scoring alone").add_argument
     scoring("--eval", action="store_true", help="score the eval set once instead of training")
+    scoring("--split", choices=("eval", "dev"), default="eval",
+        help="what --eval scores; on dev it fits a calibration of the weights, too (default: eval)")  # fmt: skip
     scoring("--eval_model_weights", metavar="PATH", help="weights for --eval (default: the config's model_path)")
     return parser
 
@@ -99,6 +105,8 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "main.py") ->
         raise InputError(f"--seed {clipped(str(arguments.seed))}: expected a number >= 0, of 64 bits at most")
     if arguments.eval_model_weights and not arguments.eval:
         raise InputError("--eval_model_weights is for --eval; add --eval, or leave it out to train")
+    if arguments.split != "eval" and not arguments.eval:
+        raise InputError("--split is for --eval; add --eval, or leave it out to train")
     if arguments.eval and (arguments.resume or arguments.seeds):
         raise InputError(f"--{'resume' if arguments.resume else 'seeds'} is for training; leave it out with --eval")
     if arguments.seeds and arguments.seed is not None:
@@ -113,6 +121,7 @@ def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str,
     finished one is left as it is.
     """
     from interruption import listening
+    from models import count_parameters
     from run_folder import describe_run, experiment, finished_results, run_name, sole_writer
 
     started = time.monotonic()
@@ -129,7 +138,7 @@ def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str,
             print(f"note: {path} holds this training, finished; nothing to do")
             return finished
         fit = _fit(config, seed, device, path, about, arguments)
-        results = about | {"mode": "train"} | fit.run()
+        results = about | {"mode": "train", "parameters": count_parameters(fit.model)} | fit.run()
         _finish(path, config, results, started, path / config.eval_output)
         shutil.rmtree(fit.folder.states)
     return results
@@ -187,28 +196,68 @@ def train_series(config: Config, arguments: argparse.Namespace) -> dict[str, Any
 
 def evaluate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
     """Score the eval set once with the given weights."""
+    started = time.monotonic()
+    scores, summary = config.eval_output, "t-DCF_EER.txt"
+    with _scoring("eval", config, seed, arguments, (scores, summary, "results.json", "figures.png")) as work:
+        metrics = work.score(scores, summary)
+        results = work.about | {"mode": "eval", "metrics": {"eval": metrics.as_dict()}}
+        _finish(work.folder, config, results, started, work.folder / scores)
+
+
+def calibrate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
+    """Score dev with the given weights, and fit what turns their scores into log-likelihood ratios and verdicts."""
+    import calibration
+    from evaluation import read_cm_scores
+    from files import write_json
+
+    scores, summary, fitted = DEV_FILES
+    with _scoring("dev", config, seed, arguments, DEV_FILES) as work:
+        work.score(scores, summary)
+        found = calibration.fit(read_cm_scores(work.folder / scores), str(work.folder / scores))
+        write_json(work.folder / fitted, found.as_dict())
+        print(f"{found.summary()}\ncalibration, for predict.py --calibration: {work.folder / fitted}")
+
+
+class _Scoring(NamedTuple):
+    """A split to be scored with trained weights into a folder, and what is to be said of that."""
+
+    scorer: "Scorer"
+    scored: "ScoredSplit"
+    folder: Path
+    about: dict[str, Any]
+
+    def score(self, scores: str, summary: str) -> "Metrics":
+        """Score into a file of the folder; write, print and return the figures."""
+        from scoring import write_summary
+
+        metrics = self.scored.evaluate(self.scorer, self.folder / scores)
+        write_summary(self.folder / summary, metrics)
+        print(metrics.summary())
+        return metrics
+
+
+@contextlib.contextmanager
+def _scoring(
+    split: str, config: Config, seed: int, arguments: argparse.Namespace, files: Sequence[str]
+) -> Iterator[_Scoring]:
+    """Make ready to score a split; `files` are to be written, earlier ones of these names are kept aside."""
     from interruption import listening
+    from models import count_parameters
     from run_folder import RunFolder, describe_run, keep_earlier, run_name, sole_writer
     from scorer import Scorer
-    from scoring import write_summary
 
-    started = time.monotonic()
     device = _prepare(arguments.device, seed, config)
     _tell_of_corpus(config)
     model, weights = _trained_model(config, arguments.eval_model_weights, device)
     path = Path(arguments.output_dir) / run_name(config, arguments.comment)
-    scored = _scored("eval", config, _cache_dir(arguments), path)
+    scored = _scored(split, config, _cache_dir(arguments), path)
     with sole_writer(path), listening():
         folder = RunFolder.for_evaluation(path)
-        for name in (config.eval_output, "t-DCF_EER.txt", "results.json", "figures.png"):
+        for name in files:
             keep_earlier(folder.path / name)
-        scorer = Scorer(model, device, config.precision, config.compile)
-        metrics = scored.evaluate(scorer, folder.path / config.eval_output)
-        write_summary(folder.path / "t-DCF_EER.txt", metrics)
-        print(metrics.summary())
-        about = describe_run(config, seed, str(device), [scored.split]) | {"mode": "eval", "weights": weights}
-        found = about | {"metrics": {"eval": metrics.as_dict()}}
-        _finish(folder.path, config, found, started, folder.path / config.eval_output)
+        about = describe_run(config, seed, str(device), [scored.split])
+        about |= {"weights": weights, "parameters": count_parameters(model)}
+        yield _Scoring(Scorer(model, device, config.precision, config.compile), scored, folder.path, about)
 
 
 def get_model(model_config: Mapping[str, Any], device: "torch.device | str", channels_last: bool = True) -> "nn.Module":
@@ -223,7 +272,7 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str", cha
     """
     import torch
 
-    from models import find_model
+    from models import count_parameters, find_model
 
     if "architecture" not in model_config:
         raise InputError("model_config: key 'architecture' is missing; expected the name of a file of models/")
@@ -232,8 +281,7 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str", cha
         model: nn.Module = find_model(architecture)(dict(model_config))
     except KeyError as error:
         raise InputError(f"model_config: {architecture} needs the key {error}") from error
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{architecture}: {parameters:,} parameters")
+    print(f"{architecture}: {count_parameters(model):,} parameters")
     order = torch.channels_last if channels_last else torch.preserve_format
     return model.to(device).to(memory_format=order)  # type: ignore[call-overload]
 

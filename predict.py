@@ -181,8 +181,9 @@ def _load_calibration(given: str | None, weights: str) -> "Calibration | None":
     stored = None if given else description(weights).get("calibration")
     if given is None and stored is None:
         print(
-            f"note: no calibration is stored with {weights}: no log-likelihood ratios; fit one on scores of dev "
-            "(python calibration.py --cm DEV_SCORES --output calibration.json) and give it by --calibration"
+            f"note: no calibration is stored with {weights}: no log-likelihood ratios; fit one on dev, "
+            f"python main.py --eval --split dev --eval_model_weights {weights} --config ..., and give it by "
+            "--calibration"
         )
         return None
     calibration = read_calibration(given) if given else Calibration.from_dict(stored or {}, f"{weights}: calibration")

@@ -236,6 +236,7 @@ def _too_deep(origin: str) -> str:
 
 
 def clipped(text: str) -> str:
+    """A text for a message, cut to a readable length."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 

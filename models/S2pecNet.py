@@ -24,7 +24,7 @@ from torch.nn import functional
 from errors import InputError
 from features import LFCC, FixedFrames, PowerSpectrogram
 from models.AASIST import AASISTBase, AASISTOptions
-from models.layers import MOST_FRAMES, BatchNorm2d, Recomputable
+from models.layers import MOST_FRAMES, BatchNorm2d, Recomputable, fold
 from schema import option, read_model_options
 
 # A second-order feature with more bins than this is strided in frequency by the first layer.
@@ -79,11 +79,15 @@ class PreActivationBlock(Recomputable):
         self.stride = stride
         self.bn1 = BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 1, bias=False)
-        self.bn2 = BatchNorm2d(channels_out)
+        self.bn2: nn.Module = BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or channels_in != channels_out:
             self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False))
+
+    def fold_batch_norm(self) -> None:
+        """For scoring alone: put `bn2` into the weights of `conv1`; `bn1` has no convolution before it."""
+        self.conv1, self.bn2 = fold(self.conv1, self.bn2), nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, F, T) -> (B, C_out, F / stride, T / stride)."""
@@ -111,13 +115,13 @@ class SecondOrderEncoder(nn.Module):
             )
         widths = [channels // 8, channels // 4, channels // 2, channels]
         self.conv1 = nn.Conv2d(1, widths[0], (3, 9), stride=self.stride, padding=(1, 1), bias=False)
-        self.bn1 = BatchNorm2d(widths[0])
+        self.bn1: nn.Module = BatchNorm2d(widths[0])
         self.layer1 = self._stage(widths[0], widths[0], 1)
         self.layer2 = self._stage(widths[0], widths[1], 2)
         self.layer3 = self._stage(widths[1], widths[2], 1)
         self.layer4 = self._stage(widths[2], widths[3], 1)
         self.conv5 = nn.Conv2d(channels, channels, self.conv5_kernel, bias=False)
-        self.bn5 = BatchNorm2d(channels)
+        self.bn5: nn.Module = BatchNorm2d(channels)
         self.fc = nn.Linear(self.joined_frames, map_frames)
         self.apply(_kaiming)
 
@@ -126,6 +130,11 @@ class SecondOrderEncoder(nn.Module):
         return nn.Sequential(
             PreActivationBlock(channels_in, channels_out, stride), PreActivationBlock(channels_out, channels_out)
         )
+
+    def fold_batch_norm(self) -> None:
+        """For scoring alone: put `bn1` and `bn5` into the weights of `conv1` and `conv5`."""
+        self.conv1, self.bn1 = fold(self.conv1, self.bn1), nn.Identity()
+        self.conv5, self.bn5 = fold(self.conv5, self.bn5), nn.Identity()
 
     def forward(self, feature: Tensor) -> Tensor:
         """Stem, four stages, a tall convolution down to the map's bins, a linear layer to its frames."""
@@ -150,13 +159,22 @@ class TemporalSpectralFusion(nn.Module):
         self.coarse = options.fusion == "coarse"
         self.pooling, self.residual = options.fusion_pooling, options.fusion_residual
         self.conv0 = nn.Conv2d(2 * channels, channels, 1)
-        self.norm0 = BatchNorm2d(channels)
+        self.norm0: nn.Module = BatchNorm2d(channels)
         if self.coarse:
             return
-        self.fc1, self.norm1 = nn.Conv2d(channels, channels, 1), BatchNorm2d(channels)
+        self.fc1 = nn.Conv2d(channels, channels, 1)
+        self.norm1: nn.Module = BatchNorm2d(channels)
         self.fc2 = nn.Conv2d(channels, channels, 1)
-        self.fc3, self.norm2 = nn.Conv2d(channels, channels, 1), BatchNorm2d(channels)
+        self.fc3 = nn.Conv2d(channels, channels, 1)
+        self.norm2: nn.Module = BatchNorm2d(channels)
         self.fc4 = nn.Conv2d(channels, channels, 1)
+
+    def fold_batch_norm(self) -> None:
+        """For scoring alone: put the BatchNorms into the convolutions before them."""
+        self.conv0, self.norm0 = fold(self.conv0, self.norm0), nn.Identity()
+        if not self.coarse:
+            self.fc1, self.norm1 = fold(self.fc1, self.norm1), nn.Identity()
+            self.fc3, self.norm2 = fold(self.fc3, self.norm2), nn.Identity()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Two maps (B, C, F, T) to one."""

@@ -79,6 +79,11 @@ def _file_of(architecture: str) -> Path | None:
     return found[0] if found else None
 
 
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a system learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def utterance_feature(model_config: Mapping[str, Any]) -> FixedFrames | None:
     """The second input that the system of `model_config` asks for, or None."""
     declare = getattr(find_model(model_config["architecture"]), "utterance_feature", None)

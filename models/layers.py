@@ -236,7 +236,7 @@ class ResidualBlock2d(Recomputable):
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3 along time."""
         y = self.conv2(functional.selu(self.bn2(self.conv1(x)), inplace=True))
-        return functional.max_pool2d(y + self.conv_downsample(x), (1, 3))
+        return functional.max_pool2d(y.add_(self.conv_downsample(x)), (1, 3))
 
 
 def encoder_channels(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +161,21 @@ def test_headers_are_read_once_and_again_where_a_file_changed(
     assert read == [7]
     next(tmp_path.glob("headers-*.npy")).write_bytes(b"damaged")
     assert read_headers(audio, protocol, tmp_path)["frames"][7] == 4321
+
+
+def test_headers_of_a_long_list_take_a_few_bytes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio_cache, "_stat", lambda audio, index: (index + 1, 7))
+    monkeypatch.setattr(audio_cache, "_header", lambda audio, index: (index, 16000, 1))
+    files: Any = range(50_000)
+    tracemalloc.start()
+    try:
+        headers = read_headers(AudioFolder(tmp_path, files), files)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert headers["frames"].tolist() == list(files)
+    # 32 of them are the header.
+    assert peak < 64 * len(files)
 
 
 def test_missing_and_unreadable_files_are_named_before_anything_starts(split: Split, tmp_path: Path) -> None:

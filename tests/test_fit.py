@@ -238,7 +238,7 @@ def test_without_resume_the_unfinished_run_is_kept_aside(
 def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the loss became nan; .* utterances of that batch are in") as caught:
         main.main(
-            arguments(tiniest_config, tmp_path, "--set=optim_config.base_lr=1e30", "--set=optim_config.optimizer=sgd")
+            arguments(tiniest_config, tmp_path, "--set=optim_config.base_lr=1e6", "--set=optim_config.optimizer=sgd")
         )
     path = Path(str(caught.value).rpartition(" are in ")[2])
     (batch,) = json.loads(path.read_text())

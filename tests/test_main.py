@@ -13,7 +13,10 @@ import pytest
 import torch
 
 import main
+from calibration import read_calibration
+from checkpoints import description
 from errors import InputError
+from evaluation import evaluate, read_cm_scores
 from experiment_config import as_config, load_config
 from samples import TINY
 from scoring import produce_evaluation_file
@@ -64,6 +67,8 @@ def test_results_describe_the_run(trained: Path) -> None:
     assert set(results["metrics"]) == {"dev", "eval", "eval_swa"}
     assert 0 <= results["metrics"]["eval"]["min_tdcf"] <= 1
     assert {"torch", "python", "numpy"} <= set(results["versions"])
+    system = main.get_model(TINY["model_config"], "cpu")
+    assert results["parameters"] == sum(parameter.numel() for parameter in system.parameters())
     assert results["command"][1:3] == ["main.py", "--config"]
     assert results["wall_time_s"] > 0
 
@@ -103,6 +108,24 @@ def test_evaluation_of_the_trained_weights_gives_its_scores(trained: Path, tmp_p
     assert results["mode"] == "eval"
     assert results["metrics"]["eval"]["n_bonafide"] + results["metrics"]["eval"]["n_spoof"] == 18
     assert (folder / "t-DCF_EER.txt").read_text().startswith("trials")
+
+
+def test_dev_is_scored_and_the_weights_are_calibrated_on_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of weights of the last epoch: the scores of dev, and a calibration, that the training wrote itself."""
+    last = max((trained / "weights").glob("epoch_*.pth"), key=lambda path: int(path.name.split("_")[1]))
+    arguments = ["--eval", "--split", "dev", "--config", str(trained / "config.conf"), "--device", "cpu"]
+    main.main([*arguments, "--eval_model_weights", str(last), "--output_dir", str(tmp_path)])
+    folder = tmp_path / "LA_config_ep2_bs6"
+    ours = read_cm_scores(folder / "dev_scores.txt")
+    told = json.loads((trained / "results.json").read_text())["history"][int(last.name.split("_")[1])]["dev"]
+    assert evaluate(ours).eer == told["eer"]
+    fitted = read_calibration(folder / "calibration.json")
+    assert fitted.eer_threshold == pytest.approx(told["eer_threshold"], abs=1e-4)
+    assert fitted.slope == pytest.approx(description(last)["calibration"]["slope"], rel=1e-2)
+    assert f"--calibration: {folder / 'calibration.json'}" in capsys.readouterr().out
+    assert not (folder / "results.json").exists()
 
 
 def test_the_same_seed_gives_the_same_run(tiny_config: Path, tmp_path: Path) -> None:
@@ -243,6 +266,7 @@ def empty_audio(root: Path) -> None:
         (break_nothing, ["--eval"], "no weights to score with"),
         (break_nothing, ["--eval", "--eval_model_weights", "no.pth"], "no.pth: no such checkpoint"),
         (break_nothing, ["--eval_model_weights", "no.pth"], "--eval_model_weights is for --eval"),
+        (break_nothing, ["--split", "dev"], "--split is for --eval"),
         (break_nothing, ["--output_dir", "{config}"], "tiny.conf"),
         (break_nothing, ["--device", "tpu"], "--device tpu: expected auto, cpu, cuda or cuda:N"),
         (break_nothing, ["--comment", "../x"], "--comment '../x'"),

@@ -1,6 +1,7 @@
 """Protocols are parsed strictly and read where they are needed."""
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,21 @@ def test_protocols_are_read(tmp_path: Path) -> None:
         ("LA_T_1", "-", "bonafide", 1, 1),
         ("LA_T_2", "A01", "spoof", 0, 2),
     ]
+
+
+def test_a_long_protocol_is_checked_in_a_few_bytes_a_trial(tmp_path: Path) -> None:
+    read_protocol(protocol(tmp_path, GOOD))  # what is made once and kept does not count
+    lines = (f"LA_0001 LA_E_{n:07d} - {'A07 spoof' if n % 9 else '- bonafide'}\n" for n in range(20_000))
+    path = protocol(tmp_path, "".join(lines))
+    tracemalloc.start()
+    try:
+        trials = read_protocol(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert trials[19_999].utterance == "LA_E_0019999"
+    # The place of a line, its number, a hash of the name; arrays that grow have some room to spare.
+    assert peak < 40 * len(trials)
 
 
 @pytest.mark.parametrize(
