@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Trials of a class in each split of the corpus.
 OF_A_CLASS = {"train": 12, "dev": 6, "eval": 6}
+# What docs/predict.md calls its clips.
+CLIPS = ("LA_D_1012573", "LA_D_1016324", "LA_D_1343868", "LA_D_1373411")
 ASV = "ASVspoof2019.LA.asv.{}.gi.trl.scores.txt"
 
 _PROGRAM = re.compile(
@@ -65,6 +66,13 @@ def commands_of(page: Path) -> Iterator[DocCommand]:
                 following = next(lines)[1].strip()
                 text = text[:-1] + following if text.endswith("\\") else f"{text}\n{following}"
             yield DocCommand(f"{page.relative_to(ROOT)}:{number}", text)
+
+
+def python_blocks(page: Path) -> list[tuple[int, str]]:
+    """The Python that a page shows, as (line, text): its fenced blocks, but for those that are files."""
+    text = page.read_text()
+    found = re.finditer(r"(?<!-->\n)^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [(text.count("\n", 0, block.start()) + 1, block[1]) for block in found]
 
 
 def make_workspace(folder: Path, shared: Path | None) -> Path:
@@ -137,10 +145,10 @@ def _make_weights(folder: Path, shared: Path | None) -> None:
 
 
 def _make_clips(folder: Path, corpus: Path) -> None:
-    """clips/ with four clips and a file that is none, talk.mp3 of two windows."""
+    """clips/ with four clips of dev and a file that is none, talk.mp3 of two windows."""
     (folder / "clips").mkdir()
-    for clip in islice(clips(corpus, "dev"), 4):
-        shutil.copy(clip.file, folder / "clips")
+    for clip, name in zip(clips(corpus, "dev"), CLIPS, strict=False):
+        shutil.copy(clip.file, folder / "clips" / f"{name}.flac")
     (folder / "clips" / "broken.wav").write_text("this is no audio\n")
     rate = 44100
     time = np.arange(6 * rate) / rate

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SHARED
-from doc_commands import PAGES, ROOT, DocCommand, commands_of, copy_workspace, make_workspace
+from doc_commands import PAGES, ROOT, DocCommand, commands_of, copy_workspace, make_workspace, python_blocks
 
 import commands
 import corpus_demo
@@ -82,6 +82,16 @@ def test_every_command_of_the_page_runs(
         monkeypatch.setitem(corpus_demo.DEFAULT_CLIPS, split, size)
     for command in commands_of(page):
         run(command, monkeypatch)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)], ids=lambda page: page.stem)
+def test_the_python_of_the_page_runs(
+    page: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(copy_workspace(workspace, tmp_path / "here"))
+    names: dict[str, object] = {}
+    for line, text in python_blocks(page):
+        exec(compile("\n" * line + text, str(page), "exec"), names)
 
 
 def test_the_commands_are_found() -> None:
