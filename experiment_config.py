@@ -239,7 +239,9 @@ def find_config(given: str | os.PathLike[str]) -> Path:
     among the framework's own; what is nowhere comes back as it was given.
     """
     path = Path(given)
-    if path.exists() or path.parent not in (Path(), Path("config")):
+    by_name = path.parent in (Path(), Path("config"))
+    # A folder of that name is no config.
+    if not by_name or (path.exists() and not path.is_dir()):
         return path
     name = path.name if path.suffix == ".conf" else f"{path.name}.conf"
     for folder in (Path("config"), SHIPPED):

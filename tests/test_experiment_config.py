@@ -254,6 +254,8 @@ def test_configs_are_found_by_name(
     monkeypatch.chdir(tmp_path)
     assert find_config(name) == SHIPPED / "AASIST.conf"
     assert capsys.readouterr().err == f"note: config {name} is {SHIPPED / 'AASIST.conf'}\n"
+    (tmp_path / "AASIST").mkdir()
+    assert find_config(name) == SHIPPED / "AASIST.conf"
     # What lies here comes first: in ./config/, then under the very name.
     write(tmp_path / "config", TINY).rename(tmp_path / "config" / "AASIST.conf")
     assert find_config(name) == Path("config/AASIST.conf")
