@@ -91,3 +91,12 @@ def test_examples_are_commands_that_the_parsers_take(name: str) -> None:
         command = COMMANDS[words[0]]
         parser = importlib.import_module(command.module).build_parser(f"s2pecnet {words[0]}")
         parser.parse_args([*command.arguments, *words[1:]])
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert targets
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^make (\w+) +\S", done.stdout, re.MULTILINE) == targets[1].split()
