@@ -200,7 +200,7 @@ def test_requirements_are_the_dependencies_with_their_extras() -> None:
 
     extras = PROJECT["optional-dependencies"]
     assert lines("requirements.txt") == {*PROJECT["dependencies"], *extras["report"], *extras["arena"]}
-    assert lines("requirements-dev.txt") == set(extras["dev"])
+    assert lines("requirements-dev.txt") == {*extras["dev"], *extras["export"]}
 
 
 def test_the_version_is_that_of_the_changelog() -> None:
