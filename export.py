@@ -67,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = describe(config, weights, load_calibration(arguments.calibration, weights), arguments.format)
     system = load_system(config, weights)
     utterances = noise(config.samples) if found is None else decoded(found)
+    # Read first: a clip that cannot be used is told before the work.
+    utterances = itertools.chain([next(utterances)], utterances)
     lines, checked = export(system, about, arguments, utterances)
     print("\n".join(lines))
     kind = "stretches of noise (--check takes real clips)" if found is None else "clips"
@@ -205,6 +207,7 @@ def make_graphs(system: System, any_length: bool) -> "list[Graph]":
     from exported_graphs import BATCH, Axis, FeatureForm, Input, ScoringForm, trace
 
     waveforms, lengths = torch.zeros(2, system.samples), system.lengths(any_length)
+    _require_lengths(system, lengths)
     varying = {0: BATCH} | ({1: Axis("samples", min(lengths), max(lengths))} if any_length else {})
     inputs = {"waveform": Input(waveforms, varying)}
     if system.feature is None:
@@ -215,6 +218,19 @@ def make_graphs(system: System, any_length: bool) -> "list[Graph]":
         trace(ScoringForm(system.model), inputs, "score"),
         trace(FeatureForm(system.feature), {"utterance": utterance}, "feature"),
     ]
+
+
+def _require_lengths(system: System, lengths: Sequence[int]) -> None:
+    import numpy as np
+
+    for length in lengths:
+        try:
+            system.scorer(*_inputs([np.ones(length, dtype=np.float32)], length, system.feature))
+        except (InputError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"--any-length: the system does not take windows of {length} samples ({reason}); leave it out"
+            ) from error
 
 
 def export(
