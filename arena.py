@@ -41,13 +41,13 @@ from arena_submission import (
     read_keys,
     read_our_scores,
     read_submission,
-    sha256_of,
     slug_of,
     write_arena_scores,
     write_submission,
 )
 from commands import make_parser
 from errors import InputError, run_command
+from files import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,6 @@ No torch here.
 """
 
 import datetime
-import hashlib
 import math
 import re
 import unicodedata
@@ -26,7 +25,7 @@ from numpy.typing import ArrayLike
 
 from errors import InputError
 from extras import require
-from files import whole_file
+from files import sha256_of, whole_file
 from protocols import KEYS, read_protocol
 
 SCHEMA_VERSION = 4
@@ -183,11 +182,6 @@ def compute_figures(scores: Mapping[str, float], is_bonafide: Mapping[str, bool]
             raise InputError(f"no {key} trial has a score, expected some of each class for an EER")
     eer = arena_eer(by_class["bona fide"], by_class["spoofed"])
     return Figures(100 * eer, len(is_bonafide), len(is_bonafide) - len(scores))
-
-
-def sha256_of(path: PathLike) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 # ---- the YAML -----------------------------------------------------------------------------------

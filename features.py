@@ -7,8 +7,6 @@ Sources: the LFCC front-end of the ASVspoof challenges' baseline (Sahidullah, Ki
 "A comparison of features for synthetic speech detection"), whose MATLAB extractor `LFCC` equals.
 """
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -25,7 +23,9 @@ def count_frames(samples: int, hop: int = 160) -> int:
     >>> count_frames(64600), count_frames(480), count_frames(1)
     (403, 2, 1)
     """
-    return max(1, math.ceil((samples - hop) / hop))
+    # Exporters trace it with a length that may vary.
+    frames: int = torch.sym_max(1, (samples - 1) // hop)
+    return frames
 
 
 class _FramedPower(nn.Module):
@@ -55,9 +55,8 @@ class _FramedPower(nn.Module):
         if samples == 0:
             raise ValueError("the waveform has no samples")
         frames = count_frames(samples, self.hop)
-        missing = (frames - 1) * self.hop + self.frame - samples
-        padded = functional.pad(waveform, (0, max(0, missing)))
-        framed = padded.unfold(-1, self.frame, self.hop)[..., :frames, :]
+        padded = functional.pad(waveform, (0, (frames - 1) * self.hop + self.frame - samples))
+        framed = padded.unfold(-1, self.frame, self.hop)
         spectrum = torch.fft.rfft(framed * self._constant("window", waveform), n=self.n_fft)
         return spectrum.real.square() + spectrum.imag.square()
 
@@ -151,11 +150,8 @@ def _delta(feature: Tensor) -> Tensor:
 
 def fix_frames(feature: Tensor, frames: int, start: int = 0) -> Tensor:
     """Bring (..., bins, n) to (..., bins, frames): tiled in time where shorter, cropped from `start` where longer."""
-    available = feature.shape[-1]
-    if available < frames:
-        repeats = math.ceil(frames / available)
-        return feature.repeat(*[1] * (feature.dim() - 1), repeats)[..., :frames]
-    return feature[..., start : start + frames]
+    places = torch.arange(start, start + frames, device=feature.device).fmod(feature.shape[-1])
+    return feature.index_select(-1, places)
 
 
 class FixedFrames(nn.Module):

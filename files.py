@@ -12,6 +12,7 @@ process that is writing the same target now, and stays.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -74,6 +75,11 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     with whole_file(path) as stream:
         json.dump(content, stream, indent=2, allow_nan=False)
         stream.write("\n")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:

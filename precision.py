@@ -25,6 +25,9 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 def float32_region(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context for what is to be computed in float32 in every precision, a feature for example."""
+    if torch.compiler.is_exporting():
+        # Exported graphs are float32 throughout.
+        return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 

@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "predict.py") -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = parse_arguments(argv, prog)
     config = load_config(arguments.config, arguments.set)
-    weights = _weights(arguments, config)
+    weights = given_weights(arguments.weights, config)
     found = require_files(find_audio(arguments.paths), arguments.paths)
     # What is said of the system is no row.
     with contextlib.redirect_stdout(sys.stderr):
-        rule = make_rule(arguments.threshold, _load_calibration(arguments.calibration, weights))
+        rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
         files = _load_scorer(config, weights, arguments)
     about = _describe(config, weights, files, rule)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -164,8 +164,13 @@ def make_rule(given: str | None, calibration: "Calibration | None") -> Rule:
     return Rule(threshold, "given by --threshold", calibration)
 
 
-def _weights(arguments: argparse.Namespace, config: Config) -> str:
-    weights = arguments.weights or config.model_path
+def given_weights(given: str | None, config: Config) -> str:
+    """The weights that `--weights` gives, else the config.
+
+    Raises:
+        InputError: there are none.
+    """
+    weights = given or config.model_path
     if not weights:
         raise InputError(f"{config.source}: no weights to score with; give --weights or the key model_path")
     if not os.path.isfile(weights):
@@ -173,8 +178,12 @@ def _weights(arguments: argparse.Namespace, config: Config) -> str:
     return str(weights)
 
 
-def _load_calibration(given: str | None, weights: str) -> "Calibration | None":
-    """The calibration of the file given, else of the weights; None, with a note, where there is none."""
+def load_calibration(given: str | None, weights: str) -> "Calibration | None":
+    """The calibration of the file given, else of the weights; None, with a note, where there is none.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
     from calibration import Calibration, read_calibration
     from checkpoints import description
 

@@ -14,6 +14,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any, TypeVar
 
 import numpy as np
@@ -377,6 +378,9 @@ class GraphPool(nn.Module):
 
     def kept(self, nodes: int) -> int:
         """How many of `nodes` nodes survive."""
+        if not isinstance(nodes, int):
+            share = Fraction(str(self.ratio))
+            return nodes * share.numerator // share.denominator
         return min(nodes, max(int(nodes * self.ratio), self.at_least))
 
     def forward(self, h: Tensor) -> Tensor:
