@@ -166,7 +166,7 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
         """x float32 (B, samples) at 16 kHz; `Freq_aug` masks a random band of sinc filters."""
-        x = functional.max_pool2d(self.bank(x, mask=Freq_aug).abs_().unsqueeze(2), (1, 3))
+        x = functional.max_pool1d(self.bank(x, mask=Freq_aug).abs_(), 3).unsqueeze(2)
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=self.cpu_format)
         x = functional.selu(self.first_bn(x))

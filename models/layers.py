@@ -379,6 +379,7 @@ class GraphPool(nn.Module):
     def kept(self, nodes: int) -> int:
         """How many of `nodes` nodes survive."""
         if not isinstance(nodes, int):
+            # While a graph with any number of nodes is traced, which can neither round nor compare them.
             share = Fraction(str(self.ratio))
             return nodes * share.numerator // share.denominator
         return min(nodes, max(int(nodes * self.ratio), self.at_least))
