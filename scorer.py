@@ -2,7 +2,7 @@
 
 Scoring needs less than training: BatchNorms that follow a convolution are folded into its weights, decoders do not run
 (systems leave them out in eval mode), nothing is kept for a backward pass. On a CPU a batch is scored a few utterances
-at a time: the maps of a whole batch do not fit its caches, and the scores do not depend on it.
+at a time: the maps of more take gigabytes and are no faster, and the scores do not depend on it.
 """
 
 import copy
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from errors import InputError
 from precision import autocast
 
-# Utterances that a CPU scores at a time, where the system does not say better by an attribute `cpu_chunk`;
-# measured with AASIST, 1 and 2 are the fastest.
-CPU_CHUNK = 2
+# Utterances that a CPU scores at a time, where the system does not say better by an attribute `cpu_chunk`. Measured on
+# two cores: 8 take 0.155 s each with S2pecNet and 0.144 s with AASIST, 2 at a time 0.167 and 0.149 s, 1 0.190 and 0.163 s.
+CPU_CHUNK = 8
 
 
 class Scorer:
