@@ -308,12 +308,22 @@ def compare(
     for batch in _in_batches(counted()):
         for length in lengths:
             own = system.scorer(*_inputs(batch, length, system.feature))
-            other = score(*_inputs(batch, length, features[0] if features else None))
+            other = _run(score, _inputs(batch, length, features[0] if features else None))
             differences = (own - other).abs().tolist()
             found.differences += [value if math.isfinite(value) else math.inf for value in differences]
             found.batches.add(len(batch))
             found.lengths.add(length)
     return found
+
+
+def _run(score: "Runner", inputs: "list[Tensor]") -> "Tensor":
+    try:
+        return score(*inputs)
+    except Exception as error:
+        # A graph that a user's own system fixed to one size fails in the words of whatever runs it.
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"the exported graph fails on inputs of shape {shapes}: {reason}") from error
 
 
 def _in_batches(utterances: "Iterator[Floats]") -> "Iterator[list[Floats]]":

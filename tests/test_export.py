@@ -226,6 +226,15 @@ def test_a_score_that_is_not_finite_is_a_difference() -> None:
     assert export.compare(system, [lambda x: x[:, 0] * np.nan], [clip], [100]).difference == np.inf
 
 
+def test_a_graph_that_fails_when_it_is_run_is_told_in_one_line() -> None:
+    def fails(x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("expected 200 samples\nand more")
+
+    system = export.System(100, torch.nn.Identity(), lambda x: x[:, 0], None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"fails on inputs of shape \(1, 100\): expected 200 samples$"):
+        export.compare(system, [fails], [np.ones(50, dtype=np.float32)], [100])
+
+
 def test_bad_input_is_told_before_the_work(tmp_path: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = make_system(tmp_path, "AASIST")
     other = make_system(tmp_path, "RawNet2")
@@ -257,6 +266,12 @@ def test_windows_of_any_length_where_the_model_allows_it(tmp_path: Path) -> None
         system = make_system(tmp_path, name)
         with pytest.raises(InputError, match=r"--any-length: the system does not take windows of \d+ samples"):
             export.make_graphs(export.load_system(main.load_config(system.config), str(system.weights)), True)
+
+
+def test_rawnet2_takes_windows_of_any_length(tmp_path: Path, clips: Path, capsys: Output) -> None:
+    system = make_system(tmp_path, "RawNet2")
+    assert export.main(system.arguments(tmp_path / "a.pt2", "--any-length", "--check", clips)) == 0
+    assert "windows of 4800, 9600, 14400, 19200 samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.7, 0.64, 0.81])
