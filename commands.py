@@ -48,6 +48,7 @@ COMMANDS = {
     "evaluate": Command("evaluation.py", "figures of score files: EER, min t-DCF, intervals, tests, tables"),
     "calibrate": Command("calibration.py", "fit log-likelihood ratios and thresholds on scores of dev"),
     "fuse": Command("fusion.py", "one score file out of several systems'"),
+    "export": Command("export.py", "a system as an ONNX or .pt2 file that scores without this framework"),
     "report": Command("report.py", "an HTML page of a run, or of several side by side"),
     "download": Command("download_dataset.py", "get ASVspoof2019 LA, check any corpus, make the demo corpus"),
     "arena": Command("arena.py", "files of the Speech Anti-Spoofing Arena"),

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audio_paths import Found, find_audio, require_files
+from commands import make_parser
 from errors import InputError, run_command
 from experiment_config import Config, load_config
 from files import sha256_of, whole_file
@@ -55,11 +56,11 @@ EXAMPLES = """examples:
 exit status: 0 the file is there and gives the checkpoint's scores; 2 wrong arguments, or it does not"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None, prog: str = "export.py") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
     # To be said before torch is imported, see main.py.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    arguments = parse_arguments(argv)
+    arguments = parse_arguments(argv, prog)
     config = load_config(arguments.config, arguments.set)
     weights = given_weights(arguments.weights, config)
     require_packages(arguments.format)
@@ -79,17 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line; `format` is that of the ending where none is given."""
-    parser = argparse.ArgumentParser(
-        prog="export.py",
-        description="Export a trained system to a file that scores without this repository.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def build_parser(prog: str = "export.py") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(prog, "Export a trained system to a file that scores without this repository.", EXAMPLES)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="config of the system, see config/")
+    add("--config", required=True, metavar="FILE", help="config of the system: a file, or a name such as AASIST")
     add("--weights", metavar="FILE", help="its weights (default: the config's model_path)")
     add("--output", required=True, metavar="FILE", help="file to write, .onnx or .pt2")
     add("--format", choices=sorted(PACKAGES), help="its format (default: by the ending)")
@@ -100,10 +95,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--tolerance", type=float, default=TOLERANCE, metavar="NUMBER",
         help="largest difference from the checkpoint's scores that is let pass (default: %(default)g)")  # fmt: skip
     add("--calibration", metavar="FILE",
-        help="what calibration.py wrote, to go along (default: what is stored with the weights)")  # fmt: skip
+        help="a calibration to go along (default: what is stored with the weights)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE",
-        help="override a config value, see main.py; repeatable")  # fmt: skip
-    arguments = parser.parse_args(argv)
+        help="override a config value; repeatable")  # fmt: skip
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None = None, prog: str = "export.py") -> argparse.Namespace:
+    """Read the command line; `format` is that of the ending where none is given."""
+    arguments = build_parser(prog).parse_args(argv)
     ending = Path(arguments.output).suffix.lower().removeprefix(".")
     if arguments.format is None and ending not in PACKAGES:
         raise InputError(f"--output {arguments.output}: expected a name that ends in .onnx or .pt2, or --format")

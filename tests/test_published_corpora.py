@@ -157,7 +157,10 @@ def test_all_of_them_are_scored(corpus: Path, tmp_path: Path, weights: Path) -> 
     wild = evaluated(make_in_the_wild(corpus, tmp_path / "wild"), tmp_path, weights, "track=ITW")
     assert {row[0]: row[1:] for row in la} == {row[0]: row[1:] for row in five} == expected
     assert len(df) == 16
-    assert all(expected[row[0]] == row[1:] for row in df)
+    # Two clips fewer are scored in other batches, which may move the last digit.
+    for name, *columns, score in df:
+        assert columns == expected[name][:-1]
+        assert float(score) == pytest.approx(float(expected[name][-1]), abs=1e-7)
     assert [row[0] for row in wild] == [f"{number}.flac" for number in range(18)]
     assert [row[2:] for row in wild] == [row[1:] for row in expected.values()]
     assert {row[1] for row in wild} == {"-", "unknown"}
