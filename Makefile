@@ -23,13 +23,13 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, and whether the reference of configs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python config_reference.py --check
+	$(BIN)/python -m tools.config_reference --check
 
 bench: $(VENV)/.installed ## measure speed and memory on this machine
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.installed ## write docs/config.md and config/config.schema.json from the code
-	$(BIN)/python config_reference.py
+	$(BIN)/python -m tools.config_reference
 
 wheel: $(VENV)/.installed-dev ## build the package into dist/
 	rm -rf build dist

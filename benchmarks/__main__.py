@@ -15,10 +15,10 @@ from typing import Any
 from benchmarks import tables
 from benchmarks.runs import against_ceiling, compared, in_turn, machine, run
 from benchmarks.workload import CONFIGS, INPUTS, Workload
-from commands import make_parser
-from errors import InputError, run_command
-from experiment_config import load_config
-from files import write_json
+from s2pecnet.cli.command import make_parser, run_command
+from s2pecnet.config.experiment import load_config
+from s2pecnet.errors import InputError
+from s2pecnet.files import write_json
 
 SYSTEMS = ("AASIST", "AASIST-L", "S2pecNet", "RawGATST_baseline", "RawNet2_baseline")
 # Utterances of an epoch of the loader.
@@ -127,7 +127,7 @@ def _profile(arguments: argparse.Namespace) -> int:
 
 def _described(rows: list[Row], arguments: argparse.Namespace) -> dict[str, Any]:
     # Imports torch; here, where all is measured, that takes nobody's time.
-    from run_folder import commit, versions
+    from s2pecnet.runs.provenance import commit, versions
 
     return {
         "date": time.strftime("%Y-%m-%d"),

@@ -16,17 +16,18 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-import main as command
 from benchmarks.released import run_as_released
 from benchmarks.timing import WARM_UP_CUDA, Step, matrix_products, peak_memory, time_steps
 from benchmarks.workload import CONFIGS, PROCESSOR, Workload
-from experiment_config import Config, load_config
-from models import find_model, utterance_feature
-from precision import allow_tf32
-from scorer import Scorer
-from trainer import prepare_for_training
-from training_step import TrainingStep
-from utils import create_optimizer, keep_freed_memory, resolve_device, set_seed
+from s2pecnet.config.experiment import Config, load_config
+from s2pecnet.precision import allow_tf32
+from s2pecnet.runtime import keep_freed_memory, resolve_device, set_seed
+from s2pecnet.systems import build
+from s2pecnet.systems.registry import find_model, utterance_feature
+from s2pecnet.systems.scorer import Scorer
+from s2pecnet.training.loop import prepare_for_training
+from s2pecnet.training.optim import create_optimizer
+from s2pecnet.training.step import TrainingStep
 
 # Utterances whose operations are counted: a batch has to have two for BatchNorm.
 COUNTED = 2
@@ -135,7 +136,7 @@ def _inputs(config: Config, workload: Workload) -> list[Tensor]:
 def _model(workload: Workload, config: Config, device: torch.device) -> nn.Module:
     if workload.way == "ours":
         with contextlib.redirect_stdout(sys.stderr):
-            return command.get_model(config.model_config, device, config.channels_last)
+            return build.get_model(config.model_config, device, config.channels_last)
     if workload.way == "plain":
         return run_as_released(find_model(config.architecture)(config.model_config)).to(device)
     assert workload.peer is not None

@@ -18,11 +18,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import time_steps
 from benchmarks.workload import CONFIGS, INPUTS, PROCESSOR, Workload
-from data_utils import CROP, make_loader, pad_random
-from experiment_config import load_config
-from features import SAMPLE_RATE, FixedFrames
-from models import utterance_feature
-from protocols import Split, find_split, read_protocol
+from s2pecnet.audio.crops import pad_random
+from s2pecnet.config.experiment import load_config
+from s2pecnet.conventions import CROP, SAMPLE_RATE
+from s2pecnet.corpora.detect import find_split
+from s2pecnet.corpora.published import read_protocol
+from s2pecnet.corpora.trials import Split
+from s2pecnet.data.loaders import make_loader
+from s2pecnet.features import FixedFrames
+from s2pecnet.systems.registry import utterance_feature
 
 SHORTEST_S, LONGEST_S = 1.4, 5.4
 SEED = 2019

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import SincFilterBank
 from models.RawNet2Spoof import Model as RawNet2
 from models.RawNet2Spoof import ResidualBlock1d
+from s2pecnet.nn.sinc import SincFilterBank
 
 
 def run_as_released(model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workload import PROCESSOR, ROOT, Workload
-from errors import InputError
+from s2pecnet.errors import InputError
 
 Runs = dict[str, list[dict[str, Any]]]
 

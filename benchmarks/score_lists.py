@@ -9,17 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import evaluation
 from benchmarks.loading import write_noise
 from benchmarks.timing import peak_resident, time_steps
 from benchmarks.workload import PROCESSOR, Workload
-from data_utils import make_loader
-from evaluation import ASVScores, CMScores, Metrics
-from files import whole_file
-from protocols import Split, find_split
-from scorer import Scorer
-from scoring import produce_evaluation_file
-from utils import keep_freed_memory
+from s2pecnet.corpora.detect import find_split
+from s2pecnet.corpora.trials import Split
+from s2pecnet.data.loaders import make_loader
+from s2pecnet.files import whole_file
+from s2pecnet.metrics import countermeasure
+from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.runtime import keep_freed_memory
+from s2pecnet.score_files import cm_asv
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores
+from s2pecnet.scoring.splits import produce_evaluation_file
+from s2pecnet.systems.scorer import Scorer
 
 SEED = 2019
 # Trials of ASVspoof2019 LA eval: 71,237 of the countermeasure, 102,579 of the speaker verification.
@@ -41,7 +44,7 @@ def measure_evaluation(workload: Workload) -> dict[str, float]:
 
 def evaluate_ours(cm: Path, asv: Path) -> Metrics:
     """As evaluation.py does it."""
-    return evaluation.evaluate(evaluation.read_cm_scores(cm), evaluation.read_asv_scores(asv))
+    return countermeasure.evaluate(cm_asv.read_cm_scores(cm), cm_asv.read_asv_scores(asv))
 
 
 def evaluate_plain(cm: Path, asv: Path) -> Metrics:
@@ -50,7 +53,7 @@ def evaluate_plain(cm: Path, asv: Path) -> Metrics:
     scores = CMScores(table[:, 0], table[:, 1], table[:, 2] == "bonafide", table[:, 3].astype(float))
     asv_table = np.genfromtxt(asv, dtype=str)
     keys, asv_scores = asv_table[:, 1], asv_table[:, 2].astype(float)
-    return evaluation.evaluate(
+    return countermeasure.evaluate(
         scores, ASVScores(*(asv_scores[keys == key] for key in ("target", "nontarget", "spoof")))
     )
 

@@ -24,7 +24,7 @@ import time
 from typing import Any
 
 from benchmarks.workload import PROCESSOR, ROOT, Workload
-from errors import run_command
+from s2pecnet.cli.command import run_command
 
 
 def main() -> int:

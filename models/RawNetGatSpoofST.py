@@ -11,20 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from errors import InputError
-from models.layers import (
-    MOST_CHANNELS,
-    MOST_SAMPLES,
-    MOST_TAPS,
-    GraphAttention,
-    GraphPool,
-    RawSpectrogram,
-    encoder_channels,
-    frames_after_encoder,
-    residual_encoder,
-)
-from precision import float32_region, widened
-from schema import option, read_model_options
+from s2pecnet.config.options import option, read_model_options
+from s2pecnet.errors import InputError
+from s2pecnet.nn.blocks import RawSpectrogram, encoder_channels, residual_encoder
+from s2pecnet.nn.graphs import GraphAttention, GraphPool
+from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_SAMPLES, MOST_TAPS, frames_after_encoder
+from s2pecnet.precision import float32_region, widened
 
 Pair = tuple[int, int]
 

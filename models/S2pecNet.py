@@ -21,11 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from errors import InputError
-from features import LFCC, FixedFrames, PowerSpectrogram
-from models.AASIST import AASISTBase, AASISTOptions
-from models.layers import MOST_FRAMES, BatchNorm2d, Recomputable, fold
-from schema import option, read_model_options
+from s2pecnet.config.options import option, read_model_options
+from s2pecnet.errors import InputError
+from s2pecnet.features import LFCC, FixedFrames, PowerSpectrogram
+from s2pecnet.nn.blocks import BatchNorm2d, Recomputable, fold
+from s2pecnet.nn.sinc import MOST_FRAMES
+
+from .AASIST import AASISTBase, AASISTOptions
 
 # A second-order feature with more bins than this is strided in frequency by the first layer.
 BINS_OF_STRIDE_ONE = 60

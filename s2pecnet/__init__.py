@@ -1,34 +1,30 @@
-"""The framework as an installed package: its version, and where its modules are.
+"""Audio anti-spoofing: tell human speech (bona fide) from synthetic speech (spoof).
 
-In a checkout the modules (`main`, `evaluation`, `models` ...) lie at the top, and are imported by these names. A wheel
-puts the same files into the one folder `s2pecnet/framework/`, so that nothing else in site-packages can collide with
-them. The command `s2pecnet`, or `python -m s2pecnet`, runs them; from Python
+    from s2pecnet import load_scorer
 
-    import s2pecnet
+    scorer = load_scorer("AASIST", "AASIST.pth")    # float32 (B, samples) at 16 kHz -> scores (B,)
 
-    s2pecnet.activate()
-    import main
+Where things are:
 
-    scorer = main.load_scorer("AASIST", "AASIST.pth")
+    config/        what an experiment is: typed options out of a JSON file
+    corpora/       trials of published corpora and of your own; download, check, demo corpus
+    audio/         files to waveforms: decoding, resampling, crops
+    features.py    LFCC and power spectrogram
+    nn/            what systems are made of; the systems themselves stand in models/
+    systems/       systems by name, their weights, their inputs, their scores
+    data/          datasets, loaders, the cache of decoded audio
+    training/      epochs, steps, checkpoints, several seeds
+    scoring/       a split or any audio file to scores and verdicts
+    score_files/   score files and tables to arrays
+    metrics/       EER, min t-DCF, minDCF, Cllr, a-DCF; intervals, tests, calibration, fusion
+    reporting/     texts, plots, the HTML report
+    runs/          the folder of a run, and what it says about itself
+    experiment.py  the story: train, evaluate, calibrate, several seeds
+    export/, arena/, cli/
 """
 
-import sys
-from pathlib import Path
-
 __version__ = "0.1.0"
-__all__ = ["FRAMEWORK", "__version__", "activate"]
 
-_HERE = Path(__file__).resolve().parent
-# The folder of the modules: inside of this package where it is installed, around it in a checkout.
-FRAMEWORK = _HERE / "framework" if (_HERE / "framework").is_dir() else _HERE.parent
+from s2pecnet.systems.build import load_scorer
 
-
-def activate() -> Path:
-    """Make the framework's modules importable by their own names, before all others; returns their folder.
-
-    Processes that this one starts through `multiprocessing` inherit it, also those that are spawned.
-    """
-    folder = str(FRAMEWORK)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return FRAMEWORK
+__all__ = ["__version__", "load_scorer"]

@@ -1,16 +1,13 @@
-"""The command `s2pecnet`; `commands.py` knows what it can do."""
+"""`python -m s2pecnet`, which is the command `s2pecnet`."""
 
-import s2pecnet
+from s2pecnet.cli import main
+from s2pecnet.cli.command import run_command
 
 
-def main() -> None:
+def run() -> None:
     """Run the command line and leave with its exit status."""
-    s2pecnet.activate()
-    import commands
-    from errors import run_command
-
-    run_command(commands.main)
+    run_command(main)
 
 
 if __name__ == "__main__":
-    main()
+    run()

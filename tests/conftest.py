@@ -11,8 +11,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pytest
 from hypothesis import settings
 
-from corpus_demo import make_demo_corpus
-from samples import ASV_TEXT, CM_TEXT, TINIEST, TINY
+from s2pecnet.corpora.demo import make_demo_corpus
+from tests.helpers.samples import ASV_TEXT, CM_TEXT, TINIEST, TINY
 
 SHARED = Path(os.environ.get("S2PEC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-import arena
-import main
-import predict
-from errors import InputError
-from evaluation import evaluate, read_cm_scores
-from extras import MissingExtra, require
-from plots import save_figures
+from s2pecnet.cli import arena, predict, train
+from s2pecnet.errors import InputError
+from s2pecnet.extras import MissingExtra, require
+from s2pecnet.metrics.countermeasure import evaluate
+from s2pecnet.reporting.plots import save_figures
+from s2pecnet.score_files.cm_asv import read_cm_scores
 
 
 def test_a_package_that_is_there_comes_back() -> None:
@@ -36,7 +35,7 @@ def test_a_training_without_matplotlib_ends_well(
     tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    main.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
+    train.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
     warning = 'warning: no figures.png: drawing figures needs the package matplotlib: pip install "s2pecnet[report]"'
     assert capsys.readouterr().err.startswith(warning)
     names = {path.name for path in (tmp_path / "LA_tiniest_ep1_bs6").iterdir()}

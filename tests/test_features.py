@@ -8,7 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features import LFCC, FixedFrames, PowerSpectrogram, count_frames, dct_matrix, fix_frames, triangular_filters
+from s2pecnet.features import (
+    LFCC,
+    FixedFrames,
+    PowerSpectrogram,
+    count_frames,
+    dct_matrix,
+    fix_frames,
+    triangular_filters,
+)
 
 CLIPS = (480, 16000, 33333, 64600, 131072)
 

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from files import remove_leftovers, whole_file, write_json
-from run_folder import RunFolder, keep_earlier
-
-ROOT = Path(__file__).resolve().parents[1]
+from s2pecnet.files import remove_leftovers, whole_file, write_json
+from s2pecnet.runs.folder import RunFolder, keep_earlier
+from tests.helpers import ROOT
 
 # Opens a file, writes half of it, says so, and goes on when it is told to.
 SLOW_WRITER = """
 import sys
-from files import whole_file
+from s2pecnet.files import whole_file
 with whole_file(sys.argv[1]) as stream:
     stream.write("slow")
     stream.flush()
@@ -29,7 +28,7 @@ with whole_file(sys.argv[1]) as stream:
 
 BUSY_WRITER = """
 import sys
-from files import whole_file
+from s2pecnet.files import whole_file
 for number in range(100):
     with whole_file(sys.argv[1]) as stream:
         stream.write(f"{sys.argv[2]} {number}\\n" * 50)
@@ -42,7 +41,7 @@ from pathlib import Path
 import torch
 from checkpoints import read_weights, save_weights
 from errors import InputError
-from files import whole_file
+from s2pecnet.files import whole_file
 from training_state import read_state, write_state
 
 def text(path, size):
@@ -168,7 +167,7 @@ def test_a_forbidden_folder_names_the_file(tmp_path: Path) -> None:
     # Root may write everywhere, so somebody else does it.
     program = """
 import os, sys
-from files import whole_file
+from s2pecnet.files import whole_file
 if os.geteuid() == 0:
     os.seteuid(65534)
 try:

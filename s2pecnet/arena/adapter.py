@@ -1,0 +1,196 @@
+"""The Speech Anti-Spoofing Arena: our systems under its harness, `speech-spoof-bench`, and submissions to it.
+
+    speech-spoof-bench run --model-module s2pecnet.arena:Adapter ...
+
+`s2pecnet arena scores | submission | check` makes its files from ours, see `submission`.
+
+`Adapter` takes its config and weights from the environment, for the harness gives it no arguments:
+
+    S2PEC_CONFIG   config of the system            S2PEC_DEVICE   auto (the default), cpu, cuda or cuda:N
+    S2PEC_WEIGHTS  its checkpoint                  S2PEC_BATCH    utterances of a batch (default 16)
+
+Conventions: audio is float32, mono, in [-1, 1]; a score is the logit of bona fide, what `main.py --eval` writes for the
+same clip: higher = bona fide. What `--eval` refuses (silent, shorter than 10 ms, not finite) raises `BadAudio`; the
+harness then scores the batch one by one and counts the clip as skipped.
+
+The harness' class is expected as `speech_spoof_bench.model.AntiSpoofingModel` (version 0.3.0), or in the package
+itself. Without the harness this module can be imported, and `Adapter()` says what is missing.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from s2pecnet.conventions import SAMPLE_RATE
+from s2pecnet.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from s2pecnet.features import FixedFrames
+    from s2pecnet.systems.scorer import Scorer
+
+DEFAULT_BATCH = 16
+HARNESS = "speech-spoof-bench"
+HARNESS_MODULES = ("speech_spoof_bench.model", "speech_spoof_bench")
+
+
+# ---- the adapter --------------------------------------------------------------------------------
+
+
+class Settings(NamedTuple):
+    """What the environment says."""
+
+    config: str
+    weights: str
+    device: str
+    batch: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the variables at the top of this module.
+
+        Raises:
+            InputError: S2PEC_CONFIG or S2PEC_WEIGHTS is missing or empty, or S2PEC_BATCH is no number >= 1.
+        """
+        missing = [name for name in ("S2PEC_CONFIG", "S2PEC_WEIGHTS") if not environment.get(name)]
+        if missing:
+            raise InputError(
+                f"{' and '.join(missing)} not set in the environment; the harness passes no arguments, so begin its "
+                "command with S2PEC_CONFIG=config/AASIST.conf S2PEC_WEIGHTS=AASIST.pth"
+            )
+        batch = environment.get("S2PEC_BATCH") or str(DEFAULT_BATCH)
+        if not (batch.isascii() and batch.isdigit() and int(batch) >= 1):
+            raise InputError(f"S2PEC_BATCH: got {batch!r}, expected a whole number >= 1")
+        device = environment.get("S2PEC_DEVICE") or "auto"
+        return cls(environment["S2PEC_CONFIG"], environment["S2PEC_WEIGHTS"], device, int(batch))
+
+
+def _harness_model() -> tuple[type, str]:
+    """The harness' AntiSpoofingModel and "", or `object` and why there is none."""
+    for name in HARNESS_MODULES:
+        try:
+            model = getattr(importlib.import_module(name), "AntiSpoofingModel", None)
+        except ModuleNotFoundError as error:
+            if error.name not in HARNESS_MODULES:
+                return object, f"{name} cannot be imported: {error}; install what {HARNESS} needs"
+            continue
+        if inspect.isclass(model):
+            return model, ""
+    return object, (
+        f"Adapter needs the harness {HARNESS}, which is not installed (no AntiSpoofingModel in "
+        f"{' or '.join(HARNESS_MODULES)}); it is on no package index: pip install "
+        "git+https://github.com/lab260ru/speech_spoof_bench"
+    )
+
+
+_HARNESS_MODEL, _NO_HARNESS = _harness_model()
+
+
+class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
+    """A system of ours as a model of the harness: what its AntiSpoofingModel asks for.
+
+    Attributes:
+        name: the config's, once there is an instance.
+        expected_sample_rate: Hz; other rates are resampled as audio files are.
+        batch_size: utterances that the harness is to give at a time; any number works.
+    """
+
+    name = "S2pecNet"
+    expected_sample_rate = SAMPLE_RATE
+    batch_size = DEFAULT_BATCH
+
+    def __init__(self) -> None:
+        if _NO_HARNESS:
+            raise InputError(_NO_HARNESS)
+        super().__init__()
+        self._settings = Settings.from_environment()
+        self.name, self.batch_size = Path(self._settings.config).stem, self._settings.batch
+        self._scorer: Scorer | None = None
+        self._feature: FixedFrames | None = None
+        self._samples = 0
+
+    def load(self) -> None:
+        """Build the system and load its weights.
+
+        Raises:
+            InputError: the config or the weights cannot be used, or there is no such device.
+        """
+        from s2pecnet.config.experiment import load_config
+        from s2pecnet.systems.build import load_scorer
+        from s2pecnet.systems.registry import utterance_feature
+
+        config = load_config(self._settings.config)
+        self._samples, self._feature = config.samples, utterance_feature(config.model_config)
+        self._scorer = load_scorer(config, self._settings.weights, self._settings.device)
+
+    def score_batch(self, audios: "Sequence[np.ndarray]", srs: Sequence[int]) -> list[float]:
+        """Scores of float32 (samples,) arrays of any lengths, in their order: logits, higher = bona fide.
+
+        Args:
+            srs: sample rate of each, Hz.
+
+        Raises:
+            InputError: called before `load`, or a score is not finite.
+            BadAudio: a clip cannot be used, see the top of this module; the message says which one and why.
+        """
+        import numpy as np
+        import torch
+
+        from s2pecnet.audio.crops import pad
+
+        if self._scorer is None:
+            raise InputError("score_batch: no system is loaded; call load() first")
+        waveforms = [
+            _as_waveform(audio, rate, f"clip {number} of the batch")
+            for number, (audio, rate) in enumerate(zip(audios, srs, strict=True), start=1)
+        ]
+        if not waveforms:
+            return []
+        inputs = [torch.from_numpy(np.stack([pad(waveform, self._samples) for waveform in waveforms]))]
+        if self._feature is not None:
+            # Of the whole utterance, as the loader computes it.
+            inputs.append(torch.stack([self._feature(torch.from_numpy(waveform)) for waveform in waveforms]))
+        scores: list[float] = self._scorer(*inputs).tolist()
+        broken = [number for number, score in enumerate(scores, start=1) if not math.isfinite(score)]
+        if broken:
+            raise InputError(f"clip {broken[0]} of the batch: its score is not finite; the weights are broken")
+        return scores
+
+    def unload(self) -> None:
+        """Free the system; `load` brings it back."""
+        import torch
+
+        self._scorer = self._feature = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _as_waveform(audio: "np.ndarray", rate: int, what: str) -> "np.ndarray":
+    """A clip as float32 (samples,) at 16 kHz, refused for what a file would be refused for (see audio.py)."""
+    import numpy as np
+    import torch
+
+    from s2pecnet.audio.decoding import SHORTEST, BadAudio
+
+    waveform = np.asarray(audio)
+    if waveform.ndim != 1 or waveform.dtype.kind != "f" or rate < 1:
+        got = f"{waveform.dtype} {waveform.shape} at {rate} Hz"
+        raise BadAudio(f"{what}: {got}, expected float32 (samples,) in [-1, 1] and its sample rate")
+    if len(waveform) < SHORTEST * rate / SAMPLE_RATE:
+        raise BadAudio(f"{what}: {len(waveform)} samples at {rate} Hz, less than 10 ms")
+    if not np.isfinite(waveform).all():
+        raise BadAudio(f"{what}: holds NaN or infinite samples")
+    if not waveform.any():
+        raise BadAudio(f"{what}: is silent, all of its samples are 0")
+    waveform = np.ascontiguousarray(waveform, dtype=np.float32)
+    if rate == SAMPLE_RATE:
+        return waveform
+    from torchaudio.functional import resample
+
+    return np.asarray(resample(torch.from_numpy(waveform), int(rate), SAMPLE_RATE).numpy())

@@ -1,0 +1,39 @@
+"""`s2pecnet calibrate`: log-likelihood ratios and thresholds from dev scores."""
+
+import argparse
+from collections.abc import Sequence
+
+from s2pecnet.cli.command import make_parser
+from s2pecnet.files import write_json
+from s2pecnet.metrics.calibration import fit
+from s2pecnet.score_files.cm_asv import read_cm_scores
+
+EXAMPLES = """examples:
+  %(prog)s --cm exp_result/LA_AASIST_ep100_bs24/metrics/dev_score.txt --output calibration.json
+  s2pecnet predict --config config/AASIST.conf --weights AASIST.pth --calibration calibration.json clips/
+"""
+
+
+# ---- command line ------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet calibrate") -> int:
+    """Fit on a score file; see `s2pecnet calibrate --help`."""
+    arguments = build_parser(prog).parse_args(argv)
+    calibration = fit(read_cm_scores(arguments.cm), arguments.cm)
+    if arguments.output:
+        write_json(arguments.output, calibration.as_dict())
+    print(calibration.summary())
+    return 0
+
+
+def build_parser(prog: str = "s2pecnet calibrate") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Fit log-likelihood ratios and thresholds on development scores, for s2pecnet predict.", EXAMPLES
+    )
+    add = parser.add_argument
+    add("--cm", required=True, metavar="SCORES",
+        help="scores of dev, 'utterance attack key score' a line, higher = bona fide")  # fmt: skip
+    add("--output", metavar="FILE", help="write the calibration here, as JSON, for --calibration of the prediction")
+    return parser

@@ -1,0 +1,66 @@
+"""`s2pecnet fuse`: one score file of several systems'."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from s2pecnet.cli.command import make_parser
+from s2pecnet.errors import InputError
+from s2pecnet.metrics.fusion import fit_mean
+from s2pecnet.metrics.logistic import LinearMap, fit_logistic
+from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores, write_cm_scores
+
+METHODS = ("logistic", "mean")
+EXAMPLES = """examples:
+  %(prog)s --cm dev_A.txt --cm dev_B.txt --apply eval_A.txt eval_B.txt --output fused.txt
+  %(prog)s --method mean --apply eval_A.txt eval_B.txt --output fused.txt
+  python evaluation.py --cm fused.txt --llr
+"""
+
+
+# ---- command line ------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
+    """Fuse score files; see `s2pecnet fuse --help`."""
+    options = build_parser(prog).parse_args(argv)
+    if not options.cm and options.method == "logistic":
+        raise InputError("--cm is missing: logistic regression needs each system's dev scores (or --method mean)")
+    if options.cm and len(options.cm) != len(options.apply):
+        raise InputError(f"{len(options.cm)} --cm but {len(options.apply)} files behind --apply, expected as many")
+    systems = [read_cm_scores(path) for path in options.apply]
+    training = [read_cm_scores(path) for path in options.cm] if options.cm else systems
+    fit = fit_logistic if options.method == "logistic" else fit_mean
+    fused_map = fit(training, options.cm or options.apply)
+    fused = fused_map.apply(systems, options.apply)
+    write_cm_scores(options.output, fused)
+    for path, system in zip(options.apply, systems, strict=True):
+        if system.n_unscored:
+            print(f"warning: {path}: {system.n_unscored} trials without a score are left out", file=sys.stderr)
+    print(_describe(options, fused_map, fused))
+    return 0
+
+
+def _describe(options: argparse.Namespace, fused_map: LinearMap, fused: CMScores) -> str:
+    if options.method == "logistic":
+        kind = "log-likelihood ratios by logistic regression"
+    else:
+        kind = f"mean of scores standardised on {'the --cm files' if options.cm else 'the files themselves'}"
+    weights = [f"  {weight:12.6g} * {path}" for weight, path in zip(fused_map.weights, options.apply, strict=True)]
+    lines = [f"{options.output}: {fused.scores.size} trials, {kind}", *weights, f"  {fused_map.offset:+12.6g}"]
+    return "\n".join(lines)
+
+
+def build_parser(prog: str = "s2pecnet fuse") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(prog, "Fuse the scores of several systems into one score file.", EXAMPLES)
+    add = parser.add_argument
+    add("--cm", action="append", metavar="DEV_SCORES",
+        help="scores of dev to fit on, one --cm for each system")  # fmt: skip
+    add("--apply", nargs="+", required=True, metavar="SCORES",
+        help="scores to fuse, one file for each system, in the same order")  # fmt: skip
+    add("--output", required=True, metavar="FILE", help="the fused scores, 'utterance attack key score' a line")
+    add("--method", choices=METHODS, default="logistic",
+        help="logistic (default): regression on dev, gives log-likelihood ratios; mean: of standardised scores, "
+        "without --cm standardised on the files themselves")  # fmt: skip
+    return parser

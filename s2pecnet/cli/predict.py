@@ -1,0 +1,270 @@
+"""`s2pecnet predict`: is this audio bona fide speech or a spoof?
+
+Rows go to stdout as they come, in the order of the files; everything else goes to stderr. Scores and log-likelihood
+ratios are higher for bona fide speech; the verdict is bonafide where the score is above the threshold.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from s2pecnet.audio.paths import find_audio, require_files
+from s2pecnet.cli.command import make_parser
+from s2pecnet.config.experiment import Config, load_config
+from s2pecnet.errors import InputError
+from s2pecnet.extras import require
+
+if TYPE_CHECKING:
+    from s2pecnet.scoring.recordings import FileScorer, Prediction
+from s2pecnet.conventions import POLARITY, SAMPLE_RATE
+from s2pecnet.scoring.verdicts import Rule, given_weights, load_calibration, make_rule
+
+EXIT_BAD_FILE = 1
+EXAMPLES = """examples:
+  %(prog)s --config AASIST --weights AASIST.pth clip.wav
+  %(prog)s --config AASIST --weights AASIST.pth --format csv clips/ 'more/**/*.flac' > scores.csv
+  find /data -name '*.mp3' | %(prog)s --config AASIST --weights AASIST.pth --format jsonl -
+  %(prog)s --config AASIST --weights AASIST.pth --hop 1 --plot talk.png talk.mp3
+
+exit status: 0 all files scored; 1 some file could not be used (a line each on stderr), the others were scored;
+2 wrong arguments, or no file found"""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
+    arguments = parse_arguments(argv, prog)
+    config = load_config(arguments.config, arguments.set)
+    weights = given_weights(arguments.weights, config)
+    found = require_files(find_audio(arguments.paths), arguments.paths)
+    # What is said of the system is no row.
+    with contextlib.redirect_stdout(sys.stderr):
+        rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
+        files = _load_scorer(config, weights, arguments)
+    about = _describe(config, weights, files, rule)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files need not be valid text; they leave as they came.
+        sys.stdout.reconfigure(errors="surrogateescape")
+    tally: Counter[str] = Counter()
+    with _progress(files, tally):
+        predictions = _good_ones(files(found), tally)
+        if arguments.plot:
+            predictions = _plotted(predictions, arguments.plot, rule)
+        for line in FORMATS[arguments.format](_counted(predictions, rule, tally), rule, about):
+            _print_line(line)
+    scored = tally["bonafide"] + tally["spoof"]
+    counts = f"{tally['bonafide']} bonafide, {tally['spoof']} spoof"
+    print(f"files scored: {scored} ({counts}); that could not be used: {tally['bad']}", file=sys.stderr)
+    return EXIT_BAD_FILE if tally["bad"] else 0
+
+
+def build_parser(prog: str = "s2pecnet predict") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Score audio files of any format, rate and length: higher = bona fide, lower = spoof.", EXAMPLES
+    )
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="a file, a folder, a glob, or - for a list of paths on stdin")
+    add("--config", required=True, metavar="FILE", help="config of the system: a file, or a name such as AASIST")
+    add("--weights", metavar="FILE", help="its weights (default: the config's model_path)")
+    add("--format", choices=sorted(FORMATS), default="table", help="what is printed (default: %(default)s)")
+    add("--threshold", metavar="NUMBER|eer|min-dcf",
+        help="verdict bonafide above this score, or above that threshold of the calibration (default: eer, "
+             "without a calibration 0)")  # fmt: skip
+    add("--calibration", metavar="FILE",
+        help="a calibration fitted on dev scores (default: what is stored with the weights)")  # fmt: skip
+    add("--hop", type=float, metavar="SECONDS",
+        help="from one window of a long file to the next (default: half a window)")  # fmt: skip
+    add(
+        "--plot", metavar="FILE.png", help="draw waveform, spectrogram and score over time; for one PATH that is a file"
+    )
+    add("--device", default="auto", metavar="auto|cpu|cuda|cuda:N", help="where to compute (default: %(default)s)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a config value, such as database_path=/data/LA; repeatable")  # fmt: skip
+    return parser
+
+
+def parse_arguments(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> argparse.Namespace:
+    """Read the command line."""
+    arguments = build_parser(prog).parse_args(argv)
+    if arguments.plot and (len(arguments.paths) != 1 or not os.path.isfile(arguments.paths[0])):
+        raise InputError("--plot draws one file; expected a single PATH that is a file")
+    if arguments.plot:
+        require("matplotlib", "report", "--plot")
+    return arguments
+
+
+def _load_scorer(config: Config, weights: str, arguments: argparse.Namespace) -> "FileScorer":
+    from s2pecnet.scoring.recordings import FileScorer
+    from s2pecnet.systems.build import load_scorer
+    from s2pecnet.systems.registry import utterance_feature
+
+    hop = _hop(arguments.hop, config.samples)
+    scorer = load_scorer(config, weights, arguments.device)
+    feature = utterance_feature(config.model_config)
+    return FileScorer(scorer, config.samples, hop, feature, scorer.chunk or config.batch_size)
+
+
+def _hop(seconds: float | None, window: int) -> int:
+    """Samples from one window to the next."""
+    if seconds is None:
+        return max(1, window // 2)
+    if not 1 <= seconds * SAMPLE_RATE <= window:
+        raise InputError(f"--hop {seconds:g}: expected seconds above 0, at most a window ({window / SAMPLE_RATE:g} s)")
+    return round(seconds * SAMPLE_RATE)
+
+
+# ---- rows --------------------------------------------------------------------------------------
+
+Lines = Iterator[str]
+Formatter = Callable[["Iterable[Prediction]", Rule, dict[str, Any]], Lines]
+
+
+def _describe(config: Config, weights: str, files: "FileScorer", rule: Rule) -> dict[str, Any]:
+    """What holds for all rows."""
+    return {
+        "system": config.architecture,
+        "config": config.source,
+        "weights": weights,
+        "polarity": POLARITY,
+        "threshold": rule.threshold,
+        "threshold_is": rule.reason,
+        "window_seconds": files.samples / SAMPLE_RATE,
+        "hop_seconds": files.hop / SAMPLE_RATE,
+        "calibration": rule.calibration and rule.calibration.as_dict(),
+    }
+
+
+def _in_words(about: dict[str, Any]) -> list[str]:
+    """`about` for people."""
+    return [
+        f"{about['system']} ({about['config']}, {about['weights']})",
+        f"score: {about['polarity']}, lower = spoof; the mean over windows of {about['window_seconds']:.3g} s, one "
+        f"every {about['hop_seconds']:.3g} s",
+        f"verdict: bonafide where the score is above {about['threshold']:.6f}, {about['threshold_is']}",
+    ]
+
+
+def as_record(prediction: "Prediction", rule: Rule) -> dict[str, Any]:
+    """A row by names: path, score, llr (or None), verdict, what the score is the summary of, and the windows."""
+    return {
+        "path": prediction.path,
+        "score": round(prediction.score, 6),
+        "llr": rule.llr(prediction.score),
+        "verdict": rule.verdict(prediction.score),
+        "threshold": rule.threshold,
+        "min": round(prediction.lowest, 6),
+        "below_threshold": round(prediction.share_rejected(rule.threshold), 6),
+        "windows": [
+            {"start": round(start, 4), "end": round(end, 4), "score": round(score, 6)}
+            for start, end, score in prediction.windows
+        ],
+    }
+
+
+def _as_table(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    yield from _in_words(about)
+    yield f"{'score':>12} {'llr':>12}  {'verdict':<8} {'min':>12} {'windows':>7}  path"
+    for prediction in predictions:
+        llr = rule.llr(prediction.score)
+        path = prediction.path if prediction.path.isprintable() else ascii(prediction.path)
+        yield (
+            f"{prediction.score:12.6f} {'-' if llr is None else f'{llr:.6f}':>12}  {rule.verdict(prediction.score):<8} "
+            f"{prediction.lowest:12.6f} {len(prediction.windows):7d}  {path}"
+        )
+
+
+def _as_csv(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    _note(about)
+    columns = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold")
+    yield _csv_line([*columns, "windows"])
+    for prediction in predictions:
+        record = as_record(prediction, rule)
+        numbers = (f"{value:.6f}" if isinstance(value, float) else value for value in map(record.get, columns))
+        yield _csv_line([*numbers, len(prediction.windows)])
+
+
+def _as_jsonl(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    _note(about)
+    for prediction in predictions:
+        yield json.dumps(as_record(prediction, rule), allow_nan=False)
+
+
+def _as_json(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+    """One object, `about` and a list `files`, written piece by piece: a file of the list is a line."""
+    yield f'{json.dumps(about, indent=1, allow_nan=False)[:-2]},\n "files": ['
+    for number, prediction in enumerate(predictions):
+        yield f"{',' if number else ' '} {json.dumps(as_record(prediction, rule), allow_nan=False)}"
+    yield " ]\n}"
+
+
+FORMATS: dict[str, Formatter] = {"table": _as_table, "csv": _as_csv, "json": _as_json, "jsonl": _as_jsonl}
+
+
+def _csv_line(fields: Sequence[Any]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream).writerow(fields)
+    return stream.getvalue().removesuffix("\r\n")
+
+
+def _note(about: dict[str, Any]) -> None:
+    for line in _in_words(about):
+        print(f"note: {line}", file=sys.stderr)
+
+
+# ---- on the way --------------------------------------------------------------------------------
+
+
+def _good_ones(results: "Iterable[Prediction | InputError]", tally: Counter[str]) -> "Iterator[Prediction]":
+    """The predictions; the errors between them are printed in their place and counted."""
+    for result in results:
+        if isinstance(result, InputError):
+            tally["bad"] += 1
+            # One line, even where the name of a file has more.
+            _print_line(f"error: {result}".replace("\n", "\\n"), sys.stderr)
+        else:
+            yield result
+
+
+def _counted(predictions: "Iterable[Prediction]", rule: Rule, tally: Counter[str]) -> "Iterator[Prediction]":
+    for prediction in predictions:
+        tally[rule.verdict(prediction.score)] += 1
+        yield prediction
+
+
+def _plotted(predictions: "Iterable[Prediction]", path_png: str, rule: Rule) -> "Iterator[Prediction]":
+    from s2pecnet.reporting.audio_plot import save_audio_plot
+
+    for prediction in predictions:
+        yield prediction
+        save_audio_plot(Path(path_png), prediction, rule.threshold, rule.reason)
+
+
+@contextlib.contextmanager
+def _progress(files: "FileScorer", tally: Counter[str]) -> Iterator[None]:
+    """A progress bar in windows, with the number of files; silent where stderr is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc="score", unit=" windows", leave=False, disable=None, mininterval=0.5) as bar:
+
+        def show(count: int) -> None:
+            bar.set_postfix_str(f"{sum(tally.values())} files", refresh=False)
+            bar.update(count)
+
+        files.on_scored = show
+        yield
+
+
+def _print_line(line: str, stream: TextIO | None = None) -> None:
+    """Print a line at once, and around the progress bar where there is one."""
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode():
+        print(line, file=stream, flush=True)

@@ -1,0 +1,36 @@
+"""`s2pecnet report`: an HTML page of a run, or of several side by side."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2pecnet.cli.command import make_parser
+from s2pecnet.reporting.report import _usual_output, write_report
+
+EXAMPLES = """examples:
+  %(prog)s exp_result/LA_AASIST_ep100_bs24
+  %(prog)s exp_result/LA_S2pecNet_ep100_bs14 exp_result/LA_AASIST_ep100_bs24 --output compared.html
+  %(prog)s scores.txt --asv LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
+"""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
+    arguments = build_parser(prog).parse_args(argv)
+    output = arguments.output or _usual_output(arguments.runs)
+    write_report(arguments.runs, output, asv=arguments.asv, database_path=arguments.database_path)
+    print(f"report in {output}")
+    return 0
+
+
+def build_parser(prog: str = "s2pecnet report") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(prog, "Write a self-contained HTML report of a run, or of several side by side.", EXAMPLES)
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, or a score file")
+    add("--output", type=Path, metavar="FILE",
+        help="the report (default: report.html in the folder of the run; of several, here)")  # fmt: skip
+    add("--asv", type=Path, metavar="FILE", help="ASV scores of eval, for runs whose own are not found")
+    add("--database_path", type=Path, metavar="DIR",
+        help="where the corpus with audio and ASV scores lies here (default: where the run found it)")  # fmt: skip
+    return parser

@@ -1,0 +1,18 @@
+"""Numbers and words that the whole framework agrees on."""
+
+# Every system takes mono waveforms at this rate, in Hz.
+SAMPLE_RATE = 16_000
+# Samples of a crop where a config names no other length (released AASIST: about 4 s).
+CROP = 64_600
+# Ten minutes. What a system does with a crop takes several hundred times its memory.
+LONGEST_CROP = 600 * SAMPLE_RATE
+
+# The classes of a trial as published protocols and score files spell them; labels are 1 and 0.
+KEYS = ("bonafide", "spoof")
+SPLITS = ("train", "dev", "eval")
+# In a score file, the score of a trial whose audio could not be used.
+UNSCORED = "unscored"
+POLARITY = "higher = bona fide"
+
+DEFAULT_SEED = 1234
+DEFAULT_OUTPUT = "./exp_result"

@@ -1,0 +1,228 @@
+"""Archives: their checksum, and unpacking them without writing outside of the target folder."""
+
+import errno
+import hashlib
+import lzma
+import os
+import re
+import shutil
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from s2pecnet.corpora.check import check_tree
+from s2pecnet.errors import InputError
+from s2pecnet.files import whole_file
+
+BLOCK = 1 << 20  # bytes read at a time
+
+
+def one_line(words: object) -> str:
+    """A server's words for a message: they may hold anything."""
+    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(words)).strip()[:200]
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a full disk say which file it could not take."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def check_disk_space(folder: Path, needed: int, purpose: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(f"{folder}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed {purpose}")
+
+
+def progress_bar(total: int | None, start: int, title: str) -> "tqdm[NoReturn]":
+    """A bar in bytes on stderr, silent where that is not a terminal."""
+    return tqdm(total=total, initial=start, desc=title, unit="B", unit_scale=True, disable=None)
+
+
+# --------------------------------------------------------------------------------- the checksum
+
+
+def verify_checksum(archive: Path, expected: str | None = None) -> str:
+    """Compare the archive's SHA-256 with `expected`, else with the one recorded beside the archive.
+
+    Where there is neither, the checksum is recorded in `<archive>.sha256` (the format of sha256sum),
+    and every later call compares with it.
+
+    Returns:
+        The checksum, 64 hexadecimal digits.
+
+    Raises:
+        InputError: the checksums differ, or one of them is not a checksum.
+    """
+    record = archive.with_name(f"{archive.name}.sha256")
+    origin = "--sha256" if expected is not None else str(record)
+    if expected is None and record.exists():
+        expected = (record.read_text(encoding="utf-8", errors="replace").split() or [""])[0]
+    if expected is not None:
+        check_sha256(origin, expected)
+    found = _sha256(archive)
+    if expected is not None and found != expected.lower():
+        raise InputError(
+            f"{archive}: its SHA-256 is {found}, but {origin} says {expected.lower()}; "
+            "delete the archive and run again, or correct the checksum"
+        )
+    with whole_file(record) as stream:
+        stream.write(f"{found}  {archive.name}\n")
+    return found
+
+
+def check_sha256(origin: str, checksum: str) -> None:
+    if not re.fullmatch("[0-9a-fA-F]{64}", checksum):
+        raise InputError(f"{origin}: {checksum!r} is not a SHA-256, wanted 64 hexadecimal digits")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+# --------------------------------------------------------------------------------- the unpacking
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack the archive's folder `target.name` to `target`, which appears whole or not at all.
+
+    Nothing is written before every name in the archive has been found harmless, and what was written
+    takes its place only when it agrees with its own protocols (`check_tree`).
+
+    Raises:
+        InputError: `target` exists; the archive is damaged, holds a name that leads outside, a link,
+            a name twice, more bytes than announced, or no whole corpus; the disk is too small.
+    """
+    if os.path.lexists(target):
+        raise InputError(f"{target}: it exists already; move it away or delete it, then run again")
+    workshop = target.with_name(f".{target.name}.unpacking")
+    if workshop.exists():
+        shutil.rmtree(workshop)  # left by a run that was killed
+    try:
+        with _damage_told(archive), zipfile.ZipFile(archive) as source:
+            _unpack_members(source, archive, workshop)
+        report = check_tree(workshop / target.name)
+        if not report.whole:
+            raise InputError(
+                f"{archive}: it does not hold a whole corpus {target.name} ({report.problems[0]}, "
+                f"{len(report.problems)} problems in all)".replace(f"{workshop}{os.sep}", "")
+            )
+        os.replace(workshop / target.name, target)
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+@contextmanager
+def _damage_told(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        MemoryError,
+        RuntimeError,
+        ValueError,
+        OSError,
+        struct.error,
+    ) as error:
+        # OSError: bz2 has no error of its own, and a place before the file's beginning is an EINVAL without a name.
+        if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)):
+            error.filename = error.filename or str(archive)
+            raise
+        # RuntimeError: encrypted, or a compression that zipfile does not know.
+        raise InputError(
+            f"{archive}: the archive is damaged or not a zip ({one_line(error)}); "
+            f"delete it and {archive.name}.sha256, then run again"
+        ) from None
+
+
+def _unpack_members(source: zipfile.ZipFile, archive: Path, folder: Path) -> None:
+    members = source.infolist()
+    _demand_harmless(archive, members)
+    total = sum(member.file_size for member in members)
+    check_disk_space(archive.parent, total, f"to unpack {archive.name}")
+    folder.mkdir(parents=True)
+    with progress_bar(total, 0, "unpacking") as bar:
+        for member in members:
+            path = folder.joinpath(*_parts_of(member))
+            if member.is_dir():
+                path.mkdir(parents=True, exist_ok=True)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _unpack_member(source, member, path)
+                bar.update(member.file_size)
+
+
+def _unpack_member(source: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
+    left = member.file_size
+    with source.open(member) as packed, path.open("xb") as stream:
+        while block := packed.read(BLOCK):
+            left -= len(block)
+            if left < 0:
+                break
+            with naming(path):
+                stream.write(block)
+                stream.flush()
+    if left:
+        raise zipfile.BadZipFile(f"{member.filename!r} does not have the {member.file_size:,} bytes it announces")
+
+
+def _demand_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+    """Refuse the archive if a member could land outside its folder or on another member."""
+    files: set[tuple[str, ...]] = set()
+    folders: set[tuple[str, ...]] = set()
+    for member in members:
+        if fault := _fault_of(member):
+            raise InputError(f"{archive}: refused, member {member.orig_filename!r} {fault}")
+        # Case is folded because some disks do so: there, A/x and a/X are one file.
+        key = tuple(part.casefold() for part in _parts_of(member))
+        folders.update(key[:depth] for depth in range(1, len(key)))
+        if member.is_dir():
+            folders.add(key)
+        elif key in files:
+            raise InputError(f"{archive}: refused, member {member.orig_filename!r} is there twice")
+        else:
+            files.add(key)
+    if clash := files & folders:
+        raise InputError(f"{archive}: refused, member {'/'.join(min(clash))!r} is both a file and a folder")
+    if sum(member.compress_size for member in members) > archive.stat().st_size:
+        raise InputError(f"{archive}: refused, its members overlap (more packed bytes than the file has)")
+
+
+def _fault_of(member: zipfile.ZipInfo) -> str | None:
+    name = member.orig_filename  # as it stands in the archive, before zipfile cuts it at a NUL
+    if name.startswith("/") or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
+        return "has an absolute or foreign path"
+    if any(part in ("", ".", "..") for part in _parts_of(member)):
+        return "leads outside its folder, or its path is not plain"
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a special file"
+    return None
+
+
+def _parts_of(member: zipfile.ZipInfo) -> list[str]:
+    return member.orig_filename.removesuffix("/").split("/")

@@ -1,0 +1,392 @@
+"""Corpora of one's own: a CSV or TSV file, or two folders.
+
+CSV, TSV (a file, or a folder with metadata.csv or metadata.tsv; UTF-8, a header line, a trial a line)
+    path      required (or: file); relative to the file's folder, or absolute; any format that libsndfile reads
+    label     required; one of `LABELS`. Numbers are refused: 1 means fake as often as it means human
+    attack    of spoofs; left empty: "unknown"
+    speaker   decides how a file without `split` is divided
+    split     one of `SPLIT_WORDS`
+    Other columns are not looked at. Columns are separated by tabs, commas or semicolons, as the header is; fields may
+    be quoted, within their line.
+
+Folders
+    [<split>/]<label>/...    with the words of `SPLIT_WORDS` and `LABELS`; upper or lower case is the same
+    A folder in the folder of spoofs is an attack: spoof/<attack>/.../x.wav; files beside it: "unknown".
+
+What names no splits is divided by a hash of the speaker, or of the path where no speaker is given: `SHARES`. The same
+speaker or path is always in the same split. Nothing is ever written where a corpus lies.
+"""
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from s2pecnet.conventions import KEYS, SPLITS
+from s2pecnet.corpora.trials import (
+    LONGEST_NAME,
+    PATH_NAMES,
+    UNKNOWN_ATTACK,
+    Corpus,
+    CorpusOptions,
+    LackingPart,
+    LineSource,
+    OnError,
+    Protocol,
+    Split,
+    Trial,
+    TrialSource,
+    decode_name,
+    encode_name,
+)
+from s2pecnet.errors import InputError
+
+LABELS = {
+    **dict.fromkeys(("bonafide", "bona-fide", "real", "genuine", "human"), "bonafide"),
+    **dict.fromkeys(("spoof", "spoofed", "fake", "synthetic", "deepfake"), "spoof"),
+}
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
+    **dict.fromkeys(("eval", "evaluation", "test"), "eval"),
+}
+# Of the hashes, up to where a split reaches.
+SHARES = {"train": 0.70, "dev": 0.85, "eval": 1.0}
+SHARES_TEXT = "about 70 % train, 15 % dev, 15 % eval"
+
+METADATA = ("metadata.csv", "metadata.tsv")
+PATH_COLUMNS = ("path", "file")
+COLUMNS = (*PATH_COLUMNS, "label", "attack", "speaker", "split")
+EXPECTED = "of the header's columns"
+# What libsndfile reads, without samples that have no header and files that may hold anything.
+AUDIO_ENDINGS = frozenset(
+    (
+        *(".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".ircam", ".mp2", ".mp3", ".nist"),
+        *(".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds", ".sf", ".snd", ".sph", ".svx", ".voc", ".w64"),
+        *(".wav", ".wave", ".wve", ".xi"),
+    )
+)
+OTHER_AUDIO = frozenset(
+    (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".raw", ".webm", ".wma", ".wv")
+)
+
+
+def divide(speaker_or_path: str) -> str:
+    """The split that a speaker, or a path, falls into.
+
+    >>> [divide(speaker) for speaker in ("Ada", "Grace", "Katherine", "Mary")]
+    ['train', 'eval', 'train', 'train']
+    """
+    digest = hashlib.sha256(speaker_or_path.encode(errors="surrogateescape")).digest()
+    place = int.from_bytes(digest[:8], "big") / 2**64
+    return next(split for split, end in SHARES.items() if place < end)
+
+
+# --------------------------------------------------------------------------------- CSV
+
+
+def find_csv(root: Path, options: CorpusOptions) -> Corpus | None:
+    """A CSV or TSV file, or a folder with metadata.csv or metadata.tsv.
+
+    Raises:
+        InputError: its header cannot be used; with file and line.
+    """
+    if root.suffix.lower() in (".csv", ".tsv") and not root.is_dir():
+        file: Path | None = root
+    else:
+        file = next((root / name for name in METADATA if (root / name).is_file()), None)
+    if file is None:
+        return None
+    columns = _read_header(file).columns
+    if "split" in columns:
+        return Corpus("CSV", {name: _csv_split(file, name, name) for name in SPLITS})
+    if options.unsplit == "eval":
+        return Corpus("CSV", {"eval": _csv_split(file, "eval", None)})
+    note = _division_note(file, "speaker" if "speaker" in columns else "path")
+    return Corpus("CSV", {name: _csv_split(file, name, name) for name in SPLITS}, note)
+
+
+def _csv_split(file: Path, name: str, part: str | None) -> Split:
+    return Split(name, file, file.parent, None, read_csv_source(file, part), PATH_NAMES)
+
+
+def _division_note(root: Path, by: str) -> str:
+    return (
+        f"{root} names no splits: it is divided by a hash of the {by}, {SHARES_TEXT} "
+        "(--set unsplit=eval takes all of it as eval)"
+    )
+
+
+def has_columns(file: Path, columns: Sequence[str]) -> bool:
+    """Whether a file is there whose header has these columns and no other."""
+    try:
+        return file.is_file() and _read_header(file).columns == tuple(columns)
+    except InputError:
+        return False
+
+
+def read_csv_source(file: Path, part: str | None = None) -> LineSource:
+    """The trials of a CSV file.
+
+    Args:
+        part: the split wanted; None: all trials, whatever the file says of splits.
+
+    Raises:
+        InputError: the header cannot be used.
+    """
+    lines = _read_header(file)
+    if part is None:
+        return LineSource(file, lines, EXPECTED, header=1)
+    divided = "split" not in lines.columns
+    hint = f"; it is divided by a hash, {SHARES_TEXT}; add a column split to divide it otherwise" if divided else ""
+    return LineSource(file, replace(lines, divided=divided), EXPECTED, header=1, parts=(part,), hint=hint)
+
+
+@dataclass(frozen=True)
+class CsvLines:
+    """How the lines below a header become trials: called with file, number and text of a line.
+
+    Attributes:
+        columns: the header's, in lower case.
+        divided: a trial's part is that which its speaker or path falls into.
+    """
+
+    delimiter: str
+    columns: tuple[str, ...]
+    divided: bool = False
+
+    def __call__(self, file: Path, number: int, line: str) -> Trial:
+        place = f"{file}:{number}"
+        row = dict(zip(self.columns, self._fields(place, line), strict=True))
+        utterance = _utterance(place, row.get("path") or row.get("file") or "")
+        key = _known(place, "label", row["label"], LABELS)
+        speaker = row.get("speaker", "")
+        part = _known(place, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
+        if self.divided:
+            part = divide(speaker or decode_name(utterance))
+        return Trial(speaker or "-", utterance, _attack(place, row.get("attack", ""), key), key, number, part)
+
+    def _fields(self, place: str, line: str) -> list[str]:
+        fields = _split_line(place, line, self.delimiter)
+        if len(fields) != len(self.columns):
+            header = self.delimiter.join(self.columns)
+            raise InputError(f"{place}: got {len(fields)} fields, expected {len(self.columns)}: {header}")
+        return fields
+
+
+def _split_line(place: str, line: str, delimiter: str) -> list[str]:
+    if "\0" in line:
+        raise InputError(f"{place}: not a text file in UTF-8, a line holds a zero byte")
+    try:
+        (fields,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)
+    except csv.Error as error:
+        raise InputError(f"{place}: {error}; a quoted field is to end on its line, before a separator") from None
+    return [field.strip() for field in fields]
+
+
+def _read_header(file: Path) -> CsvLines:
+    """The header of a CSV file, with that of the usual separators that makes columns of it."""
+    try:
+        with open(file, "rb") as stream:
+            line = stream.readline().decode("utf-8-sig").rstrip("\r\n")
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such list of trials") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file}:1: not a text file in UTF-8; expected a header with path and label") from None
+    place = f"{file}:1"
+    for delimiter in "\t,;":
+        columns = tuple(name.lower() for name in _split_line(place, line, delimiter)) if line else ()
+        if "label" in columns and len([name for name in columns if name in PATH_COLUMNS]) == 1:
+            twice = sorted({name for name in COLUMNS if columns.count(name) > 1})
+            if twice:
+                raise InputError(f"{place}: the column {twice[0]} stands twice")
+            return CsvLines(delimiter, columns)
+    raise InputError(
+        f"{place}: {line[:80]!r} is no header with the columns path and label (and, if you have them, attack, speaker "
+        "and split), separated by commas, semicolons or tabs"
+    )
+
+
+def columns_not_read(file: Path) -> list[str]:
+    """The columns of a CSV file that nothing looks at."""
+    return [name for name in _read_header(file).columns if name not in COLUMNS]
+
+
+def _utterance(place: str, path: str) -> str:
+    if not path:
+        raise InputError(f"{place}: the path is empty")
+    if "\\" in path:
+        raise InputError(f"{place}: path {path!r} has a backslash; separate folders with '/'")
+    return _short_name(place, "path", encode_name(str(PurePosixPath(path))))
+
+
+def _attack(place: str, attack: str, key: str) -> str:
+    if key == "spoof":
+        return UNKNOWN_ATTACK if attack in ("", "-") else _short_name(place, "attack", encode_name(attack))
+    if attack in ("", "-") or LABELS.get(attack.lower()) == "bonafide":
+        return "-"
+    raise InputError(f"{place}: a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty")
+
+
+def _known(place: str, column: str, word: str, words: dict[str, str]) -> str:
+    found = words.get(word.lower())
+    if found is None:
+        number = "; numbers are refused, for 1 means fake as often as human" if word.isdecimal() else ""
+        raise InputError(f"{place}: {column} {word!r}, expected one of {', '.join(words)}{number}")
+    return found
+
+
+def _short_name(place: str, what: str, name: str) -> str:
+    if len(name.encode()) > LONGEST_NAME:
+        raise InputError(
+            f"{place}: {what} of {len(name.encode())} bytes, expected at most {LONGEST_NAME}, for it stands in score "
+            "files; use shorter names, or paths relative to the list"
+        )
+    return name
+
+
+# --------------------------------------------------------------------------------- folders
+
+
+def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
+    """Folders named for labels, in folders named for splits or not.
+
+    Raises:
+        InputError: there are both.
+    """
+    if not root.is_dir():
+        return None
+    labelled = _folders_named(root, LABELS)
+    of_splits = [folder for folder in _folders_named(root, SPLIT_WORDS) if _folders_named(folder, LABELS)]
+    by_split = {SPLIT_WORDS[folder.name.lower()]: folder for folder in of_splits}
+    if len(of_splits) > len(by_split) or (labelled and by_split):
+        names = ", ".join(f"{folder.name}/" for folder in [*labelled, *of_splits])
+        raise InputError(
+            f"{root}: holds {names}; expected folders of labels, or one folder a split with folders of labels in it"
+        )
+    if by_split:
+        return Corpus(
+            "folders", {name: _folder_split(root, name, by_split[name]) for name in SPLITS if name in by_split}
+        )
+    if len({LABELS[folder.name.lower()] for folder in labelled}) < len(KEYS):
+        return None
+    if options.unsplit == "eval":
+        return Corpus("folders", {"eval": _folder_split(root, "eval", root)})
+    splits = {name: _folder_split(root, name, root, part=name) for name in SPLITS}
+    return Corpus("folders", splits, _division_note(root, "path"))
+
+
+def _folders_named(folder: Path, words: dict[str, str]) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.lower() in words and path.is_dir())
+
+
+def _folder_split(root: Path, name: str, folder: Path, part: str | None = None) -> Split:
+    return Split(name, folder, root, None, FolderSource(root, folder, part), PATH_NAMES)
+
+
+@dataclass(frozen=True)
+class FolderSource(TrialSource):
+    """The audio files below the folders of labels.
+
+    Attributes:
+        root: paths, and so the names of utterances, start from here.
+        folder: holds the folders of labels.
+        part: takes only what falls into this split; None: all.
+    """
+
+    root: Path
+    folder: Path
+    part: str | None = None
+
+    def read(self, on_error: OnError | None = None) -> "FolderProtocol":
+        """See `TrialSource.read`."""
+        trials = FolderProtocol(self, self._names())
+        keys = {trial.key for trial in trials}
+        if len(keys) < len(KEYS):
+            what = f"its {self.part} part" if self.part else "the folder"
+            found = f"{what} is all {min(keys)}" if keys else f"{what} has no audio files"
+            hint = f"; it is divided by a hash, {SHARES_TEXT}" if self.part else ""
+            error = (LackingPart if self.part else InputError)(f"{self.folder}: {found}; both classes are needed{hint}")
+            if on_error is None:
+                raise error
+            on_error(error)
+        return trials
+
+    def digest(self) -> str | None:
+        """See `TrialSource.digest`."""
+        return FolderProtocol(self, self._names()).digest() if self.folder.is_dir() else None
+
+    def label_depth(self) -> int:
+        """Which part of a path below `root` names the label."""
+        return len(self.folder.relative_to(self.root).parts)
+
+    def _names(self) -> list[str]:
+        names = []
+        for top in _folders_named(self.folder, LABELS):
+            for path in _audio_below(top):
+                relative = os.path.relpath(path, self.root)
+                if self.part is None or divide(relative) == self.part:
+                    names.append(_short_name(path, "path", encode_name(relative)))
+        return names
+
+
+class FolderProtocol(Protocol):
+    """Trials that no file lists; of each, the name is held."""
+
+    def __init__(self, source: FolderSource, names: list[str]):
+        self.path, self._names, self._depth = source.folder, names, source.label_depth()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _trial(self, place: int) -> Trial:
+        name = self._names[place]
+        label, *inner = name.split("/")[self._depth :]
+        key = LABELS[label.lower()]
+        attack = "-" if key == "bonafide" else inner[0] if len(inner) > 1 else UNKNOWN_ATTACK
+        return Trial("-", name, attack, key, 0)
+
+    def place(self, index: int) -> str:
+        """See `Protocol.place`."""
+        return ""
+
+    def digest(self) -> str:
+        """See `Protocol.digest`."""
+        return hashlib.sha256("\n".join(self._names).encode()).hexdigest()
+
+
+def _audio_below(top: Path) -> Iterator[str]:
+    """Audio files below a folder, in the order of their names; links are followed, hidden files passed over.
+
+    Raises:
+        InputError: a file is audio that libsndfile does not read, or its name is not valid text.
+    """
+    seen = set()
+    for folder, inner, files in os.walk(top, onerror=_raise, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            path, ending = os.path.join(folder, name), os.path.splitext(name)[1].lower()
+            if ending in OTHER_AUDIO:
+                raise InputError(f"{path}: libsndfile does not read {ending} files; convert them, to FLAC for example")
+            if ending in AUDIO_ENDINGS:
+                yield _valid_text(path)
+
+
+def _valid_text(path: str) -> str:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{os.fsencode(path)!r}: a file name that is not valid text (UTF-8); rename it") from None
+    return path
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

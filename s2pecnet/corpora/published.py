@@ -1,0 +1,210 @@
+"""Published corpora, read as they are published: ASVspoof2019, ASVspoof2021 (LA, DF), ASVspoof5 and In-the-Wild.
+
+Under the folder of each (<track> is the config's `track`):
+
+    ASVspoof2019   ASVspoof2019_<track>_cm_protocols/ASVspoof2019.<track>.cm.{train.trn,dev.trl,eval.trl}.txt
+                   ASVspoof2019_<track>_{train,dev,eval}/flac/<utterance>.flac
+                   ASVspoof2019_<track>_asv_scores/ASVspoof2019.<track>.asv.{dev,eval}.gi.trl.scores.txt
+    ASVspoof2021   keys/<track>/CM/trial_metadata.txt or, as in an earlier package, keys/CM/trial_metadata.txt
+                   ASVspoof2021_<track>_eval/flac/<utterance>.flac
+    ASVspoof5      ASVspoof5.{train,dev.track_1,eval.track_1}.tsv, here or in ASVspoof5_protocols/
+                   flac_T/, flac_D/, flac_E_eval/<utterance>.flac
+    In-the-Wild    [release_in_the_wild/]meta.csv, audio beside it or in release_in_the_wild/
+
+Their columns, separated by spaces but for In-the-Wild:
+
+    ASVspoof2019     speaker utterance environment attack key
+    ASVspoof2021 LA  speaker utterance codec transmission attack key trim subset
+    ASVspoof2021 DF  the same with source for transmission, then vocoder task team gender-pair language
+    ASVspoof5        speaker utterance gender codec codec_q codec_seed attack_tag attack_label key tmp
+    In-the-Wild      file,speaker,label
+
+Sources: ASVspoof2021, README.md ("On meta-labels") and config.py of
+https://github.com/asvspoof-challenge/2021/tree/main/eval-package; ASVspoof5, README.txt, section 3, of
+https://huggingface.co/datasets/jungjee/asvspoof5 (also https://zenodo.org/records/14498691); In-the-Wild, the
+meta.csv of release_in_the_wild.zip (Mueller et al., Interspeech 2022). The attack of bona fide trials, "bonafide" or
+"-" there, is always "-" here.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from s2pecnet.conventions import SPLITS
+from s2pecnet.corpora.custom import has_columns, read_csv_source
+from s2pecnet.corpora.trials import (
+    PATH_NAMES,
+    UNKNOWN_ATTACK,
+    Corpus,
+    CorpusOptions,
+    LineSource,
+    Protocol,
+    Split,
+    Trial,
+    require_key,
+    require_name,
+    require_word,
+)
+from s2pecnet.errors import InputError
+
+SUBSETS = ("eval", "progress", "hidden")
+COLUMNS_2019 = "'speaker utterance environment attack key'"
+COLUMNS_2021 = {
+    "LA": "'speaker utterance codec transmission attack key trim subset'",
+    "DF": "'speaker utterance codec source attack key trim subset vocoder task team gender-pair language'",
+}
+COLUMNS_5 = "'speaker utterance gender codec codec_q codec_seed attack_tag attack_label key tmp'"
+FILES_5 = {
+    "train": ("ASVspoof5.train.tsv", "flac_T/{}.flac"),
+    "dev": ("ASVspoof5.dev.track_1.tsv", "flac_D/{}.flac"),
+    "eval": ("ASVspoof5.eval.track_1.tsv", "flac_E_eval/{}.flac"),
+}
+
+
+# --------------------------------------------------------------------------------- ASVspoof2019
+
+
+def find_asvspoof2019(root: Path, options: CorpusOptions) -> Corpus | None:
+    """An ASVspoof2019 corpus, or one of anybody's in its layout."""
+    folder = root / f"ASVspoof2019_{options.track}_cm_protocols"
+    return asvspoof2019(root, options.track) if folder.is_dir() else None
+
+
+def asvspoof2019(root: Path, track: str) -> Corpus:
+    """The layout of ASVspoof2019 under `root`, whether there is anything or not."""
+    return Corpus("ASVspoof2019", {name: _split_2019(root, track, name) for name in SPLITS})
+
+
+def _split_2019(root: Path, track: str, name: str) -> Split:
+    file = f"ASVspoof2019.{track}.cm.{name}.{'trn' if name == 'train' else 'trl'}.txt"
+    protocol = root / f"ASVspoof2019_{track}_cm_protocols" / file
+    return Split(
+        name=name,
+        protocol=protocol,
+        audio=root / f"ASVspoof2019_{track}_{name}",
+        asv_scores=root / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{name}.gi.trl.scores.txt",
+        trials=_source_2019(protocol),
+    )
+
+
+def _source_2019(path: Path) -> LineSource:
+    return LineSource(
+        path,
+        _parse_2019,
+        COLUMNS_2019,
+        missing="no such protocol; database_path is to be the folder that holds ASVspoof2019_<track>_cm_protocols, or "
+        "another corpus of docs/own-data.md",
+        both_classes=False,
+    )
+
+
+def read_protocol(path: str | Path) -> Protocol:
+    """Check a protocol file of ASVspoof2019, "speaker utterance environment attack key" a line.
+
+    Raises:
+        InputError: the file is missing, empty or not text, or a line has another number of columns, an unknown key or
+            an utterance that an earlier line has; with file and line.
+    """
+    return _source_2019(Path(path)).read()
+
+
+def _parse_2019(path: Path, number: int, line: str) -> Trial:
+    place = f"{path}:{number}"
+    speaker, utterance, _, attack, key = _columns(place, line, 5, COLUMNS_2019)
+    require_key(place, key)
+    return Trial(speaker, require_name(place, utterance), require_word(place, attack), key, number)
+
+
+# --------------------------------------------------------------------------------- ASVspoof2021
+
+
+def find_asvspoof2021(root: Path, options: CorpusOptions) -> Corpus | None:
+    """The eval set of ASVspoof2021 LA or DF.
+
+    Raises:
+        InputError: the keys of another track than the config's are there.
+    """
+    track = options.track
+    audio = root / f"ASVspoof2021_{track}_eval"
+    protocol = root / "keys" / track / "CM" / "trial_metadata.txt"
+    if not protocol.is_file() and audio.is_dir():
+        protocol = root / "keys" / "CM" / "trial_metadata.txt"
+    if protocol.is_file() and track in COLUMNS_2021:
+        parts = None if options.eval_subset == "all" else (options.eval_subset,)
+        source = LineSource(protocol, partial(_parse_2021, track), COLUMNS_2021[track], parts=parts)
+        split = Split("eval", protocol, audio, None, source)
+        return Corpus(f"ASVspoof2021 {track}", {"eval": split})
+    others = tracks_2021(root)
+    if others:
+        raise InputError(
+            f"{root}: holds ASVspoof2021 {' and '.join(others)}, but track is {track}; set track={' or '.join(others)}"
+        )
+    return None
+
+
+def tracks_2021(root: Path) -> list[str]:
+    """The tracks of ASVspoof2021 under `root` that can be read."""
+    return [
+        track
+        for track in COLUMNS_2021
+        if (root / "keys" / track / "CM" / "trial_metadata.txt").is_file()
+        or ((root / "keys" / "CM" / "trial_metadata.txt").is_file() and (root / f"ASVspoof2021_{track}_eval").is_dir())
+    ]
+
+
+def _parse_2021(track: str, path: Path, number: int, line: str) -> Trial:
+    place, expected = f"{path}:{number}", COLUMNS_2021[track]
+    speaker, utterance, _, _, attack, key, _, subset, *_ = _columns(place, line, len(expected.split()), expected)
+    require_key(place, key)
+    if subset not in SUBSETS:
+        raise InputError(f"{place}: subset {subset!r}, expected one of {', '.join(SUBSETS)}")
+    return Trial(speaker, require_name(place, utterance), _attack(attack, key), key, number, subset)
+
+
+# --------------------------------------------------------------------------------- ASVspoof5
+
+
+def find_asvspoof5(root: Path, options: CorpusOptions) -> Corpus | None:
+    """ASVspoof5, track 1, with those splits whose protocol is there."""
+    splits = {}
+    for name, (file, audio) in FILES_5.items():
+        for protocol in (root / file, root / "ASVspoof5_protocols" / file):
+            if protocol.is_file():
+                source = LineSource(protocol, _parse_5, COLUMNS_5)
+                splits[name] = Split(name, protocol, root, None, source, audio)
+                break
+    return Corpus("ASVspoof5", splits) if splits else None
+
+
+def _parse_5(path: Path, number: int, line: str) -> Trial:
+    place = f"{path}:{number}"
+    columns = _columns(place, line, 10, COLUMNS_5)
+    speaker, utterance, attack, key = columns[0], columns[1], columns[7], columns[8]
+    require_key(place, key)
+    return Trial(speaker, require_name(place, utterance), _attack(attack, key), key, number)
+
+
+# --------------------------------------------------------------------------------- In-the-Wild
+
+
+def find_in_the_wild(root: Path, options: CorpusOptions) -> Corpus | None:
+    """In-the-Wild: a folder with its meta.csv, or that file. All of it is eval."""
+    for file in (root, root / "meta.csv", root / "release_in_the_wild" / "meta.csv"):
+        if file.name == "meta.csv" and has_columns(file, ("file", "speaker", "label")):
+            beside = file.parent / "release_in_the_wild"
+            audio = beside if beside.is_dir() else file.parent
+            split = Split("eval", file, audio, None, read_csv_source(file), PATH_NAMES)
+            return Corpus("In-the-Wild", {"eval": split})
+    return None
+
+
+def _columns(place: str, line: str, count: int, expected: str) -> list[str]:
+    columns = line.split()
+    if len(columns) != count:
+        raise InputError(f"{place}: got {len(columns)} columns, expected {count}: {expected}")
+    return columns
+
+
+def _attack(attack: str, key: str) -> str:
+    if key == "bonafide":
+        return "-"
+    return UNKNOWN_ATTACK if attack == "-" else attack

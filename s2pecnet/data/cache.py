@@ -1,0 +1,233 @@
+"""What is known of a split's audio before training, and its decoded samples kept for the epochs after the first.
+
+    headers-<key>.npy   size, time, length, rate and channels of each file: headers are read once, then only of the
+                        files whose size or time has changed
+    audio-<key>.bin     a record a file, then all samples one after the other, mapped into memory by every loader
+                        process; int16 where that holds the waveform exactly, as for 16-bit FLAC, else float32
+
+The key is made of the audio's folder and the protocol's content. A cache is used only where size and time of every file
+are those that it was made from. It appears whole; two runs that start at once make it once.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import soundfile
+from filelock import FileLock
+from tqdm import tqdm
+
+from s2pecnet.audio.crops import Start, cropped, first_sample
+from s2pecnet.audio.decoding import BadAudio, why_unreadable
+from s2pecnet.corpora.trials import Protocol
+from s2pecnet.data.utterances import AudioFolder
+from s2pecnet.errors import InputError
+from s2pecnet.files import whole_file
+
+# What the cache takes a file to be unchanged by, and what its header says; size -1 where there is no file.
+HEADER = np.dtype([("size", "<i8"), ("time", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i4")])
+RECORD = np.dtype([("size", "<i8"), ("time", "<i8"), ("offset", "<i8"), ("samples", "<i8"), ("kind", "<i8")])
+KINDS = (np.dtype("<i2"), np.dtype("<f4"))
+FULL_SCALE = 32768.0
+AT_ONCE = 512
+
+Result = TypeVar("Result")
+
+
+def read_headers(audio: AudioFolder, protocol: Protocol, cache_dir: Path | None = None) -> np.ndarray:
+    """Headers (n,) of a split's files, of type HEADER; `frames` is 0 where a file has no readable header.
+
+    Args:
+        cache_dir: where they are kept; None: they are read anew.
+    """
+    kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, protocol)}.npy"
+    headers = np.zeros(len(protocol), dtype=HEADER)
+    for file, status in enumerate(_in_parallel(_stat, audio, "files")):
+        headers["size"][file], headers["time"][file] = status
+    same = _take_kept(headers, kept)
+    changed = np.flatnonzero(~same & (headers["size"] > 0))
+    for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
+        headers["frames"][index], headers["rate"][index], headers["channels"][index] = found
+    if kept is not None and not same.all():
+        with whole_file(kept, "wb") as stream:
+            np.save(stream, headers)
+    return headers
+
+
+def require_audio(audio: AudioFolder, protocol: Protocol, headers: np.ndarray, tolerated: float = 0.0) -> None:
+    """Make sure that the files of a protocol can be opened, before anything long starts.
+
+    Args:
+        tolerated: share of files that may be missing or without a header.
+
+    Raises:
+        InputError: naming the folder, and the first such files with their protocol lines.
+    """
+    bad = np.flatnonzero(headers["frames"] <= 0)
+    if len(bad) <= tolerated * len(protocol):
+        return
+    if not audio.folder.is_dir():
+        raise InputError(f"{audio.folder}: no such folder, though {protocol.path} names {len(protocol)} files in it")
+    missing = bad[headers["size"][bad] < 0]
+    shown, what = (missing, "are missing") if len(missing) else (bad, "have no readable header")
+    first = ", ".join(f"{audio.path(int(i)).name}{_line(protocol, int(i))}" for i in shown[:3])
+    reason = "" if len(missing) else f": {why_unreadable(audio.path(int(shown[0])), None)}"
+    raise InputError(
+        f"{audio.folder}: {len(shown)} of {len(protocol)} files that {protocol.path} names {what}: "
+        f"{first}{', ...' if len(shown) > 3 else ''}{reason}"
+    )
+
+
+def _line(protocol: Protocol, index: int) -> str:
+    line = protocol[index].line
+    return f" (line {line})" if line else ""
+
+
+class AudioCache(AudioFolder):
+    """The utterances of an `AudioFolder`, decoded once and mapped into memory; gives the same samples to the bit."""
+
+    def __init__(self, audio: AudioFolder, path: Path):
+        super().__init__(audio.base_dir, audio.utterances, audio.files)
+        self.cache = path
+        self._opened: tuple[np.ndarray, np.ndarray] | None = None
+
+    @classmethod
+    def of(cls, audio: AudioFolder, protocol: Protocol, headers: np.ndarray, cache_dir: Path) -> "AudioCache":
+        """The cache of a split, made where there is none that fits.
+
+        Files that cannot be used are left out of it; they raise `BadAudio` when they are asked for, as without a cache.
+
+        Raises:
+            OSError: the cache cannot be written, the disk is full for example.
+        """
+        cache = cls(audio, cache_dir / f"audio-{_key(audio, protocol)}.bin")
+        if cache._fits(headers):
+            return cache
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{cache.cache}.lock"):
+            # Another run may have made it while this one waited.
+            if not cache._fits(headers):
+                cache._make(headers)
+        return cache
+
+    def whole(self, index: int) -> np.ndarray:
+        """The whole utterance, float32 (samples,); see `AudioFolder.whole`."""
+        waveform = self._stored(index)
+        return super().whole(index) if waveform is None else _as_float(waveform)
+
+    def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
+        """At most `samples` samples of the utterance, float32; see `read_crop`."""
+        waveform = self._stored(index)
+        return super().crop(index, samples, start) if waveform is None else _as_float(cropped(waveform, samples, start))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None}
+
+    def _stored(self, index: int) -> np.ndarray | None:
+        if self._opened is None:
+            self._opened = self._records(), np.memmap(self.cache, dtype=np.uint8, mode="r")
+        records, content = self._opened
+        record = records[index]
+        if not record["samples"]:
+            return None
+        kind = KINDS[record["kind"]]
+        return content[record["offset"] :][: record["samples"] * kind.itemsize].view(kind)
+
+    def _records(self) -> np.ndarray:
+        return np.memmap(self.cache, dtype=RECORD, mode="r", shape=(len(self.utterances),))
+
+    def _fits(self, headers: np.ndarray) -> bool:
+        try:
+            records = self._records()
+        except (OSError, ValueError):
+            return False
+        return all(bool((records[column] == headers[column]).all()) for column in ("size", "time"))
+
+    def _make(self, headers: np.ndarray) -> None:
+        records = np.zeros(len(headers), dtype=RECORD)
+        records["size"], records["time"] = headers["size"], headers["time"]
+        offset = records.nbytes
+        files = AudioFolder(self.base_dir, self.utterances, self.files)
+        with whole_file(self.cache, "wb") as stream:
+            stream.seek(offset)
+            for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
+                records["offset"][index], records["samples"][index] = offset, len(waveform)
+                records["kind"][index] = KINDS.index(waveform.dtype)
+                stream.write(waveform)
+                offset += waveform.nbytes
+                # Views of float32 are read at a multiple of four bytes.
+                offset = stream.seek(offset + -offset % 4)
+            stream.seek(0)
+            stream.write(records)
+
+
+def _as_float(waveform: np.ndarray) -> np.ndarray:
+    if waveform.dtype == KINDS[0]:
+        return waveform / np.float32(FULL_SCALE)
+    return np.array(waveform)
+
+
+def _compact(audio: AudioFolder, index: int) -> np.ndarray:
+    """The waveform in the smallest type that holds it exactly; empty where the file cannot be used."""
+    try:
+        waveform = audio.whole(index)
+    except BadAudio:
+        return np.zeros(0, dtype=KINDS[0])
+    levels = waveform * np.float32(FULL_SCALE)
+    exact = levels.min() >= -FULL_SCALE and levels.max() < FULL_SCALE and (levels == np.rint(levels)).all()
+    return levels.astype(KINDS[0]) if exact else waveform.astype(KINDS[1])
+
+
+def _key(audio: AudioFolder, protocol: Protocol) -> str:
+    folder = str(audio.folder.resolve())
+    return hashlib.sha256(f"{folder}\n{protocol.digest()}".encode()).hexdigest()[:16]
+
+
+def _take_kept(headers: np.ndarray, path: Path | None) -> np.ndarray:
+    """Put what is kept at `path` into the headers of files with the same size and time; gives which (n,) they are."""
+    nothing = np.zeros(len(headers), dtype=bool)
+    if path is None:
+        return nothing
+    try:
+        kept: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return nothing
+    if kept.dtype != HEADER or kept.shape != headers.shape:
+        return nothing
+    same: np.ndarray = (kept["size"] == headers["size"]) & (kept["time"] == headers["time"])
+    np.copyto(headers, kept, where=same)
+    return same
+
+
+def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
+    try:
+        status = os.stat(audio.path(index))
+    except OSError:
+        return -1, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
+    try:
+        info = soundfile.info(os.fsencode(audio.path(index)))
+    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file, whose rate nothing tells
+        return 0, 0, 0
+    return info.frames, info.samplerate, info.channels
+
+
+def _in_parallel(
+    work: Callable[[AudioFolder, int], Result], audio: AudioFolder, what: str, items: np.ndarray | None = None
+) -> Iterator[Result]:
+    """`work(audio, item)` of every item in their order, by a few threads, a bounded number at a time."""
+    places: range | np.ndarray = range(len(audio.utterances)) if items is None else items
+    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
+        bar = tqdm(total=len(places), desc=what, unit="file", leave=False, disable=None, delay=1)
+        for begin in range(0, len(places), AT_ONCE):
+            some = places[begin : begin + AT_ONCE]
+            yield from pool.map(lambda index: work(audio, int(index)), some)
+            bar.update(len(some))
+        bar.close()

@@ -1,0 +1,151 @@
+"""Whether one system is better than another: differences of their figures, with intervals and tests.
+
+    compare([scores of A, scores of B], ["A", "B"]) --> Comparison: intervals of each, a Difference for each pair
+
+Method: the paired bootstrap. All systems scored the same trials and get the same draws of them (`bootstrap`), so a
+trial that is hard for both moves both figures and hardly their difference. The interval holds the middle 95 % of the
+replicates' differences. The two-sided p-value is 1 minus the level of an interval that would just reach 0: twice the
+share of replicates on the rarer side of 0, those at 0 on both sides, and one replicate more in numerator and
+denominator (no p is 0; the least is 2 / (replicates + 1)). With more than two systems there are several pairs; `p_holm`
+are their p-values as S. Holm corrects them ("A simple sequentially rejective multiple test procedure", Scandinavian
+Journal of Statistics, 1979): rejecting what lies below 0.05 errs in any pair with probability 0.05 at most.
+
+A test says what further trials of this kind would show, not what another corpus or another seed of training would.
+
+Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 16.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from s2pecnet.errors import InputError
+from s2pecnet.metrics.bootstrap import Figures, Interval, draw_figures, interval_of, intervals_as_dict
+from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.metrics.det import Floats
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores
+
+TESTED = ("eer", "min_dcf", "min_tdcf")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A figure of the first system minus that of the second: below 0 the first is better.
+
+    Attributes:
+        first, second: names of the systems.
+        figure: "eer", "min_dcf" or "min_tdcf".
+        difference: on the trials as they are, a fraction.
+        interval: of the difference.
+        p: two-sided p-value of there being no difference.
+        p_holm: the same, corrected for the number of pairs.
+    """
+
+    first: str
+    second: str
+    figure: str
+    difference: float
+    interval: Interval
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What draws of the common trials say of several systems.
+
+    Attributes:
+        replicates: number of draws.
+        intervals: for each system, by name, its `Interval` by figure; None where the scores do not allow the figure.
+        differences: one for each figure and pair of systems.
+    """
+
+    replicates: int
+    intervals: dict[str, dict[str, Interval | None]]
+    differences: list[Difference]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return {
+            "replicates": self.replicates,
+            "intervals": {name: intervals_as_dict(figures) for name, figures in self.intervals.items()},
+            "differences": [dataclasses.asdict(difference) for difference in self.differences],
+        }
+
+
+def compare(
+    systems: Sequence[CMScores],
+    metrics: Sequence[Metrics],
+    names: Sequence[str],
+    asv: ASVScores | None = None,
+    *,
+    llrs: Sequence[Floats] | None = None,
+    replicates: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Intervals of two or more systems' figures, and tests of the differences between all pairs.
+
+    Args:
+        systems: their scores of the same trials, in any order.
+        metrics: what `metrics.evaluate` gives for each.
+        names: their names, all different.
+        asv, llrs, replicates, seed: as in `bootstrap.bootstrap_intervals`.
+
+    Raises:
+        InputError: fewer than two systems, or as `bootstrap.bootstrap_intervals`.
+    """
+    if len(systems) < 2:
+        raise InputError(f"{len(systems)} system, expected at least two to compare")
+    drawn = draw_figures(systems, asv, replicates=replicates, seed=seed, llrs=llrs, names=names)
+    figures = {name: drawn[:, :, place] for place, name in enumerate(Figures._fields)}
+    intervals = {
+        name: {figure: interval_of(values[:, place]) for figure, values in figures.items()}
+        for place, name in enumerate(names)
+    }
+    tested = [figure for figure in TESTED if not np.isnan(figures[figure]).any()]
+    differences = [one for figure in tested for one in _differences(figure, figures[figure], metrics, names)]
+    return Comparison(replicates, intervals, differences)
+
+
+def _differences(figure: str, drawn: Floats, metrics: Sequence[Metrics], names: Sequence[str]) -> list[Difference]:
+    """All pairs' differences in one figure, drawn (replicates, systems)."""
+    pairs = list(combinations(range(len(names)), 2))
+    replicates = [drawn[:, first] - drawn[:, second] for first, second in pairs]
+    p_values = [two_sided_p(values) for values in replicates]
+    found = []
+    for (first, second), values, p, p_holm in zip(pairs, replicates, p_values, holm(p_values), strict=True):
+        interval = interval_of(values)
+        assert interval is not None
+        difference = getattr(metrics[first], figure) - getattr(metrics[second], figure)
+        found.append(Difference(names[first], names[second], figure, difference, interval, p, p_holm))
+    return found
+
+
+def two_sided_p(differences: Floats) -> float:
+    """p-value of replicates' differences, (replicates,), against a difference of 0; in (0, 1].
+
+    >>> two_sided_p(np.array([1.0] * 98 + [-1.0]))
+    0.04
+    >>> two_sided_p(np.zeros(99))
+    1.0
+    """
+    rarer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    return min(1.0, 2 * (rarer + 1) / (differences.size + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's corrected p-values, in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected

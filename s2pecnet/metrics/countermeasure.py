@@ -1,0 +1,196 @@
+"""Figures of a spoofing countermeasure on one set of trials: EER, minDCF, EER of each attack, t-DCF.
+
+    CMScores[, ASVScores] --evaluate--> Metrics --> summary, JSON
+
+What the figures are and their conventions: `error_rates` (DET curve, EER), `dcf` (minDCF, actDCF, Cllr) and `tdcf`
+(tandem detection cost). Rates and EERs are fractions in [0, 1]; per cent appear in texts and under `eer_percent`.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2pecnet.errors import InputError
+from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS, compute_act_dcf, compute_cllr, normalised_dcf
+from s2pecnet.metrics.det import (
+    Bools,
+    Floats,
+    checked_scores,
+    equal_error,
+    rank_names,
+    sort_trials,
+    sweep,
+    thresholds_of,
+)
+from s2pecnet.metrics.tdcf import fix_asv, normalised_tdcf
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores
+
+NO_LLRS = "not computed: nothing says that the scores are log-likelihood ratios"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one countermeasure on one set of trials; rates are fractions in [0, 1].
+
+    Attributes:
+        eer, eer_threshold: equal error rate and the CM score where it lies.
+        min_tdcf, min_tdcf_threshold: minimum of the normalised t-DCF and its CM score; None without
+            ASV scores.
+        asv_eer: EER of the speaker verification, targets against nontargets; None without ASV scores.
+        per_attack_eer: EER of all bona fide trials against one attack's spoofs, by attack name, sorted.
+        n_bonafide, n_spoof: number of trials.
+        n_unscored: number of further trials, which have no score and are in none of the figures.
+        min_dcf, min_dcf_threshold: minimum of the normalised detection cost of ASVspoof 5, and its CM
+            score; None in results of versions that did not compute it.
+        act_dcf: the same cost at Bayes' threshold; None without log-likelihood ratios.
+        cllr: cost of the log-likelihood ratios in bits; None without them.
+    """
+
+    eer: float
+    eer_threshold: float
+    min_tdcf: float | None
+    min_tdcf_threshold: float | None
+    asv_eer: float | None
+    per_attack_eer: dict[str, float]
+    n_bonafide: int
+    n_spoof: int
+    n_unscored: int = 0
+    min_dcf: float | None = None
+    min_dcf_threshold: float | None = None
+    act_dcf: float | None = None
+    cllr: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON, and `eer_percent`; all other rates stay fractions."""
+        return {"eer": self.eer, "eer_percent": 100 * self.eer, **dataclasses.asdict(self)}
+
+    def summary(self) -> str:
+        """A text for people: one figure a line, EERs in per cent."""
+        attacks = (f"  {name:<10} {100 * eer:8.4f} %" for name, eer in self.per_attack_eer.items())
+        return "\n".join([*self.lines(), "EER per attack", *attacks])
+
+    def lines(self) -> list[str]:
+        """The summary without the attacks."""
+        return [
+            f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed",
+            *([f"unscored     {self.n_unscored} more, in none of the figures"] if self.n_unscored else []),
+            f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})",
+            *self._cost_lines(),
+            *self._tandem_lines(),
+        ]
+
+    def _cost_lines(self) -> list[str]:
+        lines = []
+        if self.min_dcf is not None:
+            lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {self.min_dcf_threshold:.6g})")
+        if self.act_dcf is None or self.cllr is None:
+            return [*lines, f"actDCF, Cllr {NO_LLRS}"]
+        bayes = f"(LLR threshold {ASVSPOOF5_COSTS.bayes_threshold:.6g})"
+        return [*lines, f"actDCF       {self.act_dcf:8.4f}     {bayes}", f"Cllr         {self.cllr:8.4f} bits"]
+
+    def _tandem_lines(self) -> list[str]:
+        if self.min_tdcf is None or self.asv_eer is None:
+            return ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
+        return [
+            f"ASV EER      {100 * self.asv_eer:8.4f} %",
+            f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {self.min_tdcf_threshold:.6g})",
+        ]
+
+
+def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = None) -> Metrics:
+    """EER, minDCF, EER of each attack; with ASV scores the minimum t-DCF; with LLRs actDCF and Cllr.
+
+    minDCF and actDCF have the costs of ASVspoof 5, the t-DCF those of ASVspoof 2019. The ASV's threshold is that of its
+    own EER, targets against nontargets.
+
+    Args:
+        llrs: (n,) log-likelihood ratios of the trials, natural logarithm, in the order of `cm.scores`; that array
+            itself where it holds such ratios.
+
+    Raises:
+        InputError: one class has no trials, a score is not finite, there are more or fewer ratios than trials, or the
+            ASV leaves the t-DCF nothing to normalise by (`compute_tDCF`).
+
+    >>> cm = CMScores(
+    ...     utterances=np.array(["u1", "u2", "u3", "u4"]), attacks=np.array(["-", "A07", "A08", "-"]),
+    ...     is_bonafide=np.array([True, False, False, True]), scores=np.array([2.0, -1.0, 4.0, 3.0]))
+    >>> metrics = evaluate(cm)
+    >>> metrics.eer, metrics.per_attack_eer, metrics.min_dcf, metrics.min_tdcf
+    (0.5, {'A07': 0.0, 'A08': 1.0}, 0.5, None)
+    """
+    bonafide = checked_scores(cm.bonafide, "bona fide CM scores")
+    spoof = checked_scores(cm.spoof, "spoofed CM scores")
+    scores, order = sort_trials(bonafide, spoof)
+    frr, far = sweep(order < bonafide.size)
+    eer, point = equal_error(frr, far)
+    thresholds = thresholds_of(scores)
+    dcf = normalised_dcf(frr, far)
+    cheapest = int(np.argmin(dcf))
+    min_tdcf, min_tdcf_threshold, asv_eer = _tandem_figures(frr, far, thresholds, asv)
+    act_dcf, cllr = _ratio_figures(cm, llrs)
+    return Metrics(
+        eer=eer,
+        eer_threshold=float(thresholds[point]),
+        min_tdcf=min_tdcf,
+        min_tdcf_threshold=min_tdcf_threshold,
+        asv_eer=asv_eer,
+        per_attack_eer=_per_attack_eer(cm.attacks[~cm.is_bonafide], order),
+        n_bonafide=bonafide.size,
+        n_spoof=spoof.size,
+        n_unscored=cm.n_unscored,
+        min_dcf=float(dcf[cheapest]),
+        min_dcf_threshold=float(thresholds[cheapest]),
+        act_dcf=act_dcf,
+        cllr=cllr,
+    )
+
+
+def _tandem_figures(
+    frr: Floats, far: Floats, thresholds: Floats, asv: ASVScores | None
+) -> tuple[float | None, float | None, float | None]:
+    """Minimum t-DCF, its threshold, and the ASV's EER; None each without ASV scores."""
+    if asv is None:
+        return None, None, None
+    weights, asv_eer = fix_asv(asv)
+    tdcf = normalised_tdcf(frr, far, weights)
+    best = int(np.argmin(tdcf))
+    return float(tdcf[best]), float(thresholds[best]), asv_eer
+
+
+def _ratio_figures(cm: CMScores, llrs: Floats | None) -> tuple[float | None, float | None]:
+    """actDCF and Cllr; None each without ratios."""
+    if llrs is None:
+        return None, None
+    ratios = checked_scores(llrs, "llrs")
+    if ratios.size != cm.scores.size:
+        raise InputError(f"{ratios.size} log-likelihood ratios, expected one for each of {cm.scores.size} trials")
+    bonafide, spoof = ratios[cm.is_bonafide], ratios[~cm.is_bonafide]
+    return compute_act_dcf(bonafide, spoof), compute_cllr(bonafide, spoof)
+
+
+def _per_attack_eer(attacks: NDArray[np.str_], order: NDArray[np.intp]) -> dict[str, float]:
+    """EER by attack, from the spoofs' attacks and the order of (bona fide, spoofed) trials by score."""
+    names, ranks = rank_names(attacks)
+    return {
+        name: equal_error(*sweep(is_bonafide))[0]
+        for name, is_bonafide in zip(names, against_all_bonafide(ranks, len(names), order), strict=True)
+    }
+
+
+def against_all_bonafide(groups: NDArray[np.intp], n_groups: int, order: NDArray[np.intp]) -> Iterator[Bools]:
+    """For each group of spoofs: which of all bona fide trials and its spoofs are bona fide, in rising order of score.
+
+    Args:
+        groups: (S,) the group of each spoof, from 0.
+        order: (B + S,) places among (bona fide, spoofed) trials in rising order of score.
+    """
+    kinds = np.full(order.size, n_groups, dtype=np.min_scalar_type(n_groups))
+    kinds[-groups.size :] = groups
+    kinds = kinds[order]
+    for group in range(n_groups):
+        # A part of a sorted list is sorted.
+        yield kinds[(kinds == n_groups) | (kinds == group)] == n_groups

@@ -1,0 +1,145 @@
+"""One PNG of an audio file and what a system makes of it: waveform, spectrogram, and the score over time.
+
+The file is read block by block and reduced on the way, so its length does not matter. Scores are higher for bona fide
+speech; colours are those of plots.py.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from s2pecnet.audio.decoding import opened
+from s2pecnet.audio.streaming import read_blocks
+from s2pecnet.conventions import SAMPLE_RATE
+from s2pecnet.extras import require
+from s2pecnet.features import PowerSpectrogram, count_frames
+from s2pecnet.files import whole_file
+from s2pecnet.scoring.recordings import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+_BONAFIDE, _SPOOF, _NEUTRAL = "#0072B2", "#D55E00", "#666666"
+# Columns of the picture that samples are reduced to, and samples from one spectrum to the next.
+COLUMNS, HOP = 1500, 160
+
+
+def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, threshold: float, reason: str) -> Path:
+    """Draw the three panels over a common axis of time into one PNG (1560 x 1040 pixels), whole or not at all.
+
+    Args:
+        prediction: the scores of the file at `prediction.path`, which is read again.
+        threshold: the score above which a window counts as bona fide.
+        reason: why that one; written into the legend.
+
+    Returns:
+        The path written.
+
+    Raises:
+        BadAudio: the file cannot be read any more.
+        OSError: the picture cannot be written.
+    """
+    # Importing matplotlib takes half a second, which a command that draws nothing should not wait for.
+    require("matplotlib", "report", "drawing")
+    from matplotlib.figure import Figure
+
+    sketch = Sketch(prediction.path)
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    waveform, spectrogram, scores = figure.subplots(3, 1, sharex=True)
+    name = os.path.basename(prediction.path).encode("utf-8", "replace").decode("utf-8")
+    figure.suptitle(f"{name}: score {prediction.score:.6f} (higher = bona fide)", parse_math=False)
+    _draw_waveform(waveform, sketch)
+    _draw_spectrogram(spectrogram, sketch)
+    _draw_scores(scores, prediction, threshold, reason)
+    scores.set(xlim=(0, sketch.seconds), xlabel="time (s)")
+    figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
+    with whole_file(path_png, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=130)
+    return Path(path_png)
+
+
+class Sketch:
+    """An audio file reduced to the columns of a picture.
+
+    Attributes:
+        seconds: length of the file.
+        low, high: (columns,) the least and the largest sample of each column; columns divide the file evenly.
+        power: (257, other columns) mean power spectrum of each column, dB, relative to the largest value.
+    """
+
+    def __init__(self, path: str | Path):
+        # The header's length sets the columns; what is read sets the rest.
+        with opened(path) as header:
+            expected = max(1, -(-header.frames * SAMPLE_RATE // header.samplerate))
+        frames, spectrum = count_frames(expected, HOP), PowerSpectrogram(hop=HOP)
+        self.low, self.high = np.full(min(COLUMNS, expected), np.inf), np.full(min(COLUMNS, expected), -np.inf)
+        power, counts = np.zeros((min(COLUMNS, frames), spectrum.bins)), np.zeros(min(COLUMNS, frames))
+        begin, before = 0, np.zeros(0, dtype=np.float32)
+        for block in _whole_hops(read_blocks(path)):
+            place = _columns_of(begin + np.arange(len(block)), len(self.low), expected)
+            np.minimum.at(self.low, place, block)
+            np.maximum.at(self.high, place, block)
+            # The frame that reaches over the seam belongs to the block before.
+            joined = np.concatenate((before, block))
+            computed = spectrum(torch.from_numpy(joined)).numpy().T
+            place = _columns_of((begin - len(before)) // HOP + np.arange(len(computed)), len(counts), frames)
+            np.add.at(power, place, computed)
+            np.add.at(counts, place, 1)
+            begin, before = begin + len(block), joined[-HOP:]
+        self.seconds = begin / SAMPLE_RATE
+        mean = power.T / np.maximum(counts, 1)
+        self.power: NDArray[np.float64] = 10 * np.log10(np.maximum(mean / max(mean.max(), 1e-300), 1e-12))
+
+
+def _columns_of(numbers: NDArray[np.int64], columns: int, count: int) -> NDArray[np.int64]:
+    """The column that each of `numbers`, out of `count`, falls into."""
+    return np.minimum(numbers * columns // count, columns - 1)
+
+
+def _whole_hops(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """The same samples in blocks whose lengths, but for the last one's, are multiples of HOP."""
+    rest = np.zeros(0, dtype=np.float32)
+    for block in blocks:
+        joined = np.concatenate((rest, block))
+        whole = len(joined) // HOP * HOP
+        if whole:
+            yield joined[:whole]
+        rest = joined[whole:]
+    if len(rest):
+        yield rest
+
+
+def _draw_waveform(axes: "Axes", sketch: Sketch) -> None:
+    times = np.linspace(0, sketch.seconds, len(sketch.low))
+    axes.fill_between(times, sketch.low, sketch.high, color=_NEUTRAL, linewidth=0.6)
+    axes.set(ylabel="amplitude", title="Waveform")
+
+
+def _draw_spectrogram(axes: "Axes", sketch: Sketch) -> None:
+    extent = (0.0, sketch.seconds, 0.0, SAMPLE_RATE / 2000)
+    image = axes.imshow(
+        sketch.power, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, interpolation="nearest"
+    )
+    axes.figure.colorbar(image, ax=axes, label="power (dB)", pad=0.01)
+    axes.set(ylabel="frequency (kHz)", title="Spectrogram")
+
+
+def _draw_scores(axes: "Axes", prediction: Prediction, threshold: float, reason: str) -> None:
+    starts, ends, scores = map(np.array, zip(*prediction.windows, strict=True))
+    accepted = scores > threshold
+    axes.plot((starts + ends) / 2, scores, color=_NEUTRAL, linewidth=0.8)
+    for chosen, name, color in ((accepted, "bona fide", _BONAFIDE), (~accepted, "spoof", _SPOOF)):
+        if chosen.any():
+            label = f"{name}: {chosen.sum()} of {len(scores)} windows"
+            axes.hlines(scores[chosen], starts[chosen], ends[chosen], color=color, linewidth=2.5, label=label)
+    # A dollar would begin a formula.
+    label = f"threshold {threshold:.6g}, {reason}".replace("$", r"\$")
+    axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2, label=label)
+    axes.set(ylabel="score (higher = bona fide)", title="Score of each window")
+    axes.margins(y=0.15)

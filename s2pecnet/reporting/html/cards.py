@@ -1,0 +1,202 @@
+"""What is told of one run: headline, scores and t-DCF, training, worst errors, and what is needed to run it again."""
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from s2pecnet.corpora.trials import Split
+from s2pecnet.reporting.html.charts import SERIES, Series, histogram, percent, tdcf_chart, training_charts
+from s2pecnet.reporting.html.clips import CLIP_SAMPLES, Clip, ClipMaker, Trial, worst_trials
+from s2pecnet.reporting.html.markup import Content, Markup, tag
+from s2pecnet.reporting.html.runs import Evaluation, Run, mapping
+from s2pecnet.reporting.html.svg import number
+from s2pecnet.reporting.html.tables import facts, swatch, threshold_table
+
+__all__ = ["card", "header", "own_cards", "series_legend", "subtitle", "swatch", "tiles", "warning_list"]
+
+
+def own_cards(run: Run, clips: ClipMaker) -> Content:
+    """All cards of a run but those that compare its evaluations."""
+    evaluation = run.main
+    return [
+        tag(
+            "div",
+            card("Scores by class", histogram(evaluation), legend=_legend_of_classes(evaluation)),
+            card("t-DCF over the threshold", tdcf_chart(evaluation), legend=_legend_of_tdcf()),
+            class_="grid",
+        ),
+        card("Thresholds", threshold_table(evaluation)),
+        _training(run),
+        _worst(run, clips),
+        _provenance(run),
+    ]
+
+
+def card(title: str, *content: Content, legend: Content = None, remark: str | None = None) -> Markup | None:
+    """A section with its heading; None where there is nothing to show."""
+    if all(one is None for one in content):
+        return None
+    below = tag("p", remark, class_="remark") if remark else None
+    return tag("section", tag("h2", title), legend, content, below, class_="card")
+
+
+# ---- the headline ------------------------------------------------------------------------------
+
+
+def header(title: str, below: str) -> Markup:
+    """The heading of the page."""
+    return tag("header", tag("h1", title), tag("p", below, class_="muted"))
+
+
+def subtitle(run: Run) -> str:
+    """What a run is, in a few words."""
+    if not run.about:
+        return "a score file"
+    done = {"train": "trained", "eval": "evaluated"}.get(str(run.about.get("mode")), "")
+    when = str(run.about.get("started") or "")[:16].replace("T", " ")
+    words = [run.about.get("system"), f"{run.config.get('track', 'LA')} eval", f"{done} {when}".strip()]
+    return " · ".join(str(word) for word in words if word)
+
+
+def tiles(run: Run) -> Markup:
+    """The figures that count."""
+    metrics, intervals = run.main.metrics, run.main.intervals
+    eer, tdcf = intervals.get("eer"), intervals.get("min_tdcf")
+    cost = "not computed" if metrics.min_tdcf is None else f"{metrics.min_tdcf:.4f}"
+    no_cost = "no ASV scores" if metrics.min_tdcf is None else None
+    told = [
+        _tile(
+            "EER",
+            f"{percent(metrics.eer)} %",
+            f"95 % interval {percent(eer.low)} to {percent(eer.high)}" if eer else None,
+        ),
+        _tile("min t-DCF", cost, f"95 % interval {tdcf.low:.4f} to {tdcf.high:.4f}" if tdcf else no_cost),
+        _tile(
+            "trials",
+            f"{metrics.n_bonafide + metrics.n_spoof:,}",
+            f"{metrics.n_bonafide:,} bona fide, {metrics.n_spoof:,} spoofed",
+        ),
+    ]
+    if metrics.n_unscored:
+        told.append(_tile("unscored", f"{metrics.n_unscored:,}", "further trials, in none of the figures", "warn"))
+    if isinstance(run.about.get("selected_epoch"), int):
+        of = f"of {len(run.history)}, by dev EER" if run.history else "by dev EER"
+        told.append(_tile("selected epoch", str(run.about["selected_epoch"]), of))
+    return tag("section", told, class_="tiles")
+
+
+def _tile(name: str, value: str, below: str | None, class_: str | None = None) -> Markup:
+    content = tag("p", name), tag("p", value, class_="value"), tag("p", below) if below else None
+    return tag("div", content, class_=f"tile {class_}" if class_ else "tile")
+
+
+def warning_list(warnings: Sequence[str]) -> Markup | None:
+    """What a reader of the figures must know."""
+    return tag("ul", [tag("li", warning) for warning in warnings], class_="warnings") if warnings else None
+
+
+# ---- legends -----------------------------------------------------------------------------------
+
+
+def series_legend(series: Sequence[Series]) -> Markup:
+    """Which line is which."""
+    return _legend([(swatch(one), one.label) for one in series])
+
+
+def _legend(entries: Sequence[tuple[Markup, str]]) -> Markup:
+    return tag("p", [tag("span", sample, tag("span", text)) for sample, text in entries], class_="legend")
+
+
+def _legend_of_classes(evaluation: Evaluation) -> Markup:
+    metrics = evaluation.metrics
+    told = (("bonafide", f"bona fide ({metrics.n_bonafide:,})"), ("spoofed", f"spoofed ({metrics.n_spoof:,})"))
+    return _legend([(tag("span", class_=f"patch {kind}"), text) for kind, text in told])
+
+
+def _legend_of_tdcf() -> Markup:
+    return _legend([(_sample("tandem"), "countermeasure and ASV"), (_sample("mark"), "EER threshold")])
+
+
+def _sample(kind: str) -> Markup:
+    line = tag("path", d="M1 6H27", class_=f"line {kind}")
+    return tag("svg", line, viewBox="0 0 28 12", class_="swatch", aria_hidden="true")
+
+
+# ---- the training ------------------------------------------------------------------------------
+
+
+def _training(run: Run) -> Content:
+    selected = run.about.get("selected_epoch")
+    charts = training_charts(run.history, selected if isinstance(selected, int) else None)
+    figures = []
+    for title, chart, names in charts:
+        samples = [(_sample(f"s{place % SERIES}"), name) for place, name in enumerate(names)]
+        figures.append(tag("figure", tag("figcaption", title), _legend(samples), chart))
+    return card("Training", tag("div", figures, class_="charts")) if figures else None
+
+
+# ---- the worst errors --------------------------------------------------------------------------
+
+
+def _worst(run: Run, clips: ClipMaker) -> Content:
+    evaluation = run.main
+    if evaluation.scores is None:
+        return None
+    split, remark = _audio(run)
+    samples = mapping(run.config.get("model_config")).get("nb_samp")
+    scored = samples if isinstance(samples, int) and samples > 0 else CLIP_SAMPLES
+    content: list[Content] = []
+    titles = "Bona fide with the lowest scores", "Spoofs with the highest scores"
+    worst = worst_trials(evaluation.scores, evaluation.metrics.eer_threshold, clips.most)
+    for title, trials in zip(titles, worst, strict=True):
+        shown = [_trial(trial, split and clips.make(split, trial.utterance, scored)) for trial in trials]
+        content += [tag("h3", title), tag("ol", shown, class_="trials")]
+    return card("Worst errors", content, remark=remark)
+
+
+def _audio(run: Run) -> tuple[Split | None, str]:
+    """The eval split if its audio is here, and what is to be said of that."""
+    if run.split is None:
+        return None, "No corpus is found (--database_path says where it is): the trials are listed without players."
+    if not run.split.audio.is_dir():
+        return None, f"The audio is not on this machine ({run.split.audio}): the trials are listed without players."
+    return run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
+
+
+def _trial(trial: Trial, clip: Clip | str | None) -> Markup:
+    words = [*([] if trial.is_bonafide else [trial.attack]), f"score {number(trial.score, 4)}"]
+    words += [f"{clip.seconds:.1f}\N{NO-BREAK SPACE}s"] if isinstance(clip, Clip) else []
+    words += [] if trial.wrong else ["no error"]
+    return tag(
+        "li",
+        _player(trial.utterance, clip) if isinstance(clip, Clip) else None,
+        tag("p", tag("code", trial.utterance)),
+        tag("p", " · ".join(words), class_="muted"),
+        tag("p", clip, class_="muted") if isinstance(clip, str) else None,
+        class_="trial",
+    )
+
+
+def _player(utterance: str, clip: Clip) -> Markup:
+    picture = tag("img", src=clip.picture, alt=f"spectrogram of {utterance}", width=320, height=128)
+    unseen = tag("span", class_="unseen", style=f"left:{100 * clip.seen:.2f}%") if clip.seen < 1 else None
+    audio = tag("audio", controls=True, preload="none", src=clip.audio, aria_label=f"play {utterance}")
+    return tag("div", tag("div", picture, unseen, class_="picture"), audio, class_="player")
+
+
+# ---- where it comes from -----------------------------------------------------------------------
+
+
+def _provenance(run: Run) -> Content:
+    command = run.about.get("command")
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    config = json.dumps(dict(run.config), indent=2, ensure_ascii=False)
+    return card(
+        "The run" if run.about else "The file",
+        tag("dl", [(tag("dt", name), tag("dd", value)) for name, value in facts(run).items()], class_="facts"),
+        [tag("h3", "Command"), tag("pre", tag("code", shlex.join(words)), class_="copy")] if words else None,
+        tag("details", tag("summary", "Config"), tag("pre", tag("code", config))) if run.config else None,
+        [tag("h3", "Not in this report"), [tag("p", note, class_="muted") for note in run.notes]]
+        if run.notes
+        else None,
+    )

@@ -1,0 +1,154 @@
+"""The worst errors of an evaluation, and what they sound and look like.
+
+The worst are the bona fide trials with the lowest scores and the spoofs with the highest. A clip is the first four
+seconds of a trial (64,600 samples, what most systems score) as FLAC; its spectrogram is a PNG: short-time power in
+decibels below the loudest, 0 to 8 kHz from bottom to top, Hann windows of 32 ms.
+"""
+
+import io
+import struct
+import zlib
+from base64 import b64encode
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2pecnet.corpora.trials import Split, audio_path
+from s2pecnet.errors import describe_os_error
+from s2pecnet.score_files.cm_asv import CMScores
+
+CLIP_SAMPLES = 64600
+_WINDOW, _SHORTEST_HOP, _COLUMNS = 512, 64, 320
+_FEW = 3  # trials of a class that are shown even though they are no errors
+_RANGE_DB = 70.0
+_LEVELS = 40  # as many shades as an eye tells apart in a small picture; fewer shades, smaller files
+_COLOURS = [(5, 4, 18), (45, 17, 90), (104, 28, 129), (160, 48, 126), (214, 76, 103), (247, 128, 92), (253, 195, 140),
+            (252, 249, 200)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial among the worst; `wrong`: it lies on the wrong side of the EER threshold."""
+
+    utterance: str
+    attack: str
+    is_bonafide: bool
+    score: float
+    wrong: bool
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a trial sounds and looks like, as data: URLs.
+
+    Attributes:
+        seconds: length of the clip.
+        seen: the share of it that the system scored.
+    """
+
+    audio: str
+    picture: str
+    seconds: float
+    seen: float
+
+
+def worst_trials(cm: CMScores, threshold: float, most: int) -> tuple[list[Trial], list[Trial]]:
+    """The bona fide trials with the lowest scores, and the spoofed ones with the highest, worst first.
+
+    Those on the wrong side of the threshold, at most so many of a class; where these are few, the closest others too.
+    """
+    order = np.lexsort((cm.utterances, cm.scores))
+    is_bonafide = cm.is_bonafide[order]
+    worst = _trials(cm, order[is_bonafide][:most], threshold), _trials(cm, order[~is_bonafide][::-1][:most], threshold)
+    shown = [max(sum(trial.wrong for trial in trials), _FEW) for trials in worst]
+    return worst[0][: shown[0]], worst[1][: shown[1]]
+
+
+def _trials(cm: CMScores, places: NDArray[np.intp], threshold: float) -> list[Trial]:
+    return [
+        Trial(
+            utterance=str(cm.utterances[place]),
+            attack=str(cm.attacks[place]),
+            is_bonafide=bool(cm.is_bonafide[place]),
+            score=float(cm.scores[place]),
+            wrong=bool((cm.scores[place] > threshold) != cm.is_bonafide[place]),
+        )
+        for place in places
+    ]
+
+
+class ClipMaker:
+    """Makes clips until they fill the room there is for them in a report.
+
+    Attributes:
+        most: errors of a class that a run may show.
+    """
+
+    def __init__(self, characters: int, most: int):
+        self.left, self.most = characters, most
+
+    def make(self, split: Split, utterance: str, samples_scored: int) -> Clip | str:
+        """The clip of an utterance of a split, or why there is none."""
+        # Decoding comes with torch, which a report without audio does not wait for.
+        from s2pecnet.audio.decoding import read_crop
+
+        try:
+            samples = read_crop(audio_path(split.audio, split.files, utterance), CLIP_SAMPLES)
+        except OSError as error:
+            return describe_os_error(error)
+        except ValueError as error:
+            # Bad audio, or a name that is no path.
+            return str(error)
+        audio, picture = _url("audio/flac", flac(samples)), _url("image/png", spectrogram_png(samples))
+        if len(audio) + len(picture) > self.left:
+            return "no room: the report holds as much audio as it may"
+        self.left -= len(audio) + len(picture)
+        return Clip(audio, picture, len(samples) / 16000, min(1.0, samples_scored / len(samples)))
+
+
+def flac(samples: NDArray[np.float32]) -> bytes:
+    """A FLAC file of samples (n,) in [-1, 1] at 16 kHz, 16 bit."""
+    import soundfile
+
+    stream = io.BytesIO()
+    soundfile.write(stream, samples, 16000, format="FLAC", subtype="PCM_16")
+    return stream.getvalue()
+
+
+def spectrogram_png(samples: NDArray[np.float32]) -> bytes:
+    """A PNG of the spectrogram of samples (n,) at 16 kHz, n >= 1: 128 pixels high and at most 320 wide."""
+    hop = max(_SHORTEST_HOP, -(-len(samples) // _COLUMNS))
+    padded = np.pad(samples.astype(np.float64), (_WINDOW // 2, _WINDOW // 2 + hop))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[: len(samples) : hop]
+    power = np.abs(np.fft.rfft(frames * np.hanning(_WINDOW), axis=1)[:, :-1]) ** 2
+    power = power.reshape(len(frames), -1, 2).mean(axis=2).T[::-1]
+    decibels = 10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20))
+    shade = (1 + decibels / _RANGE_DB).clip(0, 1) * (_LEVELS - 1)
+    return png(shade.round().astype(np.uint8), _palette())
+
+
+def png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+    """A PNG file of pixels (height, width) that are places in a palette (colours <= 256, 3)."""
+    height, width = pixels.shape
+    rows = np.column_stack((np.zeros(height, dtype=np.uint8), pixels))
+    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"PLTE", palette.tobytes()),
+        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def _palette() -> NDArray[np.uint8]:
+    places = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
+    channels = [np.interp(places, range(len(_COLOURS)), channel) for channel in zip(*_COLOURS, strict=True)]
+    return np.column_stack(channels).round().astype(np.uint8)
+
+
+def _url(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{b64encode(data).decode()}"

@@ -1,0 +1,129 @@
+"""The document: a page of one run or of several side by side, page.css and page.js within it.
+
+It asks nobody for anything: a content security policy forbids the browser to load what is not in the file, and to run
+another script than ours, whatever the names in a report may say.
+"""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2pecnet.reporting.html.cards import card, header, own_cards, series_legend, subtitle, tiles, warning_list
+from s2pecnet.reporting.html.charts import Series, det_chart, dev_eers, epoch_chart, percent, tdcf_by_miss_rate
+from s2pecnet.reporting.html.clips import ClipMaker
+from s2pecnet.reporting.html.markup import Content, Markup, join, tag
+from s2pecnet.reporting.html.runs import Run
+from s2pecnet.reporting.html.tables import attack_table, difference_table, figures_table, swatch
+
+_HERE = Path(__file__).resolve().parent
+AUDIO_CHARACTERS = 6_000_000  # what the clips of a page may take
+_MOST_ERRORS, _CLIP_CHARACTERS = 10, 180_000  # of a class; what a clip takes at most
+CONVENTIONS = (
+    "A score is higher for bona fide speech, and a trial is accepted when its score lies above the threshold. EER and "
+    "min t-DCF (ASVspoof 2019, normalised, ASV fixed at its own EER) are lower for better systems; a t-DCF of 1 is a "
+    "countermeasure that accepts or rejects everything."
+)
+
+
+def page(runs: Sequence[Run]) -> Markup:
+    """The whole document for one run or for several."""
+    room = AUDIO_CHARACTERS // (2 * _CLIP_CHARACTERS * len(runs))
+    clips = ClipMaker(AUDIO_CHARACTERS, most=max(1, min(_MOST_ERRORS, room)))
+    if len(runs) == 1:
+        title, body = runs[0].name, _single(runs[0], clips)
+    else:
+        title, body = f"{len(runs)} runs compared", _comparison(runs, clips)
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    head = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(script)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("style", Markup((_HERE / "page.css").read_text(encoding="utf-8"))),
+    )
+    foot = tag("footer", tag("p", CONVENTIONS), tag("p", _intervals_remark(runs)))
+    shown = tag("body", tag("main", body, foot), tag("script", Markup(script)))
+    return Markup(f"<!doctype html>\n{tag('html', tag('head', head), shown, lang='en')}\n")
+
+
+def _policy(script: str) -> str:
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = f"img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return f"default-src 'none'; {allowed}"
+
+
+def _intervals_remark(runs: Sequence[Run]) -> str:
+    draws = sorted({one.replicates for run in runs for one in run.evaluations if one.replicates})
+    if not draws:
+        return "No intervals: they are drawn from score files, and there are none."
+    told = f"{draws[0]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
+    return (
+        f"Intervals hold 95 % of {told} bootstrap draws of the trials within each class, ASV scores fixed. They say "
+        "how far these trials decide the figure; for new speakers and new attacks they are too narrow."
+    )
+
+
+def _single(run: Run, clips: ClipMaker) -> Content:
+    series = [Series(place, one.label, one) for place, one in enumerate(run.evaluations)]
+    several = len(series) > 1
+    drawn = series_legend([one for one in series if one.evaluation.scores]) if several else None
+    return [
+        header(run.name, subtitle(run)),
+        tiles(run),
+        warning_list(run.warnings),
+        card("Figures with 95 % intervals", figures_table(series, "evaluation")) if several else None,
+        tag(
+            "div",
+            card("Detection error trade-off", det_chart(series), legend=drawn, remark=_marks(series)),
+            card("EER by attack", attack_table(series), legend=series_legend(series) if several else None),
+            class_="grid",
+        ),
+        own_cards(run, clips),
+    ]
+
+
+def _comparison(runs: Sequence[Run], clips: ClipMaker) -> Content:
+    series = [Series(place, run.name, run.main) for place, run in enumerate(runs)]
+    epochs = [(run.name, dev_eers(run.history)) for run in runs]
+    trained = any(points for _, points in epochs)
+    curves = (
+        card("Detection error trade-off", det_chart(series), remark=_marks(series)),
+        card("t-DCF", tdcf_by_miss_rate(series)),
+        card("Dev EER by epoch", epoch_chart(epochs, "dev EER (%)", runs=True)) if trained else None,
+    )
+    return [
+        header(f"{len(runs)} runs compared", "Figures on eval; of a training, those of the epoch selected on dev."),
+        warning_list(_different_trials(runs)),
+        tag("div", [_switch(one) for one in series], class_="switches", role="group", aria_label="runs shown"),
+        card("Figures with 95 % intervals", figures_table(series, "run")),
+        tag("div", tag("div", curves), card("EER by attack", attack_table(series)), class_="grid uneven"),
+        card("Side by side", difference_table(runs), remark="What is told of the runs and is not the same of all."),
+        [_folded(run, one, clips) for run, one in zip(runs, series, strict=True)],
+    ]
+
+
+def _marks(series: Sequence[Series]) -> str:
+    return "Dots: EER. Rings: min t-DCF." if any(one.evaluation.tandem for one in series) else "Dots: EER."
+
+
+def _different_trials(runs: Sequence[Run]) -> list[str]:
+    counts = {(run.main.metrics.n_bonafide, run.main.metrics.n_spoof) for run in runs}
+    names = {frozenset(run.main.scores.utterances.tolist()) for run in runs if run.main.scores}
+    same = len(counts) == 1 and len(names) <= 1
+    return [] if same else ["The runs did not score the same trials: their figures cannot be compared as they stand."]
+
+
+def _switch(one: Series) -> Markup:
+    box = tag("input", type="checkbox", checked=True, value=one.number)
+    return tag("label", box, swatch(one), tag("span", one.label))
+
+
+def _folded(run: Run, one: Series, clips: ClipMaker) -> Markup:
+    """A run's own part of a comparison, to be opened."""
+    told = f"EER {percent(run.main.metrics.eer)} %"
+    summary = tag("summary", swatch(one), tag("strong", run.name), tag("span", told, class_="muted"))
+    own = [Series(place, other.label, other) for place, other in enumerate(run.evaluations)]
+    figures = card("Figures with 95 % intervals", figures_table(own, "evaluation")) if len(own) > 1 else None
+    return tag("details", summary, warning_list(run.warnings), figures, own_cards(run, clips), class_="run")

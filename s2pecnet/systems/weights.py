@@ -1,0 +1,352 @@
+"""Weights on disk: plain state dicts, written whole, verified when read, read without executing anything.
+
+A `.pth` file written here is an ordinary state dict that `torch.load(path, weights_only=True)` and any other
+AASIST-style code reads; a `.safetensors` file is one that any safetensors reader reads. Beside its tensors it carries
+what made it (`description(path)`: config, seed, versions, command) and a SHA-256 over all of that:
+
+    .pth           attributes `about` and `sha256` of the state dict; no keys of it, so that strict loading works
+    .safetensors   entries `s2pecnet.about` (JSON) and `s2pecnet.sha256` of the metadata
+
+Reading verifies what is there. Older files and those of other frameworks have no SHA-256; of them, a `.pth` file still
+has the CRC-32 that zip keeps of every record, which torch writes and does not verify.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+
+from s2pecnet.errors import InputError
+from s2pecnet.files import whole_file
+
+# Prefixes that other frameworks put before every key, alone or one after the other.
+FOREIGN_PREFIXES = ("module.", "model.", "_orig_mod.")
+# What torch's AveragedModel counts in; it has no prefix.
+AVERAGED = "n_averaged"
+
+# Names of our own in the metadata, where everybody puts what he likes.
+ABOUT_ENTRY, SHA256_ENTRY = "s2pecnet.about", "s2pecnet.sha256"
+# A header of 8 MiB describes a hundred thousand tensors; one of gigabytes only fills the memory.
+SAFETENSORS_HEADER_BYTES = 8 << 20
+# torch does not compress; a file that unpacks to so many times its size is made to fill the memory.
+UNPACKED_RATIO = 64
+
+SAVE_STATE_DICT = "save `model.state_dict()`"
+
+
+class DamagedFile(InputError):
+    """A file whose checksum does not fit its content, or that cannot be made out; an earlier one may be whole."""
+
+
+def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
+    """Write the model's state dict (tensors on the CPU), with `about` (JSON-like values) as its description.
+
+    Args:
+        path: a name that ends in `.safetensors` makes a safetensors file, any other a torch file.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; a file of that name that was there is untouched.
+    """
+    state = OrderedDict((name, tensor.detach().cpu().contiguous()) for name, tensor in model.state_dict().items())
+    # As JSON reads it, so that a description comes back the same from both formats.
+    text = json.dumps(dict(about or {}))
+    notes = {"about": json.loads(text), "sha256": _checksum(state, text)}
+    # In memory first: torch turns a full disk into an error that names neither the file nor the reason.
+    data: bytes | memoryview
+    if _is_safetensors(path):
+        # Tensors that share memory are refused there.
+        copies = {name: tensor.clone() for name, tensor in state.items()}
+        metadata = {"format": "pt", ABOUT_ENTRY: text, SHA256_ENTRY: notes["sha256"]}
+        data = _with_sorted_header(_safetensors().save(copies, metadata))
+    else:
+        vars(state).update(notes)
+        stream = io.BytesIO()
+        torch.save(state, stream)
+        data = stream.getbuffer()
+    with whole_file(path, "wb") as file:
+        file.write(data)
+
+
+def read_weights(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
+    """The state dict of a checkpoint, on the CPU.
+
+    Raises:
+        DamagedFile: its checksum does not fit, or it is no checkpoint that can be made out.
+        InputError: the file is missing, would have to execute code, or is no state dict.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; give one by model_path or --eval_model_weights")
+    state = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    notes = vars(state) if isinstance(state, OrderedDict) else {}
+    if "sha256" in notes and notes["sha256"] != _checksum_or_none(state, notes.get("about")):
+        raise _damaged(path)
+    return state
+
+
+def description(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What made a checkpoint of ours: config, seed, versions, command; empty for foreign ones.
+
+    Raises:
+        InputError: as `read_weights`.
+    """
+    about = getattr(read_weights(path), "about", None)
+    return dict(about) if isinstance(about, Mapping) else {}
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Load a checkpoint strictly into `model`.
+
+    Raises:
+        InputError: as `read_weights`, or the checkpoint is of another architecture or other widths; the first
+            differing keys are named. The model is then as it was.
+    """
+    state = read_weights(path)
+    own = model.state_dict()
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    if missing or unexpected:
+        raise InputError(f"{path}: {_key_mismatch(own, state, missing, unexpected)}")
+    other = [name for name in own if own[name].shape != state[name].shape]
+    if other:
+        name = other[0]
+        raise InputError(
+            f"{path}: the same architecture with other widths: {name} is {tuple(state[name].shape)} there and "
+            f"{tuple(own[name].shape)} by model_config; {len(other)} of {len(own)} tensors differ: {_first(other)}"
+        )
+    model.load_state_dict(state)
+
+
+def load_plain(stream: IO[bytes], name: str | os.PathLike[str]) -> Any:
+    """What `torch.save` wrote, if it is plain: tensors, containers, numbers, text. Nothing of it is executed.
+
+    Args:
+        stream: open for reading; it is read from its beginning.
+        name: what messages call it.
+
+    Raises:
+        InputError: it would have to execute code.
+        DamagedFile: it cannot be made out.
+    """
+    _check_records(stream, name)
+    stream.seek(0)
+    try:
+        with warnings.catch_warnings():
+            # torch warns of pickles that it then refuses; the refusal is enough.
+            warnings.simplefilter("ignore")
+            return torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Damaged pickles fail in every way that a program can fail.
+        raise _unreadable(name, error) from None
+
+
+def _read_torch(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
+    with open(path, "rb") as stream:
+        first = stream.read(9)
+        if first.endswith(b"{") and 0 < int.from_bytes(first[:8], "little") <= os.path.getsize(path) - 8:
+            raise InputError(f"{path}: a safetensors file under another name; rename it to .safetensors")
+        content = load_plain(stream, path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path}: holds no state dict (names to tensors) but a {_kind(content)}; {SAVE_STATE_DICT}")
+    if not _is_state_dict(content):
+        raise InputError(f"{path}: {_why_no_state_dict(content)}")
+    return content  # type: ignore[return-value]
+
+
+def _check_records(stream: IO[bytes], name: str | os.PathLike[str]) -> None:
+    """Verify the CRC-32 of every record of a zip file.
+
+    Raises:
+        DamagedFile: some fit and some do not. A writer that leaves them out (torch can) has none that fits.
+            Or they would unpack to far more than the file.
+    """
+    most = UNPACKED_RATIO * max(1 << 20, stream.seek(0, os.SEEK_END))
+    unpacked, fits = 0, []
+    # What is no zip file, or one with a broken directory, is left to torch.
+    with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError), zipfile.ZipFile(stream) as archive:
+        unpacked = sum(record.file_size for record in archive.infolist())
+        if unpacked <= most:
+            fits = [_record_fits(archive, record) for record in archive.infolist()]
+    if unpacked > most:
+        raise DamagedFile(f"{name}: a damaged file, or one made to fill the memory: it announces {unpacked} bytes")
+    if any(fits) and not all(fits):
+        raise _damaged(name)
+
+
+def _record_fits(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
+    if record.compress_type == zipfile.ZIP_STORED and record.compress_size != record.file_size:
+        return False
+    try:
+        with archive.open(record) as stream:
+            while stream.read(1 << 20):
+                pass
+    except Exception:
+        # A flipped bit in the record's own header can say anything: encrypted, another name, another method.
+        return False
+    return True
+
+
+def _read_safetensors(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
+    """The tensors of a safetensors file; its description and checksum are their attributes, as in a torch file."""
+    with open(path, "rb") as stream:
+        first = stream.read(8)
+        length = int.from_bytes(first, "little")
+        if first.startswith(b"PK"):
+            raise InputError(f"{path}: a torch file under a safetensors name; rename it to .pth")
+        if len(first) < 8 or length > min(SAFETENSORS_HEADER_BYTES, os.path.getsize(path) - 8):
+            raise DamagedFile(
+                f"{path}: no safetensors file, or a damaged one (it announces a header of {length} bytes)"
+            )
+        data = first + stream.read()
+    package = _safetensors()
+    try:
+        # The package gives them in no order at all.
+        state: OrderedDict[str, Tensor] = OrderedDict(sorted(package.load(data).items()))
+        notes = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+        if ABOUT_ENTRY in notes or SHA256_ENTRY in notes:
+            # Both, always: one alone has lost the other.
+            vars(state).update(about=json.loads(notes[ABOUT_ENTRY]), sha256=notes[SHA256_ENTRY])
+    except Exception as error:
+        # The package has its own exceptions, and passes on those of whatever it calls.
+        raise DamagedFile(f"{path}: no safetensors file, or a damaged one ({_one_line(error)})") from None
+    return state
+
+
+def _with_sorted_header(data: bytes) -> bytes:
+    """A safetensors file with its header in order of names: the package gives another order each time."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    # The tensors behind it begin at a multiple of eight bytes.
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def _safetensors() -> ModuleType:
+    try:
+        import safetensors.torch as package
+    except ImportError:
+        raise InputError(
+            "the package safetensors is missing: python -m pip install --requirement requirements.txt"
+        ) from None
+    return package
+
+
+def _is_safetensors(path: str | os.PathLike[str]) -> bool:
+    return Path(path).suffix.lower() == ".safetensors"
+
+
+def _checksum(state: Mapping[str, Tensor], about: str) -> str:
+    """SHA-256 of a description (JSON text) and of name, dtype, shape and bytes of every tensor, in order of names."""
+    digest = hashlib.sha256(f"{about}\n".encode())
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{json.dumps(name)} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _checksum_or_none(state: Mapping[str, Tensor], about: Any) -> str | None:
+    try:
+        return _checksum(state, json.dumps(about))
+    except (TypeError, ValueError, RuntimeError):
+        # No description that we wrote.
+        return None
+
+
+def _damaged(path: str | os.PathLike[str]) -> DamagedFile:
+    return DamagedFile(
+        f"{path}: is damaged: its checksum does not fit its content, so bits were flipped on a disk or on the way; "
+        "copy it again from where it came, or use another checkpoint"
+    )
+
+
+def _unreadable(name: str | os.PathLike[str], error: Exception) -> InputError:
+    """What to say of a file that torch does not load."""
+    text = str(error)
+    called = re.search(r"(?:Unsupported (?:global|class): GLOBAL|unsupported GLOBAL) ([\w.]+)", text)
+    # 149 opens every pickle of protocol 4 or later, as `pickle.dump` writes it.
+    if called or "TorchScript" in text or "Unsupported operand 149" in text:
+        reason = f"it calls {called[1]}" if called else "it is a program or a pickle of any content"
+        return InputError(
+            f"{name}: refused: it is a pickle that would execute code on loading ({reason}); "
+            "ask its author for `model.state_dict()`"
+        )
+    # torch advises at length how to execute what it has refused.
+    reason = "nothing of it was executed" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+    return DamagedFile(f"{name}: not a readable checkpoint, it is damaged or of another kind ({reason})")
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+
+
+def _why_no_state_dict(content: Mapping[Any, Any]) -> str:
+    """Tells the file of a trainer, with weights under one of its keys, from anything else."""
+    inside = [key for key, value in content.items() if _is_state_dict(value) and len(value)]
+    if inside:
+        beside = [repr(key) for key in content if key not in inside]
+        return (
+            f"holds its weights one level down, under {' and '.join(map(repr, inside))}"
+            f"{f' (beside {_first(beside)})' if beside else ''}, as other trainers save them; "
+            f"save content[{inside[0]!r}] alone as a file of its own"
+        )
+    wrong = next(f"{k!r} is a {_kind(v)}" for k, v in content.items() if not _is_state_dict({k: v}))
+    return f"holds no state dict (names to tensors): {wrong}; {SAVE_STATE_DICT}"
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _key_mismatch(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], missing: list[str], unexpected: list[str]
+) -> str:
+    prefix, fits = _foreign_prefix(own, state)
+    if prefix:
+        return (
+            f"every key begins with {prefix!r}, as another framework saves it ({_first(state)} there, {_first(own)} by "
+            f"model_config; {'the rest fits' if fits else 'the rest is of another architecture too'}); "
+            "strip the prefix and save again"
+        )
+    parts = [f"weights of another architecture ({len(state)} tensors there, {len(own)} by model_config)"]
+    if missing:
+        parts.append(f"lacks {_first(missing)}")
+    if unexpected:
+        parts.append(f"has unexpected {_first(unexpected)}")
+    return "; ".join(parts)
+
+
+def _foreign_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[str, bool]:
+    """The prefix that every key of `state` has and no key of the model ("": there is none), and if the rest fits."""
+    names = [name for name in state if name != AVERAGED]
+    prefix, longest = "", ""
+    while step := next((s for s in FOREIGN_PREFIXES if names and all(n.startswith(prefix + s) for n in names)), None):
+        prefix += step
+        if {name.removeprefix(prefix) for name in names} == set(own):
+            return prefix, True
+        if not any(name.startswith(prefix) for name in own):
+            longest = prefix
+    return longest, False
+
+
+def _first(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")

@@ -1,0 +1,136 @@
+"""Text that came from outside: JSON read strictly, and words for messages."""
+
+import difflib
+import json
+import math
+import re
+import typing
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from s2pecnet.errors import InputError
+
+# Objects and lists in each other, so many deep: what walks through a config calls itself at each level.
+DEEPEST = 32
+# What a machine can hold in a word; texts and numbers of messages are shown up to a length.
+LARGEST_INTEGER = 2**64 - 1
+LONGEST_SHOWN = 120
+# In a path or a name they break lines, or the system does not take them at all (NUL, half of a character).
+CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+_CONTROL = re.compile(CONTROL)
+
+
+def nearest(word: str, known: typing.Iterable[str], cutoff: float = 0.75) -> str | None:
+    """The known word that `word` is probably a slip of, or None.
+
+    >>> nearest("batchsize", ["batch_size", "loss"])
+    'batch_size'
+    """
+    known = list(known)
+    by_plain_form = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), by_plain_form, n=1, cutoff=cutoff)
+    return by_plain_form[found[0]] if found else None
+
+
+def load_json_object(text: str, origin: str) -> dict[str, Any]:
+    """Parse a JSON object; what `load_json` refuses is refused with its line.
+
+    Raises:
+        InputError: with "origin:line: ...".
+    """
+    content = load_json(text, origin)
+    if not isinstance(content, dict):
+        raise InputError(f"{origin}: expected a JSON object {{...}}, got {type(content).__name__}")
+    return content
+
+
+def load_json(text: str, origin: str) -> Any:
+    """Parse JSON; duplicate keys, NaN, numbers that no machine holds and syntax errors are refused.
+
+    Raises:
+        InputError: with "origin: ..." or, for the syntax, "origin:line: ...".
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        twice = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        if twice:
+            raise InputError(f"{origin}: key {clipped(repr(twice[0]))} stands twice in one object; keep one")
+        return dict(pairs)
+
+    def refuse(constant: str) -> Any:
+        raise InputError(f"{origin}: {constant} is not a number that JSON knows")
+
+    def integer(digits: str) -> int:
+        # Python refuses to read thousands of digits, by an error of its own.
+        if len(digits) > 20 or abs(int(digits)) > LARGEST_INTEGER:
+            raise InputError(f"{origin}: the number {clipped(digits)} is too large")
+        return int(digits)
+
+    def number(digits: str) -> float:
+        if math.isinf(float(digits)):
+            raise InputError(f"{origin}: the number {clipped(digits)} is too large")
+        return float(digits)
+
+    try:
+        content = json.loads(
+            text, object_pairs_hook=unique, parse_constant=refuse, parse_int=integer, parse_float=number
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(f"{origin}:{error.lineno}: not valid JSON: {error.msg} (column {error.colno})") from None
+    except RecursionError:
+        raise InputError(_too_deep(origin)) from None
+    return content
+
+
+def check_depth(content: Any, origin: str) -> None:
+    """Refuse what is nested more than DEEPEST deep.
+
+    Raises:
+        InputError: it is.
+    """
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [item for value in level for item in _items(value)]
+        if not level:
+            return
+    raise InputError(_too_deep(origin))
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text can be a name or a path: no control characters, no bytes that are no text.
+
+    >>> is_plain("LA/flac"), is_plain("LA\\n"), is_plain("M\\udcfcller")
+    (True, False, False)
+    """
+    return not _CONTROL.search(text)
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
+
+
+def shown(value: Any) -> str:
+    """A value for a message: as JSON, of a readable length.
+
+    >>> shown([1, None, "a"])
+    '[1, null, "a"]'
+    """
+    try:
+        return clipped(json.dumps(value, default=str))
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+
+
+def _too_deep(origin: str) -> str:
+    return f"{origin}: nested too deeply to be a config"
+
+
+def clipped(text: str) -> str:
+    """A text for a message, cut to a readable length."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what came from outside must not move its cursor; line breaks stay."""
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", lambda found: repr(found[0])[1:-1], text)

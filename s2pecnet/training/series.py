@@ -1,0 +1,101 @@
+"""A series: one experiment trained with several seeds, and what that says (mean, spread, confidence interval).
+
+exp_result/<run>_seed<N>/             a training each; a finished one is not run again, an unfinished one gone on with
+exp_result/<run>_series/summary.json  figures of all, written again after every member
+"""
+
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s2pecnet.errors import InputError
+from s2pecnet.files import whole_file, write_json
+from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
+from s2pecnet.score_files.cm_asv import ASVScores, read_cm_scores
+from s2pecnet.text import clipped
+
+# What is summed up: the split and the model that a figure is of, as results.json calls them.
+EVALUATIONS = ("dev", "eval", "eval_swa")
+
+
+def read_seeds(text: str) -> list[int]:
+    """The seeds of "1,2,3".
+
+    Raises:
+        InputError: something else than different numbers >= 0 that a generator takes.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(re.fullmatch("[0-9]{1,18}", word) for word in words) or len({int(word) for word in words}) < len(words):
+        raise InputError(f"--seeds {clipped(repr(text))}: expected different numbers >= 0, as in --seeds 1,2,3")
+    return [int(word) for word in words]
+
+
+def run_series(
+    seeds: Sequence[int],
+    train: Callable[[int], Mapping[str, Any]],
+    score_files: Callable[[int], Mapping[str, Path]],
+    asv: ASVScores | None,
+    folder: Path,
+) -> dict[str, Any]:
+    """Train with each seed, then write the series' figures.
+
+    Args:
+        train: trains with a seed, or finds that done; gives what its results.json says.
+        score_files: the eval score files of a seed's run, by the name of the evaluation ("eval", "eval_swa").
+        asv: ASV scores of eval.
+        folder: where to write summary.json and summary.txt.
+
+    Returns:
+        what summary.json says.
+    """
+    results: dict[int, Mapping[str, Any]] = {}
+    for seed in seeds:
+        print(f"seed {seed}:", flush=True)
+        results[seed] = train(seed)
+    figures = {name: _figures([results[seed]["metrics"][name] for seed in seeds]) for name in EVALUATIONS}
+    for name in ("eval", "eval_swa"):
+        systems = [read_cm_scores(score_files(seed)[name]) for seed in seeds]
+        for figure, interval in bootstrap_intervals(systems, asv).items():
+            if interval is not None:
+                figures[name][figure] |= _as_dict(interval)
+    summary = {"seeds": list(seeds), "figures": figures}
+    write_json(folder / "summary.json", summary)
+    text = "\n".join(_lines(summary))
+    with whole_file(folder / "summary.txt") as stream:
+        stream.write(f"{text}\n")
+    print(f"{text}\nseries in {folder}")
+    return summary
+
+
+def _figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over the seeds of EER and min t-DCF, as fractions."""
+    found = {}
+    for name in ("eer", "min_tdcf"):
+        values = [one[name] for one in metrics]
+        if None not in values:
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            found[name] = {"values": values, "mean": statistics.fmean(values), "standard_deviation": deviation}
+    return found
+
+
+def _as_dict(interval: Interval) -> dict[str, Any]:
+    return {"interval": [interval.low, interval.high], "level": interval.level}
+
+
+def _lines(summary: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"seeds {', '.join(map(str, summary['seeds']))}; intervals: bootstrap over trials of the mean of the seeds"
+    ]
+    for name, figures in summary["figures"].items():
+        for figure, found in figures.items():
+            factor, unit = (100, " %") if figure == "eer" else (1, "")
+            line = f"{name:9} {figure:8} mean {factor * found['mean']:.4f}{unit}"
+            if found["standard_deviation"] is not None:
+                line += f", standard deviation {factor * found['standard_deviation']:.4f}{unit}"
+            if "interval" in found:
+                low, high = (factor * end for end in found["interval"])
+                line += f", {found['level']:.0%} interval {low:.4f} to {high:.4f}{unit}"
+            lines.append(line)
+    return lines

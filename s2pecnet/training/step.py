@@ -1,0 +1,273 @@
+"""One step of training: forward, loss, backward, optimizer, schedule.
+
+A batch may pass the model in pieces (`micro_batch_size`), whose gradients add up to those of the whole batch: the
+classification is weighted by the class weights of the whole batch, and a piece counts by its share of the utterances.
+Two things see the piece alone: BatchNorm's statistics, and the order of dropout's draws.
+"""
+
+import contextlib
+import gc
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from s2pecnet.config.experiment import Config
+from s2pecnet.errors import InputError
+from s2pecnet.precision import autocast, widened
+from s2pecnet.systems.registry import forward
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def class_weighted_cross_entropy(weights: Tensor, batch_labels: Tensor, pieces: int = 1) -> Criterion:
+    """The released loss: cross-entropy with weights for spoof and bona fide, (B, 2) logits and (B,) labels to a scalar.
+
+    Args:
+        weights: (2,), of spoof and of bona fide.
+        batch_labels: labels of the whole batch. The losses of pieces of the batch, each counted by its share of the
+            utterances, add up to the loss of the whole.
+        pieces: how many pieces there are.
+    """
+    if pieces == 1:
+        return nn.CrossEntropyLoss(weight=weights)
+    mean_weight = weights[batch_labels].mean()
+
+    def piece(logits: Tensor, labels: Tensor) -> Tensor:
+        total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
+        return total / (mean_weight * len(labels))
+
+    return piece
+
+
+def loss_terms(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    labels: Tensor,
+    criterion: Criterion,
+    freq_aug: bool = False,
+    precision: str = "fp32",
+) -> dict[str, Tensor]:
+    """Run the model on a batch and give the terms of its loss; the loss is their sum."""
+    with autocast(precision, inputs[0].device):
+        outputs = forward(model, inputs, freq_aug)
+    outputs = tuple(output if output is None else widened(output) for output in outputs)
+    own_loss = getattr(model, "loss", None)
+    if own_loss is None:
+        return {"classification": criterion(outputs[1], labels)}
+    terms = own_loss(outputs, inputs, labels, criterion)
+    return dict(terms) if isinstance(terms, Mapping) else {"loss": terms}
+
+
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """The tensors on `device`; from pinned memory the copy runs beside the computation."""
+    return [tensor.to(device, non_blocking=True) for tensor in tensors]
+
+
+class NonFiniteLoss(InputError):
+    """The loss became NaN or infinite, in the step before `steps_ago` others."""
+
+    def __init__(self, message: str, steps_ago: int = 0):
+        super().__init__(message)
+        self.steps_ago = steps_ago
+
+
+class TrainingStep:
+    """Callable: a batch (inputs, labels) moves the model's weights by one step.
+
+    Attributes:
+        scaler: scales the loss with precision fp16, and does nothing otherwise; part of a training's state.
+        passed_over: batches so far whose loss was not finite, and that moved nothing (`skip_nonfinite`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        scheduler: LRScheduler | None,
+        config: Config,
+        device: torch.device,
+    ):
+        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
+        self.config, self.device = config, device
+        self.class_weights = torch.tensor(config.loss_weights, device=device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+        self.passed_over = 0
+        # A GPU is not waited for: there the loss of a step is looked at when the next step is asked for.
+        self._late = device.type == "cuda" and not config.skip_nonfinite
+        self._unseen: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def __call__(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Take the step.
+
+        Returns:
+            the terms of the loss before it, detached; none where the loss was not finite and no step was taken.
+
+        Raises:
+            NonFiniteLoss: of this batch or, on a GPU, of the one before; more of them than `skip_nonfinite`.
+        """
+        self.check(steps_ago=1)
+        inputs, labels = to_device(inputs, self.device), labels.to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        statistics = self._statistics() if self.config.skip_nonfinite else []
+        terms = self._backward(inputs, labels)
+        if not self._is_finite(terms):
+            for buffer, before in statistics:
+                buffer.copy_(before)
+            return {}
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # Where gradients overflowed, the scaler has taken no step and lowered its scale.
+        if self.scheduler is not None and self.scaler.get_scale() >= scale:
+            self.scheduler.step()
+        return terms
+
+    def try_out(self, inputs: Sequence[Tensor], labels: Tensor) -> None:
+        """Compute gradients and drop them: what a step needs of memory, without the step."""
+        statistics = self._statistics()
+        try:
+            self._backward(to_device(inputs, self.device), labels.to(self.device))
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+            for buffer, before in statistics:
+                buffer.copy_(before)
+
+    def check(self, steps_ago: int = 0) -> None:
+        """Look at the loss of the last step, where that has been put off.
+
+        Raises:
+            NonFiniteLoss: it is not finite.
+        """
+        unseen, self._unseen = self._unseen, None
+        if unseen is not None:
+            unseen[1].synchronize()
+            if not unseen[0]:
+                raise NonFiniteLoss(_hint("not finite"), steps_ago)
+
+    def _is_finite(self, terms: Mapping[str, Tensor]) -> bool:
+        loss = torch.stack(list(terms.values())).sum()
+        finite = torch.isfinite(loss)
+        if self._late:
+            self._unseen = finite.to("cpu", non_blocking=True), torch.cuda.Event()
+            self._unseen[1].record()
+            return True
+        if finite:
+            return True
+        self.passed_over += 1
+        if self.passed_over > self.config.skip_nonfinite:
+            raise NonFiniteLoss(_hint(str(float(loss))))
+        return False
+
+    def _statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """The model's buffers (BatchNorm's statistics) with copies of them: a NaN would stay in them for good."""
+        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+
+    def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        size = self.config.micro_batch_size or len(labels)
+        pieces = math.ceil(len(labels) / size)
+        criterion = class_weighted_cross_entropy(self.class_weights, labels, pieces)
+        sums: dict[str, Tensor] = {}
+        for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
+            with _batch_norm_told(len(part_labels)):
+                terms = loss_terms(
+                    self.model, part, part_labels, criterion, self.config.freq_aug, self.config.precision
+                )
+            share = len(part_labels) / len(labels)
+            self.scaler.scale(torch.stack(list(terms.values())).sum() * share).backward()
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0) + term.detach() * share
+        return sums
+
+
+@contextlib.contextmanager
+def _batch_norm_told(utterances: int) -> Iterator[None]:
+    """Tell which keys leave BatchNorm a single value, whose variance nobody knows."""
+    try:
+        yield
+    except ValueError as error:
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"a batch, or a piece of one, of {utterances} leaves BatchNorm one value with this model_config; set "
+            "batch_size, and micro_batch_size where it is used, so that no piece is of one utterance, or raise nb_samp"
+        ) from None
+
+
+def _hint(loss: str) -> str:
+    return (
+        f"the loss became {loss}; try a lower optim_config.base_lr, look for broken audio, or pass over such batches "
+        "with skip_nonfinite"
+    )
+
+
+# What torch says when the CPU's memory is at its end; there it has no exception of its own.
+CPU_WORDS = "can't allocate memory"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is at its end."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        isinstance(error, RuntimeError) and CPU_WORDS in str(error)
+    )
+
+
+@contextlib.contextmanager
+def memory_told(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> Iterator[None]:
+    """Turn the end of memory, while a step is taken on a batch, into one line.
+
+    What would fit is found by trying: forward and backward on a half, a quarter, ... of the batch; no weight moves.
+
+    Raises:
+        InputError: the batch does not fit.
+    """
+    failed = False
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # The search begins outside of this block: the exception holds on to the frames, and they to the tensors.
+        failed = True
+    if failed:
+        raise InputError(_advice(step, len(labels), _largest_that_fits(step, inputs, labels)))
+
+
+def _largest_that_fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> int:
+    size = min(step.config.micro_batch_size or len(labels), len(labels)) // 2
+    while size and not _fits(step, [tensor[:size] for tensor in inputs], labels[:size]):
+        size //= 2
+    return size
+
+
+def _fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> bool:
+    try:
+        step.try_out(inputs, labels)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+    return True
+
+
+def _advice(step: TrainingStep, size: int, fitting: int) -> str:
+    config = step.config
+    pieces = f" in pieces of {config.micro_batch_size} (micro_batch_size)" if config.micro_batch_size else ""
+    out = f"out of memory on {step.device}: a batch of {size} (batch_size){pieces} does not fit"
+    keys = [] if config.activation_checkpointing or config.compile else ["activation_checkpointing=true"]
+    if config.precision in ("fp32", "tf32") and step.device.type == "cuda":
+        keys.append("precision=bf16")
+    if not fitting:
+        return f"{out}, and neither does a single utterance; " + (
+            f"try {', '.join(keys)}, or a narrower system" if keys else "the system is too large for this device"
+        )
+    helps = "".join(f", or {key}" for key in keys)
+    pieces = f"micro_batch_size={fitting} (the same batch, in pieces)"
+    return f"{out}; {fitting} fits: set {pieces}{helps}, or a smaller batch_size"

@@ -1,0 +1,160 @@
+"""Protocols are parsed strictly and read where they are needed."""
+
+import pickle
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from s2pecnet.corpora.detect import find_corpus, find_split
+from s2pecnet.corpora.published import read_protocol
+from s2pecnet.corpora.trials import LineSource, ParseLine, Utterances
+from s2pecnet.data.datasets import genSpoof_list
+from s2pecnet.errors import InputError
+
+GOOD = "LA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_2 - A01 spoof\n"
+
+
+def protocol(folder: Path, text: str) -> Path:
+    path = folder / "protocol.txt"
+    path.write_text(text)
+    return path
+
+
+def test_protocols_are_read(tmp_path: Path) -> None:
+    trials = read_protocol(protocol(tmp_path, GOOD))
+    assert [(t.utterance, t.attack, t.key, t.label, t.line) for t in trials] == [
+        ("LA_T_1", "-", "bonafide", 1, 1),
+        ("LA_T_2", "A01", "spoof", 0, 2),
+    ]
+
+
+def test_a_long_protocol_is_checked_in_a_few_bytes_a_trial(tmp_path: Path) -> None:
+    read_protocol(protocol(tmp_path, GOOD))  # what is made once and kept does not count
+    lines = (f"LA_0001 LA_E_{n:07d} - {'A07 spoof' if n % 9 else '- bonafide'}\n" for n in range(20_000))
+    path = protocol(tmp_path, "".join(lines))
+    tracemalloc.start()
+    try:
+        trials = read_protocol(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert trials[19_999].utterance == "LA_E_0019999"
+    # The place of a line, its number, a hash of the name; arrays that grow have some room to spare.
+    assert peak < 40 * len(trials)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("- A01 spoof", "A01 spoof", r"protocol.txt:2: got 4 columns, expected 5"),
+        ("spoof", "spof", r"protocol.txt:2: key 'spof', expected one of bonafide, spoof"),
+        ("LA_T_2", "LA_T_1", r"protocol.txt:2: utterance 'LA_T_1' stands already on line 1"),
+        ("LA_T_2", "../LA_T_2", r"protocol.txt:2: utterance '../LA_T_2' is to be a name"),
+        (GOOD, "\n", "the protocol is empty"),
+        ("LA_T_2", "LA_T\0_2", r"protocol.txt:2: 'LA_T\\x00_2' is no name"),
+        ("LA_T_2", "\x1b[2J", r"protocol.txt:2: '\\x1b\[2J' is no name"),
+        ("LA_T_2", "x" * 201, r"protocol.txt:2: 'x+\.\.\.' is no name: it is longer than 200 bytes"),
+        ("A01", "é" * 101, r"protocol.txt:2: 'é+' is no name: it is longer than 200 bytes"),
+        ("spoof", "x" * 5000, r"protocol.txt:2: key 'x+\.\.\.', expected one of"),
+        (GOOD, GOOD + "x" * 70000, r"protocol.txt:3: a line of more than 65536 bytes"),
+    ],
+)
+def test_malformed_protocols_name_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_protocol(protocol(tmp_path, GOOD.replace(old, new)))
+
+
+def test_missing_and_binary_protocols(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such protocol"):
+        read_protocol(tmp_path / "nothing.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(InputError, match="not a text file"):
+        read_protocol(tmp_path / "binary")
+    with pytest.raises(InputError, match="/dev/zero:1: a line of more than 65536 bytes"):
+        read_protocol("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("split", "count", "bonafide"), [("train", 25380, 2580), ("dev", 24844, 2548), ("eval", 71237, 7355)]
+)
+def test_real_protocols(shared: Path, tmp_path: Path, split: str, count: int, bonafide: int) -> None:
+    import gzip
+
+    name = f"ASVspoof2019.LA.cm.{split}.{'trn' if split == 'train' else 'trl'}.txt"
+    path = tmp_path / name
+    path.write_bytes(gzip.decompress((shared / "reference" / "protocols" / f"{name}.gz").read_bytes()))
+    labels, utterances = genSpoof_list(path, is_train=True)
+    assert len(utterances) == len(labels) == count
+    assert sum(labels.values()) == bonafide
+    assert genSpoof_list(path, is_eval=True) == utterances
+
+
+def test_blank_lines_and_ends_are_no_trials(tmp_path: Path) -> None:
+    trials = read_protocol(protocol(tmp_path, f"\n{GOOD.rstrip()}\n\nLA_0080 LA_T_3 - A02 spoof"))
+    assert [(t.utterance, t.line) for t in trials] == [("LA_T_1", 2), ("LA_T_2", 3), ("LA_T_3", 5)]
+    assert trials[-1].attack == "A02"
+    assert [t.line for t in trials[1:]] == [3, 5]
+    with pytest.raises(IndexError):
+        trials[3]
+
+
+def test_another_process_reads_the_same_protocol(tmp_path: Path) -> None:
+    trials = read_protocol(protocol(tmp_path, GOOD))
+    copy = pickle.loads(pickle.dumps(Utterances(trials)))
+    assert list(copy) == ["LA_T_1", "LA_T_2"]
+    assert copy.protocol.place(1) == f"{tmp_path / 'protocol.txt'}:2"
+
+
+def test_a_protocol_takes_a_few_bytes_a_trial(tmp_path: Path) -> None:
+    import tracemalloc
+
+    path = protocol(tmp_path, "".join(f"LA_0079 LA_E_{number:07d} - A07 spoof\n" for number in range(20_000)))
+    tracemalloc.start()
+    trials = read_protocol(path)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 16 * len(trials)
+    assert trials[19_999].utterance == "LA_E_0019999"
+
+
+def test_what_is_not_there_yet_is_taken_for_the_layout_of_asvspoof2019(tmp_path: Path) -> None:
+    split = find_split(tmp_path / "later", "XY", "dev")
+    assert split.audio == tmp_path / "later" / "ASVspoof2019_XY_dev"
+    assert split.trials.digest() is None
+    with pytest.raises(InputError, match=r"ASVspoof2019\.XY\.cm\.dev\.trl\.txt: no such protocol; database_path is to"):
+        split.trials.read()
+
+
+def test_the_kind_of_a_corpus_is_told_or_said(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("path,label\nreal/a.wav,real\nfake/b.wav,fake\n")
+    for label in ("real", "fake"):
+        (tmp_path / label).mkdir()
+    assert find_corpus(tmp_path).title == "CSV"
+    assert find_corpus(tmp_path, "folders").title == "folders"
+    with pytest.raises(InputError, match="holds no corpus of the kind asvspoof5"):
+        find_corpus(tmp_path, "asvspoof5")
+    (tmp_path / "ASVspoof2019_LA_cm_protocols").mkdir()
+    assert find_corpus(tmp_path).title == "ASVspoof2019"
+
+
+def test_a_split_of_a_file_has_a_digest_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("path,label,split\na.wav,real,eval\nb.wav,fake,eval\n")
+    splits = find_corpus(tmp_path / "mine.csv").splits.values()
+    digests = {split.trials.digest() for split in splits}
+    assert len(digests) == 3
+    assert find_split(tmp_path / "mine.csv", "LA", "eval").trials.read().digest() in digests
+
+
+def test_everything_wrong_is_told_to_who_asks(tmp_path: Path) -> None:
+    path = protocol(tmp_path, f"{GOOD}too few columns\nLA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_3 - - human\n")
+    errors: list[InputError] = []
+    trials = LineSource(path, find_parse(path), "'five columns'").read(errors.append)
+    assert [str(error).partition("protocol.txt:")[2][:2] for error in errors] == ["3:", "5:", "4:"]
+    assert [trial.utterance for trial in trials] == ["LA_T_1", "LA_T_2", "LA_T_1"]
+
+
+def find_parse(path: Path) -> ParseLine:
+    source = find_split(path.parent, "LA", "train").trials
+    assert isinstance(source, LineSource)
+    return source.parse

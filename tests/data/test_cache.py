@@ -1,0 +1,200 @@
+"""Decoded audio is kept exactly, found again, made anew where a file changed, and made once by two runs at once."""
+
+import multiprocessing
+import os
+import shutil
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from s2pecnet.audio.decoding import BadAudio
+from s2pecnet.corpora.detect import find_split
+from s2pecnet.corpora.published import read_protocol
+from s2pecnet.corpora.trials import Protocol, Split, Utterances
+from s2pecnet.data import cache
+from s2pecnet.data.cache import AudioCache, read_headers, require_audio
+from s2pecnet.data.utterances import AudioFolder
+from s2pecnet.errors import InputError
+
+
+@pytest.fixture
+def split(corpus: Path, tmp_path: Path) -> Split:
+    """The dev split of a copy of the corpus that a test may damage."""
+    root = tmp_path / "LA"
+    shutil.copytree(corpus, root)
+    return find_split(root, "LA", "dev")
+
+
+def opened(split: Split) -> tuple[AudioFolder, Protocol]:
+    protocol = read_protocol(split.protocol)
+    return AudioFolder(split.audio, Utterances(protocol)), protocol
+
+
+def cached(split: Split, folder: Path) -> AudioCache:
+    audio, protocol = opened(split)
+    return AudioCache.of(audio, protocol, read_headers(audio, protocol, folder), folder)
+
+
+def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The items that are decoded from now on."""
+    decoded: list[int] = []
+    real = cache._compact
+
+    def compact(audio: AudioFolder, index: int) -> np.ndarray:
+        decoded.append(index)
+        return real(audio, index)
+
+    monkeypatch.setattr(cache, "_compact", compact)
+    return decoded
+
+
+def test_the_cache_gives_the_samples_of_the_files(split: Split, tmp_path: Path) -> None:
+    names = sorted((split.audio / "flac").iterdir())
+    # Beside 16-bit FLAC: 24 bits, another rate, full scale; each of them must come back to the bit.
+    noise = np.random.default_rng(1).uniform(-0.9, 0.9, 9001)
+    soundfile.write(names[1], noise, 16000, subtype="PCM_24")
+    soundfile.write(names[2], noise, 22050)
+    soundfile.write(names[3], np.sign(noise), 16000, subtype="PCM_16")
+    audio, _ = opened(split)
+    cache = cached(split, tmp_path / "cache")
+    kinds = set(np.asarray(cache._records()["kind"]).tolist())
+    assert kinds == {0, 1}
+    for index in range(len(audio.utterances)):
+        np.testing.assert_array_equal(cache.whole(index), audio.whole(index))
+        assert cache.whole(index).dtype == np.float32
+        np.testing.assert_array_equal(
+            cache.crop(index, 3000, lambda spare: spare // 3), audio.crop(index, 3000, lambda spare: spare // 3)
+        )
+
+
+def test_a_cache_is_made_once(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = count_decoded(monkeypatch)
+    cached(split, tmp_path / "cache")
+    cached(split, tmp_path / "cache")
+    assert sorted(decoded) == list(range(18))
+
+
+@pytest.mark.parametrize("change", ["content", "time", "truncated cache"])
+def test_a_cache_that_does_not_fit_is_made_anew(
+    split: Split, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cached(split, tmp_path / "cache")
+    path = first.path(5)
+    if change == "content":
+        soundfile.write(path, np.full(5000, 0.125), 16000)
+    elif change == "time":
+        os.utime(path, ns=(1, 1))
+    else:
+        first.cache.write_bytes(first.cache.read_bytes()[:100])
+    decoded = count_decoded(monkeypatch)
+    second = cached(split, tmp_path / "cache")
+    assert len(decoded) == 18
+    audio, _ = opened(split)
+    np.testing.assert_array_equal(second.whole(5), audio.whole(5))
+
+
+def test_other_protocols_and_folders_have_caches_of_their_own(split: Split, corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    paths = {cached(split, folder).cache, cached(find_split(corpus, "LA", "dev"), folder).cache}
+    lines = split.protocol.read_text().splitlines(keepends=True)
+    split.protocol.write_text("".join(lines[::-1]))
+    paths.add(cached(split, folder).cache)
+    assert len(paths) == 3
+
+
+def test_bad_files_are_left_out_and_told_when_asked_for(split: Split, tmp_path: Path) -> None:
+    audio, _ = opened(split)
+    audio.path(3).write_bytes(audio.path(3).read_bytes()[:500])
+    cache = cached(split, tmp_path / "cache")
+    with pytest.raises(BadAudio, match="cannot be decoded"):
+        cache.crop(3, 1000)
+    np.testing.assert_array_equal(cache.whole(4), audio.whole(4))
+
+
+def make_in_process(split: Split, folder: Path, start: "multiprocessing.synchronize.Event", made: Path) -> None:
+    start.wait()
+    real = cache.AudioCache._make
+
+    def counted(self: AudioCache, headers: np.ndarray) -> None:
+        with open(made, "a") as stream:
+            stream.write("made\n")
+        real(self, headers)
+
+    cache.AudioCache._make = counted  # type: ignore[method-assign]
+    cached(split, folder)
+
+
+def test_two_runs_that_start_at_once_make_it_once(split: Split, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    start = context.Event()
+    arguments = (split, tmp_path / "cache", start, tmp_path / "made.txt")
+    runs = [context.Process(target=make_in_process, args=arguments) for _ in range(3)]
+    for run in runs:
+        run.start()
+    start.set()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+    assert (tmp_path / "made.txt").read_text() == "made\n"
+
+
+def test_headers_are_read_once_and_again_where_a_file_changed(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio, protocol = opened(split)
+    before = read_headers(audio, protocol, tmp_path)
+    assert before["rate"].tolist() == [16000] * 18
+    assert before["frames"][4] == len(audio.whole(4))
+    read: list[int] = []
+    real = cache._header
+
+    def header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
+        read.append(index)
+        return real(audio, index)
+
+    monkeypatch.setattr(cache, "_header", header)
+    np.testing.assert_array_equal(read_headers(audio, protocol, tmp_path), before)
+    assert read == []
+    soundfile.write(audio.path(7), np.full(4321, 0.25), 16000)
+    assert read_headers(audio, protocol, tmp_path)["frames"][7] == 4321
+    assert read == [7]
+    next(tmp_path.glob("headers-*.npy")).write_bytes(b"damaged")
+    assert read_headers(audio, protocol, tmp_path)["frames"][7] == 4321
+
+
+def test_headers_of_a_long_list_take_a_few_bytes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_stat", lambda audio, index: (index + 1, 7))
+    monkeypatch.setattr(cache, "_header", lambda audio, index: (index, 16000, 1))
+    files: Any = range(50_000)
+    tracemalloc.start()
+    try:
+        headers = read_headers(AudioFolder(tmp_path, files), files)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert headers["frames"].tolist() == list(files)
+    # 32 of them are the header.
+    assert peak < 64 * len(files)
+
+
+def test_missing_and_unreadable_files_are_named_before_anything_starts(split: Split, tmp_path: Path) -> None:
+    audio, protocol = opened(split)
+
+    def check(tolerated: float = 0.0) -> None:
+        require_audio(audio, protocol, read_headers(audio, protocol), tolerated)
+
+    check()
+    audio.path(6).write_bytes(b"")
+    with pytest.raises(InputError, match=r"1 of 18 files .* no readable header: \S+ \(line 7\): .* is empty"):
+        check()
+    check(tolerated=0.1)
+    audio.path(2).unlink()
+    with pytest.raises(InputError, match=rf"1 of 18 files .* are missing: {audio.path(2).name} \(line 3\)$"):
+        check()
+    shutil.rmtree(audio.folder)
+    with pytest.raises(InputError, match="no such folder"):
+        check()

@@ -1,0 +1,90 @@
+"""Small corpora of every kind, made of hard links to the clips of the tiny corpus in the ASVspoof2019 layout."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from s2pecnet.conventions import SPLITS
+from s2pecnet.corpora.detect import find_split
+from s2pecnet.corpora.trials import Trial
+
+
+class Clip(NamedTuple):
+    split: str
+    trial: Trial
+    file: Path
+
+
+def clips(corpus: Path, *splits: str) -> Iterator[Clip]:
+    for name in splits or SPLITS:
+        split = find_split(corpus, "LA", name)
+        for trial in split.trials.read():
+            yield Clip(name, trial, split.audio / "flac" / f"{trial.utterance}.flac")
+
+
+def link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target)
+
+
+def make_csv(corpus: Path, root: Path) -> Path:
+    """metadata.csv with all columns; a blank in every path."""
+    lines = ["path,label,attack,speaker,split"]
+    for split, trial, file in clips(corpus):
+        path = f"clips of {trial.speaker}/{trial.utterance}.flac"
+        link(file, root / path)
+        label, attack = ("real", "") if trial.label else ("fake", trial.attack)
+        lines.append(f"{path},{label},{attack},{trial.speaker},{split}")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def make_folders(corpus: Path, root: Path, by_split: bool = True) -> Path:
+    """[<split>/]real/ and [<split>/]fake/<attack>/."""
+    for split, trial, file in clips(corpus):
+        top = root / split if by_split else root
+        link(file, top / ("real" if trial.label else f"fake/{trial.attack}") / file.name)
+    return root
+
+
+def make_2021(corpus: Path, root: Path, track: str = "LA") -> Path:
+    """The eval set of ASVspoof2021: of the trials, the first two are of the subset progress."""
+    lines = []
+    for number, (_, trial, file) in enumerate(clips(corpus, "eval")):
+        link(file, root / f"ASVspoof2021_{track}_eval" / "flac" / file.name)
+        attack = trial.attack if not trial.label else "bonafide" if track == "LA" else "-"
+        subset = "progress" if number < 2 else "eval"
+        if track == "LA":
+            more = f"alaw ita_tx {attack} {trial.key} notrim {subset}"
+        else:
+            more = f"nocodec asvspoof {attack} {trial.key} notrim {subset} traditional_vocoder - - - -"
+        lines.append(f"{trial.speaker} {trial.utterance} {more}\n")
+    keys = root / "keys" / track / "CM" / "trial_metadata.txt"
+    keys.parent.mkdir(parents=True, exist_ok=True)
+    keys.write_text("".join(lines))
+    return root
+
+
+def make_asvspoof5(corpus: Path, root: Path, *splits: str) -> Path:
+    """ASVspoof5, of all splits or of some."""
+    files = {"train": "train", "dev": "dev.track_1", "eval": "eval.track_1"}
+    folders = {"train": "flac_T", "dev": "flac_D", "eval": "flac_E_eval"}
+    lines: dict[str, list[str]] = {}
+    for split, trial, file in clips(corpus, *splits):
+        link(file, root / folders[split] / file.name)
+        attack = "- bonafide" if trial.label else f"AC1 {trial.attack}"
+        lines.setdefault(split, []).append(f"{trial.speaker} {trial.utterance} F - - - {attack} {trial.key} -\n")
+    for split, those in lines.items():
+        (root / f"ASVspoof5.{files[split]}.tsv").write_text("".join(those))
+    return root
+
+
+def make_in_the_wild(corpus: Path, root: Path) -> Path:
+    """In-the-Wild: release_in_the_wild/meta.csv and clips named by number beside it."""
+    lines = ["file,speaker,label"]
+    for number, (_, trial, file) in enumerate(clips(corpus, "eval")):
+        link(file, root / "release_in_the_wild" / f"{number}.flac")
+        lines.append(f"{number}.flac,Ada {trial.speaker},{'bona-fide' if trial.label else 'spoof'}")
+    (root / "release_in_the_wild" / "meta.csv").write_text("\n".join(lines) + "\n")
+    return root

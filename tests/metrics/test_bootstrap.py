@@ -1,0 +1,212 @@
+"""A replicate is the metric of the repeated trials, and an interval holds the truth as often as it says."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2pecnet.errors import InputError
+from s2pecnet.metrics import bootstrap, countermeasure
+from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
+from s2pecnet.metrics.tdcf import fix_asv
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores
+
+ASV = ASVScores(target=np.array([2.0, 3.0, 0.5]), nontarget=np.array([-1.0, 0.0, 1.0]), spoof=np.array([2.5, -2.0]))
+
+
+def system_of(bonafide: np.ndarray, spoof: np.ndarray) -> CMScores:
+    """Trials u0, u1, ... in order of name, the bona fide ones first."""
+    size = len(bonafide) + len(spoof)
+    is_bonafide = np.arange(size) < len(bonafide)
+    names = np.array([f"u{place:06d}" for place in range(size)])
+    return CMScores(names, np.where(is_bonafide, "-", "A07"), is_bonafide, np.concatenate((bonafide, spoof)))
+
+
+def gaussian_system(seed: int, distance: float, n_bonafide: int = 40, n_spoof: int = 90) -> CMScores:
+    generator = np.random.default_rng(seed)
+    return system_of(generator.normal(distance, size=n_bonafide), generator.normal(size=n_spoof))
+
+
+# Few distinct scores, so that ties within and across classes are the rule; counts of 0 among them.
+counted = st.lists(st.tuples(st.integers(-4, 4).map(float), st.integers(0, 3)), min_size=1, max_size=10).filter(
+    lambda trials: any(count for _, count in trials)
+)
+
+
+@given(counted, counted)
+def test_a_replicate_is_the_metric_of_the_repeated_trials(
+    bonafide: list[tuple[float, int]], spoof: list[tuple[float, int]]
+) -> None:
+    (bonafide_scores, bonafide_counts), (spoof_scores, spoof_counts) = (
+        [np.array(column) for column in zip(*trials, strict=True)] for trials in (bonafide, spoof)
+    )
+    ranking = bootstrap._rank(system_of(bonafide_scores, spoof_scores))
+    figures = ranking.figures(np.concatenate((bonafide_counts, spoof_counts)), fix_asv(ASV)[0])
+    repeated = system_of(np.repeat(bonafide_scores, bonafide_counts), np.repeat(spoof_scores, spoof_counts))
+    metrics = countermeasure.evaluate(repeated, ASV)
+    assert figures[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
+    assert np.isnan(figures[3:]).all()
+
+
+def test_every_trial_once_is_the_plain_metric() -> None:
+    system = gaussian_system(1, 1.5)
+    metrics = countermeasure.evaluate(system, ASV, system.scores)
+    ranking = bootstrap._rank(system, system.scores)
+    figures = ranking.figures(np.ones(system.scores.size, dtype=np.intp), fix_asv(ASV)[0])
+    assert figures[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
+    assert figures[3:] == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
+
+
+def test_a_replicate_of_ratios_is_the_metric_of_the_drawn_trials() -> None:
+    system = gaussian_system(3, 1.0)
+    counts = bootstrap.draw_counts((40, 90), np.random.default_rng(5))
+    figures = bootstrap._rank(system, 2 * system.scores).figures(counts, None)
+    drawn = np.repeat(np.arange(130), counts)
+    repeated = CMScores(drawn.astype(np.str_), system.attacks[drawn], system.is_bonafide[drawn], system.scores[drawn])
+    metrics = countermeasure.evaluate(repeated, None, 2 * repeated.scores)
+    assert figures.eer == metrics.eer
+    assert (figures.act_dcf, figures.cllr) == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
+    assert np.isnan(figures.min_tdcf)
+
+
+def test_ratios_keep_to_their_trials() -> None:
+    system, other = gaussian_system(2, 1.5), gaussian_system(3, 1.0)
+    order = np.random.default_rng(0).permutation(system.scores.size)
+    usual, shuffled = (
+        bootstrap_intervals(
+            [one, other], replicates=20, figures=bootstrap.Figures._fields, llrs=[one.scores / 2, other.scores]
+        )
+        for one in (system, system.take(order))
+    )
+    assert usual == shuffled
+    assert {name for name, interval in usual.items() if interval is None} == {"min_tdcf"}
+    alone = bootstrap_intervals([system], replicates=20, figures=("cllr",), llrs=[system.scores / 2])
+    assert set(alone) == {"cllr"}
+    assert alone != bootstrap_intervals([system], replicates=20, figures=("cllr",), llrs=[system.scores])
+
+
+def test_draws_keep_the_size_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[np.ndarray] = []
+
+    def record(_ranking: object, counts: np.ndarray, _weights: object) -> bootstrap.Figures:
+        drawn.append(counts)
+        return bootstrap.Figures(0.0, 0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(bootstrap._Ranking, "figures", record)
+    bootstrap_intervals([gaussian_system(1, 1.0)] * 2, replicates=400)
+    ours, theirs = np.array(drawn[0::2]), np.array(drawn[1::2])
+    assert (ours == theirs).all()  # all systems get the same trials
+    assert set(ours[:, :40].sum(axis=1)) == {40}
+    assert set(ours[:, 40:].sum(axis=1)) == {90}
+    # Multinomial: each trial once on average, and not at all in a share of (1 - 1/n)**n.
+    assert ours.mean(axis=0) == pytest.approx(np.ones(130), abs=0.25)
+    assert (ours[:, 40:] == 0).mean() == pytest.approx((1 - 1 / 90) ** 90, abs=0.01)
+
+
+def test_same_seed_same_intervals() -> None:
+    system = gaussian_system(2, 1.5)
+    first = bootstrap_intervals([system], ASV, replicates=50)
+    assert bootstrap_intervals([system], ASV, replicates=50) == first
+    assert bootstrap_intervals([system], ASV, replicates=50, seed=1) != first
+
+
+def test_order_of_the_trials_does_not_matter() -> None:
+    system, other = gaussian_system(2, 1.5), gaussian_system(3, 1.0)
+    shuffled = system.take(np.random.default_rng(0).permutation(system.scores.size))
+    usual = bootstrap_intervals([system, other], ASV, replicates=20)
+    assert bootstrap_intervals([shuffled, other], ASV, replicates=20) == usual
+    assert bootstrap_intervals([other, shuffled], ASV, replicates=20) == usual
+
+
+def test_several_systems_give_the_interval_of_their_mean() -> None:
+    system, other = gaussian_system(4, 2.0), gaussian_system(5, 0.5)
+    assert bootstrap_intervals([system, system], ASV, replicates=50) == bootstrap_intervals(
+        [system], ASV, replicates=50
+    )
+    # One replicate is one draw: both ends are its figure.
+    single, another, both = (
+        bootstrap_intervals(systems, ASV, replicates=1) for systems in ([system], [other], [system, other])
+    )
+    for figure in ("eer", "min_tdcf"):
+        ends = [
+            (interval.low, interval.high) for interval in (single[figure], another[figure], both[figure]) if interval
+        ]
+        assert [low for low, _ in ends] == [high for _, high in ends]
+        assert ends[2][0] == pytest.approx((ends[0][0] + ends[1][0]) / 2, abs=1e-15)
+
+
+def test_systems_are_drawn_too_when_asked() -> None:
+    good, bad = gaussian_system(6, 4.0), gaussian_system(7, 0.3)
+    fixed = bootstrap_intervals([good, bad], replicates=200)["eer"]
+    drawn = bootstrap_intervals([good, bad], replicates=200, resample_systems=True)["eer"]
+    assert fixed is not None
+    assert drawn is not None
+    eers = [countermeasure.evaluate(system).eer for system in (good, bad)]
+    assert drawn.low < 1.5 * eers[0] + 0.02 < fixed.low
+    assert fixed.high < eers[1] - 0.05 < drawn.high
+    alone = bootstrap_intervals([bad], replicates=30)
+    assert bootstrap_intervals([bad], replicates=30, resample_systems=True) == alone
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """Normal scores of unit variance and means 0 and d have an EER of Phi(-d / 2)."""
+    distance = 1.5
+    truth = 0.5 * math.erfc(distance / 2 / math.sqrt(2))
+    intervals = [
+        bootstrap_intervals([gaussian_system(seed, distance, 150, 300)], replicates=150, level=0.8)["eer"]
+        for seed in range(100)
+    ]
+    held = sum(interval.low <= truth <= interval.high for interval in intervals if interval)
+    assert 70 <= held <= 90  # 80 expected, give or take 4
+
+
+def test_a_higher_level_is_wider() -> None:
+    system = gaussian_system(8, 1.0)
+    narrow, wide = (bootstrap_intervals([system], replicates=200, level=level)["eer"] for level in (0.5, 0.95))
+    assert isinstance(narrow, Interval)
+    assert isinstance(wide, Interval)
+    assert wide.low < narrow.low < countermeasure.evaluate(system).eer < narrow.high < wide.high
+    assert (narrow.level, wide.level) == (0.5, 0.95)
+
+
+SYSTEM = gaussian_system(9, 1.0, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"utterances": np.array([f"u{place:06d}" for place in (0, 1, 2, 3, 4, 5, 9)])},
+            "1 are lacking and 1 are .*'u000006'",
+        ),
+        ({"utterances": np.array(["u000000", *SYSTEM.utterances[:-1]])}, "'u000000' comes more than once"),
+        ({"is_bonafide": ~SYSTEM.is_bonafide}, "system 2: 7 trials have another key than in system 1, e.g. 'u000000'"),
+    ],
+)
+def test_systems_of_other_trials(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        bootstrap_intervals([SYSTEM, dataclasses.replace(SYSTEM, **changes)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"replicates": 0}, "0 bootstrap replicates, expected at least 1"),
+        ({"level": 1.0}, "confidence level 1.0, expected"),
+        ({"level": math.nan}, "confidence level nan"),
+    ],
+)
+def test_options_that_cannot_be_used(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        bootstrap_intervals([SYSTEM], **options)
+
+
+def test_no_system_or_no_trials() -> None:
+    with pytest.raises(InputError, match="no system"):
+        bootstrap_intervals([])
+    with pytest.raises(InputError, match="spoofed CM scores: no scores"):
+        bootstrap_intervals([system_of(np.array([1.0]), np.array([]))])

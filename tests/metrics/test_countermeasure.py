@@ -1,0 +1,178 @@
+"""The figures equal the organisers' scorer and are made of the single ones; texts and JSON say them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import evaluation
+from s2pecnet.errors import InputError
+from s2pecnet.metrics.countermeasure import Metrics, evaluate
+from s2pecnet.metrics.dcf import compute_act_dcf, compute_cllr, compute_min_dcf
+from s2pecnet.metrics.det import compute_eer, obtain_asv_error_rates
+from s2pecnet.metrics.tdcf import ASVSPOOF2019_COST_MODEL, compute_tDCF
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
+from tests.helpers.trials import tied_scores
+
+# ---- equal to the organisers' scorer -----------------------------------------------------------
+
+
+# minDCF, and actDCF and Cllr of the scores as if they were log-likelihood ratios: what the organisers' evaluation
+# package of ASVspoof 5 (asvspoof-challenge/asvspoof5, calculate_modules.py) gives for these files.
+ASVSPOOF5 = {
+    "cm_softmax": (0.11434904740557615, 1.0, 0.79219145956468),
+    "cm_amsoftmax": (0.07216804198240163, 1.0, 0.8650985538444177),
+    "cm_S2pecNet": (0.02120483060084586, 0.036724582975694205, 0.0592932033709397),
+}
+
+
+@pytest.mark.parametrize("system", ["cm_softmax", "cm_amsoftmax", "cm_S2pecNet"])
+def test_public_systems_get_the_organisers_figures(shared: Path, expected: dict[str, Any], system: str) -> None:
+    folder = shared / "reference" / "evaluation"
+    cm = read_cm_scores(folder / f"{system}.txt.gz")
+    metrics = evaluate(cm, read_asv_scores(folder / "asv_eval.txt.gz"), cm.scores)
+    assert 100 * metrics.eer == pytest.approx(expected[system]["eer_percent"], abs=1e-9)
+    assert metrics.min_tdcf == pytest.approx(expected[system]["min_tdcf"], abs=1e-9)
+    percent = {name: 100 * eer for name, eer in metrics.per_attack_eer.items()}
+    assert percent == pytest.approx(expected[system]["per_attack_eer_percent"], abs=1e-9)
+    assert list(percent) == sorted(percent)
+    assert (metrics.n_bonafide, metrics.n_spoof) == (7355, 63882)
+    assert (metrics.min_dcf, metrics.act_dcf, metrics.cllr) == pytest.approx(ASVSPOOF5[system], abs=1e-12)
+
+
+def test_released_aasist_on_the_small_corpus(shared: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+    asv_scores = shared / "minila/LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt"
+    if not asv_scores.exists():
+        pytest.skip(f"small corpus not found at {asv_scores}; set S2PEC_SHARED to the folder that holds it")
+    scores = shared / "reference" / "minila_AASIST_scores.txt"
+    eer_percent, min_tdcf = evaluation.calculate_tDCF_EER(scores, asv_scores, tmp_path / "result.txt", False)
+    assert eer_percent == pytest.approx(expected["minila_AASIST"]["eer_percent"], abs=1e-12)
+    assert min_tdcf == pytest.approx(expected["minila_AASIST"]["min_tdcf"], abs=1e-12)
+    per_attack = evaluate(read_cm_scores(scores)).per_attack_eer
+    assert {name: 100 * eer for name, eer in per_attack.items()} == pytest.approx(
+        expected["minila_AASIST"]["per_attack_eer_percent"], abs=1e-9
+    )
+
+
+# ---- evaluate ----------------------------------------------------------------------------------
+
+
+trial = st.tuples(st.booleans(), st.sampled_from(["A07", "A08", "A19"]), st.integers(-4, 4).map(float))
+
+
+@given(st.lists(trial, max_size=25), tied_scores, tied_scores, tied_scores)
+def test_evaluate_is_made_of_the_single_figures(
+    trials: list[tuple[bool, str, float]], target: list[float], nontarget: list[float], asv_spoof: list[float]
+) -> None:
+    trials = [(True, "-", 0.5), (False, "A10", 0.5), *trials]
+    kinds, attacks, scores = (np.array(column) for column in zip(*trials, strict=True))
+    cm = CMScores(np.arange(len(trials)).astype(np.str_), attacks, kinds, scores)
+    asv = ASVScores(np.array([9.0, *target]), np.array([-9.0, *nontarget]), np.array([9.0, *asv_spoof]))
+    metrics = evaluate(cm)
+    assert (metrics.eer, metrics.eer_threshold) == compute_eer(cm.bonafide, cm.spoof)
+    assert (metrics.min_dcf, metrics.min_dcf_threshold) == compute_min_dcf(cm.bonafide, cm.spoof)
+    assert metrics.per_attack_eer == {
+        name: compute_eer(scores[kinds], scores[~kinds & (attacks == name)])[0]
+        for name in sorted(set(attacks[~kinds].tolist()))
+    }
+    asv_eer, threshold = compute_eer(asv.target, asv.nontarget)
+    rates = obtain_asv_error_rates(asv.target, asv.nontarget, asv.spoof, threshold)
+    try:
+        cost, thresholds = compute_tDCF(cm.bonafide, cm.spoof, *rates, ASVSPOOF2019_COST_MODEL, False)
+    except InputError:
+        with pytest.raises(InputError):
+            evaluate(cm, asv)
+        return
+    tandem = evaluate(cm, asv)
+    assert (tandem.min_tdcf, tandem.asv_eer) == (cost.min(), asv_eer)
+    assert tandem.min_tdcf_threshold == thresholds[cost.argmin()]
+    assert dataclasses.replace(tandem, min_tdcf=None, min_tdcf_threshold=None, asv_eer=None) == metrics
+
+
+@given(st.lists(trial, max_size=25), st.floats(0.1, 3), st.floats(-3, 3))
+def test_ratios_add_their_figures_and_change_no_other(
+    trials: list[tuple[bool, str, float]], slope: float, offset: float
+) -> None:
+    trials = [(True, "-", 0.5), (False, "A10", 0.5), *trials]
+    kinds, attacks, scores = (np.array(column) for column in zip(*trials, strict=True))
+    cm = CMScores(np.arange(len(trials)).astype(np.str_), attacks, kinds, scores)
+    llrs = slope * scores + offset
+    with_ratios = evaluate(cm, llrs=llrs)
+    assert with_ratios.act_dcf == compute_act_dcf(llrs[kinds], llrs[~kinds])
+    assert with_ratios.cllr == compute_cllr(llrs[kinds], llrs[~kinds])
+    assert dataclasses.replace(with_ratios, act_dcf=None, cllr=None) == evaluate(cm)
+
+
+@pytest.mark.parametrize(
+    ("llrs", "message"),
+    [([0.5], "1 log-likelihood ratios, expected one for each of 2 trials"), ([0.5, np.nan], r"llrs\[1\] is nan")],
+)
+def test_ratios_that_cannot_be_used(llrs: list[float], message: str) -> None:
+    cm = CMScores(np.array(["u1", "u2"]), np.array(["-", "A07"]), np.array([True, False]), np.array([1.0, 0.0]))
+    with pytest.raises(InputError, match=message):
+        evaluate(cm, llrs=np.array(llrs))
+
+
+def test_results_of_versions_without_a_min_dcf_are_read() -> None:
+    old = {
+        "eer": 0.1, "eer_threshold": 0.0, "min_tdcf": None, "min_tdcf_threshold": None, "asv_eer": None,
+        "per_attack_eer": {"A07": 0.1}, "n_bonafide": 10, "n_spoof": 10, "n_unscored": 0,
+    }  # fmt: skip
+    metrics = Metrics(**old)  # type: ignore[arg-type]
+    assert (metrics.min_dcf, metrics.act_dcf, metrics.cllr) == (None, None, None)
+    assert "minDCF" not in metrics.summary()
+
+
+def test_metrics_as_json_and_text(cm_file: Path, asv_file: Path) -> None:
+    metrics = evaluate(read_cm_scores(cm_file), read_asv_scores(asv_file))
+    content = json.loads(json.dumps(metrics.as_dict(), allow_nan=False))
+    assert content == {
+        "eer": 0.5,
+        "eer_percent": 50.0,
+        "eer_threshold": 2.5,
+        "min_tdcf": 0.5,
+        "min_tdcf_threshold": -1.25,
+        "asv_eer": 0.0,
+        "per_attack_eer": {"A07": 0.0, "A08": 1.0},
+        "n_bonafide": 2,
+        "n_spoof": 2,
+        "n_unscored": 0,
+        "min_dcf": 0.5,
+        "min_dcf_threshold": -1.25,
+        "act_dcf": None,
+        "cllr": None,
+    }
+    lines = metrics.summary().splitlines()
+    assert lines[0] == "trials       2 bona fide, 2 spoofed"
+    assert [line.split()[:3] for line in lines[1:6]] == [
+        ["CM", "EER", "50.0000"],
+        ["minDCF", "0.5000", "(threshold"],
+        ["actDCF,", "Cllr", "not"],
+        ["ASV", "EER", "0.0000"],
+        ["min", "t-DCF", "0.5000"],
+    ]
+    assert lines[6] == "EER per attack"
+    assert [line.split() for line in lines[7:]] == [["A07", "0.0000", "%"], ["A08", "100.0000", "%"]]
+
+
+def test_evaluate_names_the_missing_class() -> None:
+    cm = CMScores(np.array(["u1"]), np.array(["-"]), np.array([True]), np.array([1.0]))
+    with pytest.raises(InputError, match="spoofed CM scores: no scores"):
+        evaluate(cm)
+
+
+def test_columns_must_be_of_one_length() -> None:
+    with pytest.raises(InputError, match="different lengths"):
+        CMScores(np.array(["u1", "u2"]), np.array(["-"]), np.array([True]), np.array([1.0]))
+
+
+def test_ratios_are_in_the_text() -> None:
+    cm = CMScores(np.array(["u1", "u2"]), np.array(["-", "A07"]), np.array([True, False]), np.array([0.0, 0.0]))
+    lines = evaluate(cm, llrs=cm.scores).summary().splitlines()
+    assert lines[3].split() == ["actDCF", "1.0000", "(LLR", "threshold", "-0.641854)"]
+    assert lines[4].split() == ["Cllr", "1.0000", "bits"]

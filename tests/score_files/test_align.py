@@ -1,0 +1,34 @@
+"""Systems are brought into one order, or it is said what keeps them apart."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from s2pecnet.errors import InputError
+from s2pecnet.score_files.cm_asv import CMScores, align_trials
+
+SYSTEM = CMScores(
+    np.array(["u2", "u0", "u1"]), np.array(["A07", "-", "-"]), np.array([False, True, True]), np.array([2.0, 0.0, 1.0])
+)
+
+
+def test_trials_come_in_order_of_name() -> None:
+    for system in align_trials([SYSTEM, SYSTEM.take(np.array([1, 2, 0]))]):
+        assert system.utterances.tolist() == ["u0", "u1", "u2"]
+        assert system.scores.tolist() == [0.0, 1.0, 2.0]
+        assert system.is_bonafide.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"utterances": np.array(["u2", "u0", "u3"])}, "B scored other trials than A: 1 are lacking and 1 are .* 'u1'"),
+        ({"utterances": np.array(["u2", "u0", "u0"])}, "utterance 'u0' comes more than once"),
+        ({"is_bonafide": np.array([False, False, True])}, "B: 1 trials have another key than in A, e.g. 'u0'"),
+    ],
+)
+def test_other_trials(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        align_trials([SYSTEM, dataclasses.replace(SYSTEM, **changes)], ["A", "B"])

@@ -1,0 +1,286 @@
+"""Score files are read as written, and no malformed one gets through."""
+
+import dataclasses
+import gzip
+import io
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from s2pecnet.errors import InputError
+from s2pecnet.score_files import cm_asv
+from s2pecnet.score_files.columns import MARGIN, IrregularText
+from tests.helpers.samples import ASV_TEXT, CM_TEXT
+
+
+def test_cm_scores_are_read_in_order(cm_file: Path) -> None:
+    cm = cm_asv.read_cm_scores(cm_file)
+    assert cm.utterances.tolist() == ["LA_1", "LA_2", "LA_3", "LA_4"]
+    assert cm.attacks.tolist() == ["-", "A07", "A08", "-"]
+    assert cm.is_bonafide.tolist() == [True, False, False, True]
+    assert cm.scores.tolist() == [2.5, -1.25, 4.0, 3.0]
+    assert (cm.bonafide.tolist(), cm.spoof.tolist()) == ([2.5, 3.0], [-1.25, 4.0])
+    assert cm.scores.dtype == np.float64
+
+
+def test_trials_are_taken_in_the_order_asked_for(cm_file: Path) -> None:
+    taken = cm_asv.read_cm_scores(cm_file).take(np.array([3, 1]))
+    assert taken.utterances.tolist() == ["LA_4", "LA_2"]
+    assert taken.attacks.tolist() == ["-", "A07"]
+    assert taken.is_bonafide.tolist() == [True, False]
+    assert taken.scores.tolist() == [3.0, -1.25]
+
+
+def test_asv_scores_are_read_by_class(asv_file: Path) -> None:
+    asv = cm_asv.read_asv_scores(asv_file)
+    assert asv.target.tolist() == [2.0, 3.0]
+    assert asv.nontarget.tolist() == [0.0, 1.0]
+    assert asv.spoof.tolist() == [5.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        CM_TEXT.rstrip("\n").encode(),
+        CM_TEXT.replace("\n", "\r\n").encode(),
+        CM_TEXT.replace(" ", "\t").encode(),
+        CM_TEXT.replace(" ", "   ").encode(),
+        CM_TEXT.replace("\n", " \n\n").encode(),
+        b"\xef\xbb\xbf" + CM_TEXT.encode(),
+        gzip.compress(CM_TEXT.encode()),
+    ],
+    ids=["no last newline", "CRLF", "tabs", "many spaces", "empty lines", "byte order mark", "gzip"],
+)
+def test_harmless_variants_read_the_same(variant: bytes, cm_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "variant.txt"
+    other.write_bytes(variant)
+    usual = dataclasses.astuple(cm_asv.read_cm_scores(cm_file))
+    for ours, theirs in zip(usual, dataclasses.astuple(cm_asv.read_cm_scores(other)), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_trials_without_a_score_are_counted_and_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text("LA_0 A09 spoof unscored\n" + CM_TEXT.replace("LA_3", "LA_9 - bonafide unscored\nLA_3"))
+    cm = cm_asv.read_cm_scores(path)
+    assert cm.n_unscored == 2
+    assert cm.utterances.tolist() == ["LA_1", "LA_2", "LA_3", "LA_4"]
+    assert (cm.bonafide.tolist(), cm.spoof.tolist()) == ([2.5, 3.0], [-1.25, 4.0])
+
+
+def test_names_beyond_ascii(tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text(CM_TEXT.replace("LA_1", "één_試"), encoding="utf-8")
+    assert cm_asv.read_cm_scores(path).utterances[0] == "één_試"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("A07 spoof", "spoof", r":2: 3 fields, expected 4: 'utterance attack key score'"),
+        ("A07 spoof", "A07 spoof x", r":2: 5 fields, expected 4"),
+        ("LA_2 A07 spoof -1.25\nLA_3", "LA_2 A07 spoof\n-1.25 LA_3", r":2: 3 fields, expected 4"),
+        ("A08 spoof", "A08 fake", r":3: key 'fake', expected bonafide \| spoof"),
+        ("A08 spoof", "A08 target", r":3: key 'target', expected bonafide \| spoof"),
+        ("4.0", "four", r":3: score 'four', expected a number"),
+        ("4.0", "1_0", r":3: score '1_0', expected a number"),
+        ("4.0", "nan", r":3: score 'nan', expected a finite number"),
+        ("4.0", "-inf", r":3: score '-inf', expected a finite number"),
+        ("4.0", "1e999", r":3: score '1e999', expected a finite number"),
+        ("4.0", "Unscored", r":3: score 'Unscored', expected a number"),
+        ("A08 spoof 4.0", "A08 fake unscored", r":3: key 'fake'"),
+        ("A08 spoof 4.0", "spoof unscored", r":3: 3 fields, expected 4"),
+        ("LA_4 - bonafide 3e0", "LA_1 - bonafide unscored", r":4: utterance 'LA_1' again"),
+        (
+            "spoof -1.25\nLA_3 A08 spoof 4.0",
+            "spoof unscored\nLA_3 A08 spoof unscored",
+            r"no trial .* spoof among its 2 with a",
+        ),
+        ("LA_4", "LA_1", r":4: utterance 'LA_1' again, first in line 1"),
+        ("LA_4", "x" * 500, r":4: utterance of 500 bytes, expected at most 200"),
+        ("4.0", "4" * 500, r":3: score of 500 bytes"),
+        ("\n", "\0\n", r"not a UTF-8 text file"),
+        ("spoof", "bonafide", r"no trial with key spoof among its 4"),
+        ("bonafide", "spoof", r"no trial with key bonafide among its 4"),
+    ],
+)
+def test_malformed_cm_files(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text(CM_TEXT.replace(old, new))
+    with pytest.raises(InputError, match=message) as caught:
+        cm_asv.read_cm_scores(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty, expected 'utterance attack key score'"),
+        (b" \n\n", "empty, expected"),
+        (b"\xef\xbb\xbf", "empty, expected"),
+        (bytes(range(256)) * 4, "not a UTF-8 text file"),
+        (CM_TEXT.encode("utf-16"), "not a UTF-8 text file"),
+        (gzip.compress(CM_TEXT.encode())[:-20], "damaged gzip file"),
+        (b"\x1f\x8bnonsense", "damaged gzip file"),
+        (gzip.compress(b""), "empty"),
+    ],
+)
+def test_what_is_no_score_file(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        cm_asv.read_cm_scores(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("- nontarget", "nontarget", r":3: 2 fields, expected 3: 'source key score'"),
+        ("nontarget", "bonafide", r":3: key 'bonafide', expected target \| nontarget \| spoof"),
+        ("spoof", "target", r"no trial with key spoof among its 6"),
+        ("5.0", "", r":5: 2 fields"),
+        ("5.0", "unscored", r":5: score 'unscored', expected a number"),
+    ],
+)
+def test_malformed_asv_files(old: str, new: str, message: str, asv_file: Path) -> None:
+    asv_file.write_text(ASV_TEXT.replace(old, new))
+    with pytest.raises(InputError, match=message):
+        cm_asv.read_asv_scores(asv_file)
+
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+Row = tuple[str, str, str, float]
+
+
+def oracle_rows(data: bytes) -> tuple[list[Row], int] | None:
+    """A CM score file's scored rows by its description, and how many others it has; None where it is malformed."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    rows: list[Row] = []
+    names: list[str] = []
+    for line in re.sub("^\ufeff", "", text).split("\n"):
+        fields = [field for field in re.split("[ \t\r\v\f]", line) if field]
+        if not fields:
+            continue
+        if len(fields) != 4 or fields[2] not in ("bonafide", "spoof"):
+            return None
+        names.append(fields[0])
+        if fields[3] != "unscored":
+            if not NUMBER.fullmatch(fields[3]):
+                return None
+            rows.append((fields[0], fields[1], fields[2], float(fields[3])))
+    usable = (
+        "\0" not in text
+        and all(math.isfinite(row[3]) for row in rows)
+        and len(set(names)) == len(names)
+        and len({row[2] for row in rows}) == 2
+    )
+    return (rows, len(names) - len(rows)) if usable else None
+
+
+PIECES = [
+    b"",
+    b" ",
+    b"  ",
+    b"\n",
+    b"\n\n",
+    b"\t",
+    b"\r",
+    b"\r\n",
+    b"\v",
+    b"\x1c",
+    b"\0",
+    b"\xff",
+    "é".encode(),
+    b"\xc2\xa0",
+    b"_",
+    b".",
+    b"-",
+    b"+",
+    b"e5",
+    b"7",
+    b"nan",
+    b" x",
+    b"u1",
+    b"spoof ",
+]
+
+
+@st.composite
+def damaged_files(draw: st.DrawFn) -> bytes:
+    """A sound score file, in which up to three places were cut, overwritten or written into."""
+    number = st.one_of(st.floats(-1e3, 1e3).map(repr), st.decimals(-99, 99, places=4).map(str), st.just("unscored"))
+    row = st.tuples(st.sampled_from(["- bonafide", "A07 spoof", "A19 spoof"]), number)
+    rows = draw(st.lists(row, min_size=2, max_size=6))
+    data = b"".join(f"u{place} {kind} {score}\n".encode() for place, (kind, score) in enumerate(rows))
+    for _ in range(draw(st.integers(0, 3))):
+        start = draw(st.integers(0, len(data)))
+        data = data[:start] + draw(st.sampled_from(PIECES)) + data[start + draw(st.integers(0, 2)) :]
+    return data
+
+
+@given(data=damaged_files())
+@example(data=b"a - bonafide 1\nb A07 spoof\n0.5 c A07 spoof 2\n")  # 3 and 5 fields make 8
+@example(data=b"a  bonafide 1\nb A07 spoof 2\n")  # an empty field between two spaces
+@example(data=b"a - bonafide 1\n A07 spoof 2\n")
+@example(data=b"a - bonafide 1\rb A07 spoof 2\n")
+@example(data=b"a - bonafide 1\nb A07 spoof \xd9\xa1\n")  # an Arabic digit
+def test_no_malformed_file_gets_through(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "damaged.txt"
+    path.write_bytes(data)
+    expected = oracle_rows(data)
+    if expected is None:
+        with pytest.raises(InputError):
+            cm_asv.read_cm_scores(path)
+        return
+    cm = cm_asv.read_cm_scores(path)
+    keys = ["bonafide" if bonafide else "spoof" for bonafide in cm.is_bonafide]
+    read = list(zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True))
+    assert (read, cm.n_unscored) == expected
+
+
+@given(data=damaged_files())
+def test_fast_and_careful_reader_agree(data: bytes) -> None:
+    data = data if data.endswith(b"\n") else data + b"\n"
+    try:
+        fast = cm_asv._read_fast(MARGIN + data + MARGIN, cm_asv._CM_LAYOUT)
+    except IrregularText:
+        return
+    careful = cm_asv._read_by_line(data, cm_asv._CM_LAYOUT, "file")
+    assert [column.tolist() for column in fast.names] == [column.tolist() for column in careful.names]
+    assert fast.kinds.tolist() == careful.kinds.tolist()
+    assert fast.scores.tobytes() == careful.scores.tobytes()
+
+
+@pytest.mark.parametrize("size", [1, 50, 1 << 20])
+def test_blocks_of_any_size_read_the_same(size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows = [(f"u{7**place}", "-" if place % 3 else f"A{place}", 10.0 ** (place - 9) / 7) for place in range(18)]
+    path = tmp_path / "cm.txt"
+    path.write_text(
+        "".join(f"{name} {attack} {'bonafide' if attack == '-' else 'spoof'} {score}\n" for name, attack, score in rows)
+    )
+    monkeypatch.setattr(cm_asv, "_BLOCK", size)
+    cm = cm_asv.read_cm_scores(path)
+    assert list(zip(cm.utterances.tolist(), cm.attacks.tolist(), cm.scores.tolist(), strict=True)) == rows
+    assert cm.is_bonafide.tolist() == [attack == "-" for _, attack, _ in rows]
+
+
+def test_big_files_take_the_fast_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a sound file was read line by line")
+
+    monkeypatch.setattr(cm_asv, "_read_by_line", refuse)
+    text = io.StringIO()
+    for number in range(3000):
+        text.write(f"LA_E_{number} {'- bonafide' if number % 9 else 'A07 spoof'} {number / 7}\n")
+    path = tmp_path / "cm.txt"
+    path.write_text(text.getvalue())
+    assert cm_asv.read_cm_scores(path).scores.tolist() == [number / 7 for number in range(3000)]

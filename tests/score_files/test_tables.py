@@ -1,0 +1,102 @@
+"""Tables are read whatever separates their fields, and a faulty one is named with its line."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from s2pecnet.errors import InputError
+from s2pecnet.score_files.tables import read_named_columns
+
+ROWS = [["utt", "codec", "note"], ["u1", "mp3", "a b"], ["u2", "opus", ""]]
+
+
+def text_of(separator: str) -> str:
+    return "".join(separator.join(row) + "\n" for row in ROWS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        text_of("\t").encode(),
+        text_of(",").encode(),
+        text_of(" , ").encode(),
+        text_of(";").encode(),
+        text_of(",").replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + text_of(",").replace("\n", "\n\n").encode(),
+        text_of(",").replace("a b", '"a b"').encode(),
+        gzip.compress(text_of("\t").encode()),
+    ],
+    ids=["tabs", "commas", "commas and spaces", "semicolons", "CRLF", "mark and empty lines", "quotes", "gzip"],
+)
+def test_separators(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(data)
+    table = read_named_columns(path)
+    assert table.names == ROWS[0]
+    assert [table.column(name) for name in table.names] == [["u1", "u2"], ["mp3", "opus"], ["a b", ""]]
+    assert table.lines == ([3, 5] if b"\n\n" in data else [2, 3])
+
+
+def test_spaces_and_quoted_separators(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_text("utt   codec\nu1 mp3\n  u2   opus \n")
+    assert read_named_columns(path).column("codec") == ["mp3", "opus"]
+    path.write_text('utt,note\nu1,"a, ""b"""\n')
+    assert read_named_columns(path).column("note") == ['a, "b"']
+
+
+def test_columns_by_number(tmp_path: Path) -> None:
+    path = tmp_path / "protocol.txt"
+    path.write_text("LA_1 u1 - A07 spoof\nLA_2 u2 - - bonafide\n")
+    table = read_named_columns(path, has_names=False)
+    assert table.column("4") == ["A07", "-"]
+    assert table.rows_of(["u2", "u1"]) == [1, 0]
+    for number in ("0", "6"):
+        with pytest.raises(InputError, match=f"protocol.txt: no column {number}, the table has 5"):
+            table.column(number)
+
+
+def test_rows_are_joined_by_the_column_that_holds_all_utterances(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("spk\tfile\tcodec\nu2\tu1\tmp3\nu1\tu2\topus\nu9\tu3\tmp3\n")
+    table = read_named_columns(path)
+    assert table.rows_of(["u3", "u1"]) == [2, 0]
+    with pytest.raises(InputError, match=r"no column holds all 3 utterances .* 'file' holds 2 of them, and not 'u7'"):
+        table.rows_of(["u1", "u7", "u3"])
+    path.write_text("file\tcodec\nu1\tmp3\nu2\tmp3\nu2\topus\nu3\tmp3\n")
+    table = read_named_columns(path)
+    with pytest.raises(InputError, match=r"table.tsv:4: utterance 'u2' again, first in line 3"):
+        table.rows_of(["u1", "u2"])
+    assert table.rows_of(["u3"]) == [3]  # what is not asked for may come twice
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "table: empty, expected a table"),
+        (b" \n\n", "table: empty"),
+        (b"utt,codec\n", "table: no rows"),
+        (b"utt,codec\nu1,mp3,x\n", "table:2: 3 fields, expected 2 as in line 1"),
+        (b"\n\nutt codec\nu1 mp3\n\nu2\n", "table:6: 1 fields, expected 2 as in line 3"),
+        (b"utt,codec\nu1,\xff\n", "table: not a UTF-8 text file"),
+        (b"utt,codec\nu1,\0\n", "table: not a UTF-8 text file"),
+        (gzip.compress(b"utt,codec\n")[:-6], "table: damaged gzip file"),
+    ],
+)
+def test_tables_that_cannot_be_read(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=message) as caught:
+        read_named_columns(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_that_are_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_text("utt,codec,codec," + ",".join(f"c{place}" for place in range(30)) + "\n" + "," * 32 + "\n")
+    table = read_named_columns(path)
+    with pytest.raises(InputError, match=r"no column 'attack', the first line names utt, codec, .*c16 and 13 more"):
+        table.column("attack")
+    with pytest.raises(InputError, match="2 columns 'codec'"):
+        table.column("codec")

@@ -1,0 +1,53 @@
+"""A series trains each seed once, goes on with what is unfinished, and sums up what the runs say."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s2pecnet.cli import train
+from s2pecnet.errors import InputError
+from s2pecnet.metrics.countermeasure import evaluate
+from s2pecnet.score_files.cm_asv import read_cm_scores
+from s2pecnet.training.series import read_seeds
+
+
+def results(folder: Path, seed: int) -> Any:
+    return json.loads((folder / f"LA_tiniest_ep1_bs6_seed{seed}" / "results.json").read_text())
+
+
+def test_a_series_of_seeds(tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set=num_epochs=1"]
+    train.main([*arguments, "--seeds", "1,2"])
+    train.main([*arguments, "--seeds", "1,2,5"])
+    assert capsys.readouterr().out.count("finished; nothing to do") == 2
+    summary = json.loads((tmp_path / "LA_tiniest_ep1_bs6_series" / "summary.json").read_text())
+    assert summary["seeds"] == [1, 2, 5]
+    assert set(summary["figures"]) == {"dev", "eval", "eval_swa"}
+    for name, figures in summary["figures"].items():
+        values = [results(tmp_path, seed)["metrics"][name]["eer"] for seed in (1, 2, 5)]
+        assert figures["eer"]["values"] == values
+        assert figures["eer"]["mean"] == pytest.approx(statistics.fmean(values))
+        assert figures["eer"]["standard_deviation"] == pytest.approx(statistics.stdev(values))
+    low, high = summary["figures"]["eval"]["eer"]["interval"]
+    assert 0 <= low <= high <= 1
+    text = (tmp_path / "LA_tiniest_ep1_bs6_series" / "summary.txt").read_text()
+    assert "eval_swa  min_tdcf mean" in text
+    assert [results(tmp_path, seed)["seed"] for seed in (1, 2, 5)] == [1, 2, 5]
+    for seed in (1, 2):
+        scores = read_cm_scores(tmp_path / f"LA_tiniest_ep1_bs6_seed{seed}" / "eval_scores_using_best_dev_model.txt")
+        assert evaluate(scores).eer == results(tmp_path, seed)["metrics"]["eval"]["eer"]
+
+
+@pytest.mark.parametrize("text", ["", "1,", "1,1", "a", "-1", "1;2", "1.5", "1" * 20, "1" * 5000])
+def test_seeds_that_are_none(text: str) -> None:
+    with pytest.raises(InputError, match="expected different numbers"):
+        read_seeds(text)
+
+
+def test_what_does_not_go_together(tiniest_config: Path) -> None:
+    for more in (["--eval"], ["--seed", "1"]):
+        with pytest.raises(InputError, match="--seed"):
+            train.main(["--config", str(tiniest_config), "--seeds", "1,2", *more])

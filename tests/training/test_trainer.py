@@ -1,0 +1,399 @@
+"""A whole training: honest selection, SWA; and going on from where it was killed, to the bit."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from s2pecnet.cli import train
+from s2pecnet.errors import InputError
+from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.training.trainer import Fit, Progress
+from tests.helpers import ROOT
+from tests.helpers.samples import TINY
+
+
+def metrics(eer: float) -> Metrics:
+    return Metrics(eer, 0.0, None, None, None, {}, 1, 1)
+
+
+def test_ties_go_to_the_later_epoch_and_the_first_epoch_counts() -> None:
+    fit = object.__new__(Fit)
+    fit.progress = Progress()
+    assert fit._is_best(metrics(0.9))
+    fit.progress.best_dev = metrics(0.2)
+    assert fit._is_best(metrics(0.2))
+    assert not fit._is_best(metrics(0.21))
+
+
+def test_swa_is_the_mean_of_the_selected_epochs(tiny_config: Path, tmp_path: Path) -> None:
+    train.main(["--config", str(tiny_config), "--output_dir", str(tmp_path), "--set", "num_epochs=3"])
+    folder = tmp_path / "LA_tiny_ep3_bs6"
+    results = json.loads((folder / "results.json").read_text())
+    states = [torch.load(path, weights_only=True) for path in sorted((folder / "weights").glob("epoch_*.pth"))]
+    assert results["swa_epochs"] == len(states) >= 1
+    averaged = torch.load(folder / "weights" / "swa.pth", weights_only=True)
+    for name in ("out_layer.weight", "resnet.conv1.weight"):
+        torch.testing.assert_close(averaged[name], torch.stack([state[name] for state in states]).mean(dim=0))
+    assert not torch.equal(averaged["first_bn.running_mean"], states[-1]["first_bn.running_mean"])
+
+
+def test_the_selected_weights_carry_the_calibration_of_their_dev_scores(tiniest_config: Path, tmp_path: Path) -> None:
+    from s2pecnet.metrics import calibration
+    from s2pecnet.score_files.cm_asv import read_cm_scores
+    from s2pecnet.systems.weights import description
+
+    train.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
+    folder = tmp_path / "LA_tiniest_ep1_bs6"
+    stored = description(folder / "weights" / "best.pth")["calibration"]
+    assert stored == calibration.fit(read_cm_scores(folder / "metrics" / "dev_score.txt")).as_dict()
+    dev = json.loads((folder / "results.json").read_text())["metrics"]["dev"]
+    assert stored["eer_threshold"] == dev["eer_threshold"]
+
+
+def test_progress_survives_being_saved() -> None:
+    progress = Progress(3, 1, [{"epoch": 0}], ["line"], 2, metrics(0.1), None, [{"step": 4}])
+    assert Progress.from_state(json.loads(json.dumps(progress.as_state()))) == progress
+
+
+# ---- going on --------------------------------------------------------------------------------------------------------
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What a run leaves behind, as bytes, and the figures of results.json; nothing in it depends on when it ran."""
+    files = [*folder.glob("weights/*"), *folder.glob("*.txt"), *folder.glob("metrics/*")]
+    found: dict[str, Any] = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    results = json.loads((folder / "results.json").read_text())
+    for row in results["history"]:
+        del row["utterances_per_second"]
+    return found | {key: results[key] for key in ("metrics", "history", "selected_epoch", "swa_epochs")}
+
+
+def arguments(config: Path, output: Path, *more: str) -> list[str]:
+    return ["--config", str(config), "--output_dir", str(output), "--seed", "3", "--device", "cpu", *more]
+
+
+def different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    return [name for name in {**one, **other} if one.get(name) != other.get(name)]
+
+
+@pytest.fixture(autouse=True)
+def _same_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights tell by which command they were made; in these tests by the same."""
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_workers": 2, "audio_cache": True},
+        {"precision": "fp16", "eval_all_best": True, "optim_config.scheduler": "sgdr", "optim_config.T0": 1},
+        {"optim_config.scheduler": "multistep", "optim_config.milestones": [1], "weights_format": "safetensors"},
+        {"model_config": TINY["model_config"]},
+        {"optim_config.optimizer": "sgd", "micro_batch_size": 4, "activation_checkpointing": True, "freq_aug": True},
+    ],
+    ids=lambda changes: "-".join(map(str, changes)) or "plain",
+)
+def test_a_run_that_was_cut_ends_as_one_that_was_not(
+    changes: dict[str, Any], tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [f"--set={key}={json.dumps(value)}" for key, value in changes.items()]
+    more = [*settings, "--set=save_every_steps=1"]
+    train.main(arguments(tiniest_config, tmp_path / "whole", *more))
+    real, calls = Fit._after_step, iter(range(100))
+
+    def cut(self: Fit) -> None:
+        real(self)
+        if next(calls) in (1, 3, 6):
+            raise Killed
+
+    monkeypatch.setattr(Fit, "_after_step", cut)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
+    train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
+    assert next(calls) == 8
+    folders = [tmp_path / name / "LA_tiniest_ep2_bs6" for name in ("whole", "cut")]
+    assert not different(outcome(folders[0]), outcome(folders[1]))
+    assert not any((folder / "state").exists() for folder in folders)
+
+
+@pytest.mark.parametrize("place", ["write_summary", "save_weights", "headline", "recompute_batch_norm"])
+def test_a_run_that_was_cut_between_its_steps_goes_on_too(
+    place: str, tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s2pecnet.training import trainer
+
+    train.main(arguments(tiniest_config, tmp_path / "whole"))
+    real, calls = getattr(trainer, place), iter(range(100))
+
+    def cut(*given: Any, **named: Any) -> Any:
+        found = real(*given, **named)
+        if next(calls) == 0:
+            raise Killed
+        return found
+
+    monkeypatch.setattr(trainer, place, cut)
+    with pytest.raises(Killed):
+        train.main(arguments(tiniest_config, tmp_path / "cut"))
+    train.main(arguments(tiniest_config, tmp_path / "cut", "--resume"))
+    names = ("whole", "cut")
+    assert not different(*(outcome(tmp_path / name / "LA_tiniest_ep2_bs6") for name in names))
+
+
+@pytest.fixture
+def unfinished(tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that was killed after six steps (two of the second epoch), each of them saved."""
+    real, calls = Fit._after_step, iter(range(100))
+
+    def cut(self: Fit) -> None:
+        real(self)
+        if next(calls) == 5:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Fit, "_after_step", cut)
+        with pytest.raises(Killed):
+            train.main(arguments(tiniest_config, tmp_path / "out", "--set=save_every_steps=1"))
+    return tmp_path / "out" / "LA_tiniest_ep2_bs6"
+
+
+def test_the_last_two_states_are_kept(unfinished: Path) -> None:
+    names = sorted(path.name for path in (unfinished / "state").iterdir())
+    assert names == ["00001_00000001.state", "00001_00000002.state"]
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    newest = unfinished / "state" / "00001_00000002.state"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    train.main(arguments(tiniest_config, tmp_path / "out", "--resume", "--set=save_every_steps=1"))
+    assert "00001_00000002.state is damaged (checksum), going back to 00001_00000001.state" in capfd.readouterr().err
+    train.main(arguments(tiniest_config, tmp_path / "whole", "--set=save_every_steps=1"))
+    assert not different(outcome(unfinished), outcome(tmp_path / "whole" / "LA_tiniest_ep2_bs6"))
+
+
+def test_another_experiments_state_is_refused(unfinished: Path, tiniest_config: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
+    for change, named in [
+        ("--set=optim_config.base_lr=0.5", "optim_config.base_lr is 0.001 there and 0.5 here"),
+        ("--set=model_config.gat_dims=[8,16]", "model_config.gat_dims is [8, 8] there and [8, 16] here"),
+        ("--seed=4", "seed is 3 there and 4 here"),
+    ]:
+        with pytest.raises(InputError, match="holds the state of another experiment") as caught:
+            train.main(arguments(tiniest_config, tmp_path / "out", "--resume", change))
+        assert named in str(caught.value)
+    assert before == {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
+
+
+def test_what_does_not_decide_about_the_results_may_change(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path
+) -> None:
+    train.main(
+        arguments(tiniest_config, tmp_path / "out", "--resume", "--set=num_workers=1", "--set=save_every_minutes=0")
+    )
+    train.main(arguments(tiniest_config, tmp_path / "whole"))
+    assert (
+        json.loads((unfinished / "results.json").read_text())["metrics"]
+        == json.loads((tmp_path / "whole" / "LA_tiniest_ep2_bs6" / "results.json").read_text())["metrics"]
+    )
+
+
+def test_resume_in_the_config_and_a_finished_run(
+    tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With "resume": "auto" the first run starts, and the second finds it finished."""
+    for _ in range(2):
+        train.main(arguments(tiniest_config, tmp_path, "--set=resume=auto", "--set=num_epochs=1"))
+    assert "finished; nothing to do" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.1"))
+
+
+def test_without_resume_the_unfinished_run_is_kept_aside(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.main(arguments(tiniest_config, tmp_path / "out", "--set=num_epochs=2"))
+    assert "unfinished: --resume would have gone on with it" in capsys.readouterr().out
+    assert len(list((unfinished.with_name(f"{unfinished.name}.1") / "state").iterdir())) == 2
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the loss became nan; .* utterances of that batch are in") as caught:
+        train.main(
+            arguments(tiniest_config, tmp_path, "--set=optim_config.base_lr=1e6", "--set=optim_config.optimizer=sgd")
+        )
+    path = Path(str(caught.value).rpartition(" are in ")[2])
+    (batch,) = json.loads(path.read_text())
+    assert batch["epoch"] == 0
+    assert len(set(batch["utterances"])) == 6
+    assert all(name.startswith("LA_T_") for name in batch["utterances"])
+
+
+# ---- real processes --------------------------------------------------------------------------------------------------
+
+
+def start(config: Path, output: Path, *more: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "main.py", *arguments(config, output, *more)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Any, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def long_config(tiniest_config: Path) -> Path:
+    """Enough epochs that a signal comes before the end."""
+    config = json.loads(tiniest_config.read_text()) | {"num_epochs": 200, "save_every_steps": 1, "num_workers": 1}
+    tiniest_config.write_text(json.dumps(config))
+    return tiniest_config
+
+
+def test_signals_save_and_leave_and_a_second_run_is_refused(long_config: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "LA_tiniest_ep200_bs6"
+
+    def saved() -> bool:
+        return len(list(folder.glob("state/*.state"))) == 2
+
+    process = start(long_config, tmp_path)
+    wait_for(saved, process)
+    second = start(long_config, tmp_path)
+    assert second.communicate()[1].startswith(f"error: {folder}: another run (pid {process.pid} on ")
+    assert second.returncode == 2
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err.splitlines()[-1].startswith("stopped by SIGTERM: ")
+    assert err.splitlines()[-1].endswith("the training's state is saved, --resume goes on with it")
+    assert "Traceback" not in err
+
+    process = start(long_config, tmp_path, "--resume")
+    line = process.stdout.readline() + process.stdout.readline()  # type: ignore[union-attr]
+    assert "note: going on after step" in line
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in err
+
+
+def test_a_second_sigint_leaves_at_once(long_config: Path, tmp_path: Path) -> None:
+    process = start(long_config, tmp_path)
+    wait_for(lambda: list((tmp_path / "LA_tiniest_ep200_bs6").glob("state/*.state")), process)
+    process.send_signal(signal.SIGSTOP)
+    # Both wait until the process is woken: it cannot get to a safe place between them.
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
+    assert process.stderr is not None
+    assert process.stderr.readline() == "SIGINT: leaving soon; again: at once\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
+
+
+FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+import main
+from errors import run_command
+run_command(lambda: main.main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_leaves_the_states_as_they_were(unfinished: Path, tiniest_config: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in (unfinished / "state").iterdir()}
+    command = [sys.executable, "-c", FULL_DISK, *arguments(tiniest_config, tmp_path / "out", "--resume")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {unfinished}/state/")
+    assert line.endswith("File too large")
+    assert before == {path: path.read_bytes() for path in (unfinished / "state").iterdir()}
+
+
+KILL_SERVER = """
+import os, sys, torch, main, fit, plots, scoring, torch.utils.tensorboard
+sys.argv = ["main.py"]
+for line in sys.stdin:
+    if not (pid := os.fork()):
+        sys.stdout = open(os.devnull, "w")
+        main.main(line.split("\\t")[:-1])
+        os._exit(0)
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+
+
+class Runs:
+    """Starts runs quickly: each is a fork of a process that has imported everything."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", KILL_SERVER]
+        self.server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, arguments: list[str], kill_after: float | None) -> int:
+        """The wait status of a run that is killed by SIGKILL after so many seconds, if it has not ended."""
+        import os
+        import threading
+
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        self.server.stdin.write("\t".join([*arguments, "\n"]))
+        self.server.stdin.flush()
+        pid = int(self.server.stdout.readline())
+        timer = None
+        if kill_after is not None:
+            timer = threading.Timer(kill_after, os.kill, (pid, signal.SIGKILL))
+            timer.start()
+        status = int(self.server.stdout.readline())
+        if timer:
+            timer.cancel()
+        return status
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    made = Runs()
+    yield made
+    made.server.stdin.close()  # type: ignore[union-attr]
+    made.server.wait(60)
+    made.server.stdout.close()  # type: ignore[union-attr]
+
+
+def test_killed_at_twenty_random_instants_nothing_is_lost(tiniest_config: Path, tmp_path: Path, runs: Runs) -> None:
+    more = ["--set=num_epochs=3", "--set=save_every_steps=2", "--set=eval_all_best=true"]
+    began = time.monotonic()
+    assert runs.run(arguments(tiniest_config, tmp_path / "whole", *more), kill_after=None) == 0
+    duration = time.monotonic() - began
+    expected = outcome(tmp_path / "whole" / "LA_tiniest_ep3_bs6")
+    draw, kills, compared = random.Random(20), 0, 0
+    folder = tmp_path / "killed" / "LA_tiniest_ep3_bs6"
+    while kills < 20 or not compared:
+        instant = draw.uniform(0, 0.7 * duration) if kills < 20 else None
+        status = runs.run(arguments(tiniest_config, tmp_path / "killed", *more, "--resume"), instant)
+        assert status in (0, signal.SIGKILL)
+        kills += status == signal.SIGKILL
+        if status == 0:
+            assert not different(expected, outcome(folder))
+            compared += 1
+            shutil.rmtree(tmp_path / "killed")

@@ -1,0 +1,84 @@
+"""The reference of configs, made from the code that reads them: tables of docs/config.md, config/config.schema.json.
+
+    python -m tools.config_reference              write both anew
+    python -m tools.config_reference --check      compare both with the code
+
+The tables stand between `<!-- made by tools/config_reference.py: ... -->` and `<!-- end -->`; what is around them is
+written by hand.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2pecnet.cli.command import make_parser
+from s2pecnet.config.experiment import Config
+from s2pecnet.config.options import describe_options
+from s2pecnet.errors import InputError
+from s2pecnet.files import whole_file
+from tools.config_schema import SCHEMA, config_schema, system_options
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
+EXAMPLES = """examples:
+  python -m tools.config_reference             after a change of a key, of a default, of a help text
+  python -m tools.config_reference --check     does nothing but compare; exit status 2 if they differ
+"""
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m tools.config_reference") -> int:
+    """Run the command line, which help calls `prog`; returns the exit status."""
+    arguments = build_parser(prog).parse_args(argv)
+    for path, text in made().items():
+        if arguments.check and not (path.is_file() and path.read_text(encoding="utf-8") == text):
+            raise InputError(f"{path}: not what the code says; run python -m tools.config_reference")
+        if not arguments.check:
+            with whole_file(path) as stream:
+                stream.write(text)
+        print(f"{path}: {'as the code says' if arguments.check else 'written'}")
+    return 0
+
+
+def build_parser(prog: str = "python -m tools.config_reference") -> argparse.ArgumentParser:
+    """The command line."""
+    parser = make_parser(
+        prog, "Write the reference of configs from the code: docs/config.md, config/config.schema.json.", EXAMPLES
+    )
+    parser.add_argument("--check", action="store_true", help="only compare; exit status 2 where they differ")
+    return parser
+
+
+def made() -> dict[Path, str]:
+    """What the files have to hold.
+
+    Raises:
+        InputError: there is no docs/config.md, as in an installed copy.
+    """
+    if not PAGE.is_file():
+        raise InputError(f"{PAGE}: no such file; the reference is written in a checkout")
+    systems = [f"### {name}\n\n{reference_table(cls)}" for name, cls in system_options().items()]
+    page = PAGE.read_text(encoding="utf-8")
+    for name, text in (("keys", reference_table(Config)), ("systems", "\n\n".join(systems))):
+        page = _between_marks(page, name, text)
+    return {PAGE: page, SCHEMA: json.dumps(config_schema(), indent=2) + "\n"}
+
+
+def reference_table(cls: type) -> str:
+    """The keys of an options class, a Markdown table."""
+    lines = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
+    rows = describe_options(cls)
+    lines += [f"| `{key}` | {kind} | {_default(default)} | {text} |" for key, kind, default, text in rows]
+    return "\n".join(lines).replace("|h|", r"\|h\|")
+
+
+def _default(text: str) -> str:
+    return text if text == "required" else f"`{text}`"
+
+
+def _between_marks(page: str, name: str, text: str) -> str:
+    start = f"<!-- made by tools/config_reference.py: {name} -->"
+    pattern = re.compile(rf"({re.escape(start)}\n).*?(\n<!-- end -->)", re.DOTALL)
+    if not pattern.search(page):
+        raise InputError(f"{PAGE}: no lines {start!r} and '<!-- end -->' to write between")
+    return pattern.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
