@@ -127,7 +127,7 @@ def make_step(workload: Workload, config: Config, device: torch.device) -> Step:
 
 def _inputs(config: Config, workload: Workload) -> list[Tensor]:
     waveforms = 0.1 * torch.randn(workload.batch, config.samples)
-    feature = utterance_feature(config.model_config)
+    feature = utterance_feature(config.model_config, config.file)
     inputs = [waveforms] if feature is None else [waveforms, feature(waveforms)]
     # As the loader gives them.
     return [tensor.pin_memory() for tensor in inputs] if workload.on_cuda else inputs

@@ -81,7 +81,7 @@ def _fit(
 ) -> Fit:
     """The training, at its start or where it was left."""
 
-    model = prepare_for_training(get_model(config.model_config, device, config.channels_last), config)
+    model = prepare_for_training(get_model(config.model_config, device, config.channels_last, config.file), config)
     cache = _cache_dir(arguments)
     train_loader = _loader(config.database_path, seed, config, "train", cache, path)
     dev, eval_split = (_scored(name, config, cache, path) for name in ("dev", "eval"))
@@ -211,7 +211,7 @@ def _loader(
         batch_size=config.batch_size,
         seed=seed,
         cut=config.samples,
-        feature=utterance_feature(config.model_config),
+        feature=utterance_feature(config.model_config, config.file),
         num_workers=config.num_workers,
         prefetch=config.prefetch,
         cache_dir=cache_dir,

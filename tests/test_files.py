@@ -39,10 +39,10 @@ FULL_DISK = """
 import errno, sys
 from pathlib import Path
 import torch
-from checkpoints import read_weights, save_weights
-from errors import InputError
+from s2pecnet.systems.weights import read_weights, save_weights
+from s2pecnet.errors import InputError
 from s2pecnet.files import whole_file
-from training_state import read_state, write_state
+from s2pecnet.training.checkpoint import read_state, write_state
 
 def text(path, size):
     with whole_file(path) as stream:

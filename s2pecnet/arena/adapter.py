@@ -14,7 +14,7 @@ same clip: higher = bona fide. What `--eval` refuses (silent, shorter than 10 ms
 harness then scores the batch one by one and counts the clip as skipped.
 
 The harness' class is expected as `speech_spoof_bench.model.AntiSpoofingModel` (version 0.3.0), or in the package
-itself. Without the harness this module can be imported, and `Adapter()` says what is missing.
+itself. Without the harness `Adapter` is an ordinary class that can be used by itself.
 """
 
 import importlib
@@ -72,7 +72,7 @@ class Settings(NamedTuple):
 
 
 def _harness_model() -> tuple[type, str]:
-    """The harness' AntiSpoofingModel and "", or `object` and why there is none."""
+    """The harness' AntiSpoofingModel and "", or `object` and why it cannot be imported ("": it is not installed)."""
     for name in HARNESS_MODULES:
         try:
             model = getattr(importlib.import_module(name), "AntiSpoofingModel", None)
@@ -82,14 +82,10 @@ def _harness_model() -> tuple[type, str]:
             continue
         if inspect.isclass(model):
             return model, ""
-    return object, (
-        f"Adapter needs the harness {HARNESS}, which is not installed (no AntiSpoofingModel in "
-        f"{' or '.join(HARNESS_MODULES)}); it is on no package index: pip install "
-        "git+https://github.com/lab260ru/speech_spoof_bench"
-    )
+    return object, ""
 
 
-_HARNESS_MODEL, _NO_HARNESS = _harness_model()
+_HARNESS_MODEL, _BROKEN_HARNESS = _harness_model()
 
 
 class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
@@ -106,8 +102,8 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
     batch_size = DEFAULT_BATCH
 
     def __init__(self) -> None:
-        if _NO_HARNESS:
-            raise InputError(_NO_HARNESS)
+        if _BROKEN_HARNESS:
+            raise InputError(_BROKEN_HARNESS)
         super().__init__()
         self._settings = Settings.from_environment()
         self.name, self.batch_size = Path(self._settings.config).stem, self._settings.batch
@@ -126,7 +122,7 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         from s2pecnet.systems.registry import utterance_feature
 
         config = load_config(self._settings.config)
-        self._samples, self._feature = config.samples, utterance_feature(config.model_config)
+        self._samples, self._feature = config.samples, utterance_feature(config.model_config, config.file)
         self._scorer = load_scorer(config, self._settings.weights, self._settings.device)
 
     def score_batch(self, audios: "Sequence[np.ndarray]", srs: Sequence[int]) -> list[float]:

@@ -171,7 +171,8 @@ def _count_parameters(config: str, weights: str) -> float:
     from s2pecnet.systems.registry import count_parameters
     from s2pecnet.systems.weights import load_weights
 
-    model = get_model(load_config(config).model_config, "cpu")
+    loaded = load_config(config)
+    model = get_model(loaded.model_config, "cpu", config_file=loaded.file)
     load_weights(model, weights)
     return count_parameters(model) / 1e6
 

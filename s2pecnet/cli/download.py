@@ -13,12 +13,12 @@ from s2pecnet.errors import InputError
 DEMO_FOLDER = "demo_corpus/LA"
 
 EXAMPLES = f"""examples:
-  python download_dataset.py                      fetch LA.zip (7.1 GB) and unpack it to ./LA
-  python download_dataset.py --out /data          the same, to /data/LA; run it again to resume
-  python download_dataset.py --check /data/LA     compare a folder with its protocols
-  python download_dataset.py --check mine.csv     check a corpus of your own, see docs/own-data.md
-  python download_dataset.py --demo               make a small SYNTHETIC corpus at ./{DEMO_FOLDER}
-  python download_dataset.py --demo d --seed 7 --shuffle-labels
+  %(prog)s                      fetch LA.zip (7.1 GB) and unpack it to ./LA
+  %(prog)s --out /data          the same, to /data/LA; run it again to resume
+  %(prog)s --check /data/LA     compare a folder with its protocols
+  %(prog)s --check mine.csv     check a corpus of your own, see docs/own-data.md
+  %(prog)s --demo               make a small SYNTHETIC corpus at ./{DEMO_FOLDER}
+  %(prog)s --demo d --seed 7 --shuffle-labels
                                                   the same with labels that cannot be learnt
 """
 

@@ -14,7 +14,7 @@ METHODS = ("logistic", "mean")
 EXAMPLES = """examples:
   %(prog)s --cm dev_A.txt --cm dev_B.txt --apply eval_A.txt eval_B.txt --output fused.txt
   %(prog)s --method mean --apply eval_A.txt eval_B.txt --output fused.txt
-  python evaluation.py --cm fused.txt --llr
+  s2pecnet evaluate --cm fused.txt --llr
 """
 
 

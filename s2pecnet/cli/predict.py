@@ -108,7 +108,7 @@ def _load_scorer(config: Config, weights: str, arguments: argparse.Namespace) ->
 
     hop = _hop(arguments.hop, config.samples)
     scorer = load_scorer(config, weights, arguments.device)
-    feature = utterance_feature(config.model_config)
+    feature = utterance_feature(config.model_config, config.file)
     return FileScorer(scorer, config.samples, hop, feature, scorer.chunk or config.batch_size)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s2pecnet.cli.command import make_parser
-from s2pecnet.reporting.report import _usual_output, write_report
 
 EXAMPLES = """examples:
   %(prog)s exp_result/LA_AASIST_ep100_bs24
@@ -17,7 +16,9 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = build_parser(prog).parse_args(argv)
-    output = arguments.output or _usual_output(arguments.runs)
+    from s2pecnet.reporting.report import usual_output, write_report
+
+    output = arguments.output or usual_output(arguments.runs)
     write_report(arguments.runs, output, asv=arguments.asv, database_path=arguments.database_path)
     print(f"report in {output}")
     return 0

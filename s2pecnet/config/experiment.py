@@ -160,6 +160,11 @@ class Config:
         return int(self.model_config.get("nb_samp", 64600))
 
     @property
+    def file(self) -> Path | None:
+        """The file it was read from; None of a dictionary."""
+        return Path(self.source) if os.path.isfile(self.source) else None
+
+    @property
     def eval_output_swa(self) -> str:
         """Name of the eval score file of the averaged weights."""
         stem, dot, ending = self.eval_output.rpartition(".")

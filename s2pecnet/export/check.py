@@ -88,7 +88,7 @@ def load_system(config: Config, weights: str) -> System:
     model = get_model(config.model_config, "cpu", config.channels_last)
     load_weights(model, weights)
     scorer = Scorer(model, torch.device("cpu"))
-    return System(config.samples, model.eval(), scorer, utterance_feature(config.model_config))
+    return System(config.samples, model.eval(), scorer, utterance_feature(config.model_config, config.file))
 
 
 def describe(config: Config, weights: str, calibration: "Calibration | None", kind: str) -> dict[str, str]:

@@ -42,5 +42,5 @@ def write_report(
         stream.write(document.encode("utf-8", "replace"))
 
 
-def _usual_output(runs: Sequence[Path]) -> Path:
+def usual_output(runs: Sequence[Path]) -> Path:
     return runs[0] / "report.html" if len(runs) == 1 and runs[0].is_dir() else Path("report.html")

@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 from s2pecnet.conventions import DEFAULT_SEED
 
 
-def get_model(model_config: Mapping[str, Any], device: "torch.device | str", channels_last: bool = True) -> "nn.Module":
+def get_model(
+    model_config: Mapping[str, Any],
+    device: "torch.device | str",
+    channels_last: bool = True,
+    config_file: "str | Path | None" = None,
+) -> "nn.Module":
     """Build the system that `model_config["architecture"]` names, on `device`.
 
     Args:
         channels_last: keep maps with the channels last in memory; convolutions run up to twice as fast, on CPUs and
             GPUs alike.
+        config_file: where `model_config` came from; systems are sought beside it too.
 
     Raises:
         InputError: no such system, or it cannot be built from this `model_config`.
@@ -33,7 +39,7 @@ def get_model(model_config: Mapping[str, Any], device: "torch.device | str", cha
         raise InputError("model_config: key 'architecture' is missing; expected the name of a file of models/")
     architecture = model_config["architecture"]
     try:
-        model: nn.Module = find_model(architecture)(dict(model_config))
+        model: nn.Module = find_model(architecture, config_file)(dict(model_config))
     except KeyError as error:
         raise InputError(f"model_config: {architecture} needs the key {error}") from error
     print(f"{architecture}: {count_parameters(model):,} parameters")
@@ -48,7 +54,7 @@ def _trained_model(config: "Config", weights: str | Path | None, device: "torch.
     path = weights or config.model_path
     if not path:
         raise InputError(f"{config.source}: no weights to score with; give --eval_model_weights or the key model_path")
-    model = get_model(config.model_config, device, config.channels_last)
+    model = get_model(config.model_config, device, config.channels_last, config.file)
     load_weights(model, path)
     return model, str(path)
 

@@ -111,7 +111,8 @@ def test_command_explains_itself() -> None:
 
 
 def test_metrics_need_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, s2pecnet.cli.evaluate, s2pecnet.reporting.plots; print({'torch', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules))"
+    code = "import sys, s2pecnet.cli.evaluate, s2pecnet.reporting.plots\n"
+    code += "print({'torch', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "set()\n"

@@ -612,7 +612,8 @@ def file_size_limit(folder: Path, limit: int) -> Callable[[str], "subprocess.Com
             [
                 "import resource, signal",
                 "from pathlib import Path",
-                "from s2pecnet.corpora.download import download", "from s2pecnet.corpora.archive import unpack",
+                "from s2pecnet.corpora.download import download",
+                "from s2pecnet.corpora.archive import unpack",
                 "from s2pecnet.cli.command import run_command",
                 "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)",
                 f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))",

@@ -76,21 +76,21 @@ REPLACED = {
 }
 
 # Python that is not run, and why.
-PYTHON_NOT_RUN = {r"torch\.export\.load": "tests/test_export.py makes and loads such a file; it takes a minute"}
+PYTHON_NOT_RUN = {r"torch\.export\.load": "tests/export/test_export.py makes and loads such a file; it takes a minute"}
 
 # What is not run, and why; its arguments go through the real parser all the same.
 NOT_RUN = {
     r"python download_dataset\.py(?: --out \S+)?": "fetches 7 GB",
-    r"python -m benchmarks\b.*": "minutes of measuring; tests/test_benchmarks.py runs each task",
+    r"python -m benchmarks\b.*": "minutes of measuring; tests/benchmarks/ runs each task",
     r"(?:python3 -m venv|(?:\.venv/bin/)?(?:python -m )?pip install)\b.*": "installs from the network",
     r".*\bspeech-spoof-bench .*": "the Arena's harness is on no package index",
-    r"python export\.py .*\bRawGATST.*": "a system of full size; tests/test_export.py has files refused",
+    r"s2pecnet export .*\bRawGATST.*": "a system of full size; tests/export/test_export.py has files refused",
 }
 
 # Commands that a page shows because they fail: the exit status, and the message.
 FAILING = {
-    r"python arena\.py submission (?!.*--contact).*": (2, "missing: system.description"),
-    r".*predict\.py .*clips/ talk\.mp3": (1, ""),
+    r"s2pecnet arena submission (?!.*--contact).*": (2, "missing: system.description"),
+    r"s2pecnet predict .*clips/ talk\.mp3": (1, ""),
 }
 
 
@@ -127,9 +127,9 @@ def test_the_commands_are_found() -> None:
     """The extraction sees what a reader sees: a few that are there, of every form."""
     texts = {command.text for page in PAGES for command in commands_of(page)}
     assert "make demo" in {text.partition("  ")[0] for text in texts}
-    assert any(text.startswith("ls clips/*.flac | python predict.py") for text in texts)
-    assert any("\n" in text and "arena.ArenaSystem()" in text for text in texts)
-    assert any(text.startswith("python fusion.py --cm") and text.endswith("--output fused.txt") for text in texts)
+    assert any(text.startswith("ls clips/*.flac | s2pecnet predict") for text in texts)
+    assert any("\n" in text and "Adapter()" in text for text in texts)
+    assert any(text.startswith("s2pecnet fuse --cm") and text.endswith("--output fused.txt") for text in texts)
     assert len(texts) > 50
 
 

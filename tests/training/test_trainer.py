@@ -314,9 +314,9 @@ def test_a_second_sigint_leaves_at_once(long_config: Path, tmp_path: Path) -> No
 FULL_DISK = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-import main
-from errors import run_command
-run_command(lambda: main.main(sys.argv[1:]))
+from s2pecnet.cli import train
+from s2pecnet.cli.command import run_command
+run_command(lambda: train.main(sys.argv[1:]))
 """
 
 
@@ -332,12 +332,14 @@ def test_a_full_disk_leaves_the_states_as_they_were(unfinished: Path, tiniest_co
 
 
 KILL_SERVER = """
-import os, sys, torch, main, fit, plots, scoring, torch.utils.tensorboard
+import os, sys, torch, torch.utils.tensorboard
+from s2pecnet import experiment
+from s2pecnet.cli import train
 sys.argv = ["main.py"]
 for line in sys.stdin:
     if not (pid := os.fork()):
         sys.stdout = open(os.devnull, "w")
-        main.main(line.split("\\t")[:-1])
+        train.main(line.split("\\t")[:-1])
         os._exit(0)
     print(pid, flush=True)
     print(os.waitpid(pid, 0)[1], flush=True)
