@@ -20,7 +20,7 @@ from benchmarks.released import run_as_released
 from benchmarks.timing import WARM_UP_CUDA, Step, matrix_products, peak_memory, time_steps
 from benchmarks.workload import CONFIGS, PROCESSOR, Workload
 from s2pecnet.config.experiment import Config, load_config
-from s2pecnet.precision import allow_tf32
+from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import keep_freed_memory, resolve_device, set_seed
 from s2pecnet.systems import build
 from s2pecnet.systems.registry import find_model, utterance_feature
@@ -102,7 +102,7 @@ def _prepared(workload: Workload) -> tuple[Config, torch.device]:
         return as_released(config), device
     if device.type == "cpu":
         keep_freed_memory()
-    allow_tf32(config.precision)
+    PRECISIONS[config.precision].allow_tf32()
     return config, device
 
 
@@ -174,7 +174,7 @@ def _scoring(
     # The counter of operations cannot follow what wants gradients where none are recorded.
     model.eval().requires_grad_(False)
     if workload.way == "ours":
-        scorer = Scorer(model, device, config.precision, config.compile)
+        scorer = Scorer(model, device, PRECISIONS[config.precision], config.compile)
         return lambda: scorer(*inputs)
     decoders = {"reconstruct": True} if workload.way == "plain" and config.architecture == "S2pecNet" else {}
 

@@ -26,7 +26,8 @@ from s2pecnet.corpora.published import read_protocol
 from s2pecnet.corpora.trials import Split
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.features import FixedFrames
-from s2pecnet.systems.registry import utterance_feature
+from s2pecnet.systems.build import inputs_of
+from s2pecnet.systems.inputs import Inputs
 
 SHORTEST_S, LONGEST_S = 1.4, 5.4
 SEED = 2019
@@ -40,9 +41,9 @@ def measure(workload: Workload) -> dict[str, float]:
         without workers, whose time is not seen here, processor time.
     """
     split = find_or_make_corpus(Path(workload.folder), workload.trials)
-    feature = utterance_feature(load_config(CONFIGS / f"{INPUTS[workload.subject]}.conf").model_config)
+    inputs = Inputs(feature=inputs_of(load_config(CONFIGS / f"{INPUTS[workload.subject]}.conf")).feature)
     started = time.perf_counter()
-    loader = make_training_loader(workload, split, feature)
+    loader = make_training_loader(workload, split, inputs)
     opening = time.perf_counter() - started
     timed = time_steps(lambda: _epoch(loader), workload.repeats, torch.device("cpu"))
     utterances = len(loader) * workload.batch
@@ -55,11 +56,11 @@ def _epoch(loader: "DataLoader[Any]") -> None:
         pass
 
 
-def make_training_loader(workload: Workload, split: Split, feature: FixedFrames | None) -> "DataLoader[Any]":
+def make_training_loader(workload: Workload, split: Split, inputs: Inputs) -> "DataLoader[Any]":
     """The loader of a way: ours, ours from a cache (cached), or files decoded whole (plain)."""
     if workload.way == "plain":
         return DataLoader(
-            WholeFiles(split, feature),
+            WholeFiles(split, inputs.feature),
             batch_size=workload.batch,
             shuffle=True,
             drop_last=True,
@@ -70,7 +71,7 @@ def make_training_loader(workload: Workload, split: Split, feature: FixedFrames 
         split,
         batch_size=workload.batch,
         seed=0,
-        feature=feature,
+        inputs=inputs,
         num_workers=workload.workers,
         cache_dir=Path(workload.folder) / "cache",
         audio_cache=workload.way == "cached",

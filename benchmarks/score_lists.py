@@ -22,6 +22,7 @@ from s2pecnet.runtime import keep_freed_memory
 from s2pecnet.score_files import cm_asv
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
 from s2pecnet.scoring.splits import produce_evaluation_file
+from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.scorer import Scorer
 
 SEED = 2019
@@ -87,7 +88,7 @@ def measure_memory(workload: Workload) -> dict[str, float]:
     """Peak GiB of a process that scores a list of `trials` trials from files, with a system that costs nothing."""
     keep_freed_memory()
     split = find_or_make_list(Path(workload.folder), workload.trials)
-    loader = make_loader(split, batch_size=workload.batch, seed=0, cut=SHORT_SAMPLES, num_workers=0)
+    loader = make_loader(split, batch_size=workload.batch, seed=0, inputs=Inputs(SHORT_SAMPLES), num_workers=0)
     scorer = Scorer(Loudness(), torch.device("cpu"))
     scorer.chunk = None
     produce_evaluation_file(loader, scorer, scorer.device, Path(workload.folder) / "scores.txt", split.protocol)

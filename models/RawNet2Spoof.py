@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from s2pecnet.config.options import option, read_model_options
 from s2pecnet.errors import InputError
-from s2pecnet.nn.blocks import BatchNorm2d, Recomputable, fold
+from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
 from s2pecnet.nn.packed_gru import PackedGRU
 from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_SAMPLES, MOST_TAPS, MOST_UNITS, SincFilterBank, frames_after_encoder
 
@@ -50,7 +50,7 @@ class ConvolutionOverTime(nn.Conv1d):
         return functional.conv2d(input, self.weight.unsqueeze(2), self.bias, padding=(0, int(self.padding[0])))
 
 
-class ResidualBlock1d(Recomputable):
+class ResidualBlock1d(Checkpointed):
     """Residual block of RawNet2, (B, C_in, 1, T) -> (B, C_out, 1, T // 3)."""
 
     def __init__(self, channels_in: int, channels_out: int, first: bool = False):

@@ -24,7 +24,7 @@ from torch.nn import functional
 from s2pecnet.config.options import option, read_model_options
 from s2pecnet.errors import InputError
 from s2pecnet.features import LFCC, FixedFrames, PowerSpectrogram
-from s2pecnet.nn.blocks import BatchNorm2d, Recomputable, fold
+from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
 from s2pecnet.nn.sinc import MOST_FRAMES
 
 from .AASIST import AASISTBase, AASISTOptions
@@ -68,7 +68,7 @@ class S2pecNetOptions(AASISTOptions):
         return self.orders in ("both", "second")
 
 
-class PreActivationBlock(Recomputable):
+class PreActivationBlock(Checkpointed):
     """Pre-activation residual block of the second-order encoder: BN-ReLU-conv 1x1, BN-ReLU-conv 3x3.
 
     A 1x1 convolution with a stride sees every n-th place alone; here these places are taken first and both
@@ -192,7 +192,7 @@ class TemporalSpectralFusion(nn.Module):
         return h.mean(axis, keepdim=True) if self.pooling == "mean" else h.abs().amax(axis, keepdim=True)
 
 
-class SecondOrderUpBlock(Recomputable):
+class SecondOrderUpBlock(Checkpointed):
     """Block of the second-order decoder: ReLU(BN), transposed 3x3, ReLU(BN), transposed 1x1 that trims the border."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1):
@@ -242,7 +242,7 @@ class SecondOrderDecoder(nn.Module):
         return torch.sigmoid(y) if self.released else y
 
 
-class FirstOrderUpBlock(Recomputable):
+class FirstOrderUpBlock(Checkpointed):
     """Block of the first-order decoder, (B, C_in, F, T) -> (B, C_out, F, 3 T + 1)."""
 
     def __init__(self, channels_in: int, channels_out: int):

@@ -25,6 +25,36 @@ Where things are:
 
 __version__ = "0.1.0"
 
-from s2pecnet.systems.build import load_scorer
+from collections.abc import Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s2pecnet.config.experiment import Config
+    from s2pecnet.systems.scorer import Scorer
 
 __all__ = ["__version__", "load_scorer"]
+
+
+def load_scorer(
+    config: "Config | Mapping[str, Any] | str | PathLike[str]",
+    weights: "str | PathLike[str] | None" = None,
+    device: str = "auto",
+) -> "Scorer":
+    """A trained system as a callable: float32 waveforms (B, samples) at 16 kHz -> scores (B,), higher = bona fide.
+
+    What `main.py --eval` scores with. A system that wants a feature of the complete utterance takes it as a second
+    argument; without it, it computes the feature from the waveforms given.
+
+    Args:
+        config: a path, the name of a config that came with the framework, a dictionary or a `Config`.
+        weights: a checkpoint; the config's `model_path` without it.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        InputError: no weights, or they do not fit.
+    """
+    # Imported here: `s2pecnet --help` needs no torch.
+    from s2pecnet.systems.build import load_system
+
+    return load_system(config, weights, device).scorer()

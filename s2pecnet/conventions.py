@@ -16,3 +16,23 @@ POLARITY = "higher = bona fide"
 
 DEFAULT_SEED = 1234
 DEFAULT_OUTPUT = "./exp_result"
+EVAL_OUTPUT = "eval_scores_using_best_dev_model.txt"
+
+# What a run calls its files; `runs.folder.RunFolder` gives their paths.
+RUN_FILES = {
+    "config": "config.conf",
+    "weights": "weights",
+    "metrics": "metrics",
+    "states": "state",
+    "log": "metric_log.txt",
+    "results": "results.json",
+    "plots": "figures.png",
+    "report": "report.html",
+    "calibration": "calibration.json",
+    "dev_scores": "dev_scores.txt",
+    "dev_summary": "t-DCF_EER_dev.txt",
+    "eval_summary": "t-DCF_EER.txt",
+    "eval_swa_summary": "t-DCF_EER_swa.txt",
+    "nonfinite": "nonfinite_batches.json",
+    **{f"skipped_{split}": f"skipped_audio_{split}.txt" for split in SPLITS},
+}

@@ -1,180 +1,267 @@
-"""Train a countermeasure, or score with one.
+"""The story of an experiment: train, evaluate, calibrate, several seeds.
 
-    python main.py --config ./config/S2pecNet.conf
-    python main.py --eval --config ./config/AASIST.conf
+    config --find_corpus--> corpus (once) --make_loader--> loaders --Trainer--> weights, scores, metrics --> run record
 
-This file is the command line and the story of a run. `get_model`, `get_loader`, `train_epoch` and
-`produce_evaluation_file` can be imported from here by code that brings its own loop.
+The corpus is found once and handed on; scores and metrics stay in memory and are written once, as score files,
+results.json, plots and report.html.
 """
 
-import argparse
-import contextlib
+import logging
 import shutil
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
-from s2pecnet.corpora.detect import find_corpus, find_split
-from s2pecnet.corpora.trials import CorpusOptions, Split
+from s2pecnet.corpora.detect import find_corpus
+from s2pecnet.corpora.trials import Corpus, CorpusOptions
 from s2pecnet.data.loaders import make_loader
-from s2pecnet.errors import InputError
+from s2pecnet.errors import InputError, describe_os_error
 from s2pecnet.extras import MissingExtra
 from s2pecnet.files import write_json
-from s2pecnet.interruption import listening
-from s2pecnet.metrics import calibration, countermeasure
-from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.interruption import handle_signals
+from s2pecnet.metrics import calibration
+from s2pecnet.metrics.bootstrap import bootstrap_intervals
+from s2pecnet.reporting.html.runs import Run, replicates_of
 from s2pecnet.reporting.plots import save_figures
 from s2pecnet.reporting.report import write_report
-from s2pecnet.runs.folder import RunFolder, keep_earlier, run_name
-from s2pecnet.runs.lock import sole_writer
-from s2pecnet.runs.provenance import describe_run, experiment, finished_results, require_same_experiment
-from s2pecnet.score_files.cm_asv import ASVScores, read_asv_scores, read_cm_scores
-from s2pecnet.scoring.splits import ScoredSplit, write_summary
-from s2pecnet.systems.build import _prepare, _trained_model, get_model
-from s2pecnet.systems.registry import count_parameters, utterance_feature
-from s2pecnet.systems.scorer import Scorer
+from s2pecnet.runs.folder import RunFolder, back_up, run_name
+from s2pecnet.runs.lock import run_lock
+from s2pecnet.runs.provenance import RunRecord, check_same_experiment, describe_run, finished_record
+from s2pecnet.runtime import prepare
+from s2pecnet.score_files.cm_asv import ASVScores, read_asv_scores
+from s2pecnet.scoring.splits import Evaluation, ScoredSplit, write_summary
+from s2pecnet.systems.build import System, inputs_of
+from s2pecnet.systems.inputs import Inputs
+from s2pecnet.systems.registry import count_parameters
 from s2pecnet.training.checkpoint import newest_state
 from s2pecnet.training.loop import prepare_for_training
-from s2pecnet.training.optim import create_optimizer
 from s2pecnet.training.series import read_seeds, run_series
-from s2pecnet.training.trainer import Fit
+from s2pecnet.training.trainer import Trainer
 
-# What `--eval --split dev` writes: scores, figures, calibration.
-DEV_FILES = ("dev_scores.txt", "t-DCF_EER_dev.txt", "calibration.json")
+log = logging.getLogger(__name__)
 
 
-def train(config: Config, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train, select on dev, report on eval; returns what results.json says.
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line says beside the config.
 
-    Where the config or the command line says so, an unfinished training of the same experiment is gone on with, and a
-    finished one is left as it is.
+    Attributes:
+        cache_dir: where headers and decoded audio are kept for the next run; None: <output_dir>/cache.
+        comment: stands at the end of the folder's name.
+        resume: resume an unfinished training of this experiment.
+        weights: what an evaluation scores with; None: the config's `model_path`.
+    """
+
+    device: str = "auto"
+    output_dir: Path = Path(DEFAULT_OUTPUT)
+    cache_dir: Path | None = None
+    comment: str | None = None
+    resume: bool = False
+    weights: str | None = None
+
+    @property
+    def cache(self) -> Path:
+        """The folder of caches."""
+        return self.cache_dir or self.output_dir / "cache"
+
+    def folder(self, config: Config) -> RunFolder:
+        """The folder of a run with this config."""
+        return RunFolder(self.output_dir / run_name(config, self.comment), config)
+
+
+def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
+    """Train, select on dev, report on eval; returns the run record.
+
+    Where the config or the command line says so, an unfinished training of the same experiment is resumed, and of a
+    finished one the record is returned.
     """
     started = time.monotonic()
-    device = _prepare(arguments.device, seed, config)
-    path = Path(arguments.output_dir) / run_name(config, arguments.comment)
-    splits = [_find_split(config, name) for name in SPLITS]
-    _tell_of_corpus(config)
-    about = describe_run(config, seed, str(device), splits)
-    about["experiment"] = experiment(config, about)
-    go_on = arguments.resume or config.resume == "auto"
-    with sole_writer(path), listening():
-        finished = finished_results(path, about["experiment"]) if go_on else None
+    device = prepare(options.device, seed, config)
+    corpus = corpus_of(config)
+    record = describe_run(config, seed, str(device), corpus, "train", SPLITS)
+    folder = options.folder(config)
+    resume = options.resume or config.resume == "auto"
+    with run_lock(folder.path), handle_signals():
+        finished = finished_record(folder.results, record.experiment) if resume else None
         if finished:
-            print(f"note: {path} holds this training, finished; nothing to do")
+            log.info("%s holds this training, finished; nothing to do", folder.path)
             return finished
-        fit = _fit(config, seed, device, path, about, arguments)
-        results = about | {"mode": "train", "parameters": count_parameters(fit.model)} | fit.run()
-        _finish(path, config, results, started, path / config.eval_output)
-        shutil.rmtree(fit.folder.states)
-    return results
+        trainer = make_trainer(config, seed, device, corpus, folder, record, options.cache, resume)
+        evaluations = trainer.run()
+        asv = {"dev": trainer.dev.asv, "eval": trainer.eval.asv, "eval_swa": trainer.eval.asv}
+        write_results(folder, record, corpus, evaluations, asv, started)
+        shutil.rmtree(folder.states)
+    return record
 
 
-def _fit(
-    config: Config, seed: int, device: torch.device, path: Path, about: dict[str, Any], arguments: argparse.Namespace
-) -> Fit:
-    """The training, at its start or where it was left."""
-
-    model = prepare_for_training(get_model(config.model_config, device, config.channels_last, config.file), config)
-    cache = _cache_dir(arguments)
-    train_loader = _loader(config.database_path, seed, config, "train", cache, path)
-    dev, eval_split = (_scored(name, config, cache, path) for name in ("dev", "eval"))
-    schedule = {**vars(config.optim_config), "epochs": config.num_epochs, "steps_per_epoch": len(train_loader)}
-    optimizer, scheduler = create_optimizer(model.parameters(), schedule)
-    left = newest_state(path / "state") if arguments.resume or config.resume == "auto" else None
+def make_trainer(
+    config: Config,
+    seed: int,
+    device: torch.device,
+    corpus: Corpus,
+    folder: RunFolder,
+    record: RunRecord,
+    cache: Path,
+    resume: bool,
+) -> Trainer:
+    """The training, at its start or as its newest state has it."""
+    inputs = inputs_of(config)
+    train_loader = _loader(config, seed, corpus, "train", inputs, cache, folder)
+    dev, evaluation = (scored_split(config, corpus, name, inputs, cache, folder, record) for name in ("dev", "eval"))
+    # Only now, so that what is missing is reported before anything long starts.
+    system = System.build(config, device)
+    prepare_for_training(system.model, config)
+    record.parameters = count_parameters(system.model)
+    left = newest_state(folder.states) if resume else None
     if left:
-        require_same_experiment(about["experiment"], left[1]["experiment"], path)
-    folder = RunFolder.for_training(path, go_on=left is not None)
-    folder.write_config(config)
-    fit = Fit(model, optimizer, scheduler, train_loader, dev, eval_split, config, device, folder, about)
+        check_same_experiment(record.experiment, left[1]["experiment"], folder.path)
+    folder.make(resume=left is not None)
+    folder.write_config()
+    trainer = Trainer(system, train_loader, dev, evaluation, folder, record)
     if left:
-        fit.restore(left[1])
-        print(f"note: going on after step {fit.progress.step} of epoch {fit.progress.epoch} ({left[0]})")
-    return fit
+        trainer.restore(left[1])
+        log.info("resuming after step %d of epoch %d (%s)", trainer.progress.step, trainer.progress.epoch, left[0])
+    return trainer
 
 
-def train_series(config: Config, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train once for each of `--seeds`, and sum up; returns what summary.json says."""
+def train_series(config: Config, seeds: str, options: RunOptions) -> dict[str, Any]:
+    """Train once with each of the seeds "1,2,3", and sum up; returns what summary.json says."""
+    corpus = corpus_of(config)
 
-    output = Path(arguments.output_dir)
-    asv = _asv_scores("eval", _find_split(config, "eval").asv_scores, config)
-
-    def member(seed: int) -> str:
-        return f"{arguments.comment}_seed{seed}" if arguments.comment else f"seed{seed}"
-
-    def train_one(seed: int) -> dict[str, Any]:
-        return train(config, seed, argparse.Namespace(**vars(arguments) | {"comment": member(seed), "resume": True}))
+    def member(seed: int) -> RunOptions:
+        comment = f"{options.comment}_seed{seed}" if options.comment else f"seed{seed}"
+        return replace(options, comment=comment, resume=True)
 
     def score_files(seed: int) -> dict[str, Path]:
-        folder = output / run_name(config, member(seed))
-        return {"eval": folder / config.eval_output, "eval_swa": folder / config.eval_output_swa}
+        folder = member(seed).folder(config)
+        return {name: folder.scores(name) for name in ("eval", "eval_swa")}
 
-    folder = output / f"{run_name(config, arguments.comment)}_series"
-    return run_series(read_seeds(arguments.seeds), train_one, score_files, asv, folder)
+    folder = options.output_dir / f"{run_name(config, options.comment)}_series"
+    asv = asv_scores_of(config, corpus, "eval")[1]
+    return run_series(read_seeds(seeds), lambda seed: train(config, seed, member(seed)), score_files, asv, folder)
 
 
-def evaluate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
-    """Score the eval set once with the given weights."""
+def evaluate(config: Config, seed: int, options: RunOptions) -> RunRecord:
+    """Score the eval set once with trained weights."""
     started = time.monotonic()
-    scores, summary = config.eval_output, "t-DCF_EER.txt"
-    with _scoring("eval", config, seed, arguments, (scores, summary, "results.json", "figures.png")) as work:
-        metrics = work.score(scores, summary)
-        results = work.about | {"mode": "eval", "metrics": {"eval": metrics.as_dict()}}
-        _finish(work.folder, config, results, started, work.folder / scores)
+    with _scoring("eval", config, seed, options, ("eval_summary", "results", "plots", "report")) as scoring:
+        corpus, scored, found, folder, record = scoring
+        write_results(folder, record, corpus, {"eval": found}, {"eval": scored.asv}, started)
+        return record
 
 
-def calibrate(config: Config, seed: int, arguments: argparse.Namespace) -> None:
-    """Score dev with the given weights, and fit what turns their scores into log-likelihood ratios and verdicts."""
-
-    scores, summary, fitted = DEV_FILES
-    with _scoring("dev", config, seed, arguments, DEV_FILES) as work:
-        work.score(scores, summary)
-        found = calibration.fit(read_cm_scores(work.folder / scores), str(work.folder / scores))
-        write_json(work.folder / fitted, found.as_dict())
-        print(f"{found.summary()}\ncalibration, for predict.py --calibration: {work.folder / fitted}")
-
-
-class _Scoring(NamedTuple):
-    """A split to be scored with trained weights into a folder, and what is to be said of that."""
-
-    scorer: Scorer
-    scored: ScoredSplit
-    folder: Path
-    about: dict[str, Any]
-
-    def score(self, scores: str, summary: str) -> Metrics:
-        """Score into a file of the folder; write, print and return the figures."""
-
-        metrics = self.scored.evaluate(self.scorer, self.folder / scores)
-        write_summary(self.folder / summary, metrics)
-        print(metrics.summary())
-        return metrics
+def calibrate(config: Config, seed: int, options: RunOptions) -> calibration.Calibration:
+    """Score dev with trained weights, and fit what turns their scores into log-likelihood ratios and verdicts."""
+    with _scoring("dev", config, seed, options, ("dev_summary", "calibration")) as scoring:
+        _, _, found, folder, _ = scoring
+        fitted = calibration.fit(found.scores, str(folder.scores("dev")))
+        write_json(folder.file("calibration"), fitted.as_dict())
+        print(f"{fitted.summary()}\ncalibration, for s2pecnet predict --calibration: {folder.file('calibration')}")
+        return fitted
 
 
-@contextlib.contextmanager
+@contextmanager
 def _scoring(
-    split: str, config: Config, seed: int, arguments: argparse.Namespace, files: Sequence[str]
-) -> Iterator[_Scoring]:
-    """Make ready to score a split; `files` are to be written, earlier ones of these names are kept aside."""
+    split: str, config: Config, seed: int, options: RunOptions, files: tuple[str, ...]
+) -> Iterator[tuple[Corpus, ScoredSplit, Evaluation, RunFolder, RunRecord]]:
+    """Score a split with trained weights into a run's folder; earlier `files` and scores there are backed up."""
+    device = prepare(options.device, seed, config)
+    corpus = corpus_of(config)
+    folder = options.folder(config)
+    record = describe_run(config, seed, str(device), corpus, split, (split,))
+    scored = scored_split(config, corpus, split, inputs_of(config), options.cache, folder, record)
+    system = System.load(config, options.weights, device)
+    record.weights, record.parameters = system.weights, count_parameters(system.model)
+    with run_lock(folder.path), handle_signals():
+        folder.make(resume=True)
+        for path in (folder.scores(split), *map(folder.file, files)):
+            back_up(path)
+        found = scored.evaluate(system.scorer(), folder.scores(split))
+        write_summary(folder.summary(split), found.metrics)
+        print(found.metrics.summary())
+        record.metrics = {split: found.metrics}
+        yield corpus, scored, found, folder, record
 
-    device = _prepare(arguments.device, seed, config)
-    _tell_of_corpus(config)
-    model, weights = _trained_model(config, arguments.eval_model_weights, device)
-    path = Path(arguments.output_dir) / run_name(config, arguments.comment)
-    scored = _scored(split, config, _cache_dir(arguments), path)
-    with sole_writer(path), listening():
-        folder = RunFolder.for_evaluation(path)
-        for name in files:
-            keep_earlier(folder.path / name)
-        about = describe_run(config, seed, str(device), [scored.split])
-        about |= {"weights": weights, "parameters": count_parameters(model)}
-        yield _Scoring(Scorer(model, device, config.precision, config.compile), scored, folder.path, about)
+
+def write_results(
+    folder: RunFolder,
+    record: RunRecord,
+    corpus: Corpus,
+    evaluations: Mapping[str, Evaluation],
+    asv: Mapping[str, ASVScores | None],
+    started: float,
+) -> None:
+    """Write plots, results.json and the report of a finished run."""
+    for name, found in evaluations.items():
+        record.replicates = replicates_of(found.scores.scores.size)
+        intervals = bootstrap_intervals([found.scores], asv[name], replicates=record.replicates)
+        record.intervals[name] = {metric: one for metric, one in intervals.items() if one is not None}
+    eval_ = evaluations["eval"]
+    try:
+        save_figures(
+            folder.file("plots"), eval_.scores, eval_.metrics, f"{folder.config.name} on {folder.config.track} eval"
+        )
+    except MissingExtra as error:
+        log.warning("no %s: %s", folder.file("plots").name, error)
+    record.wall_time_s = round(time.monotonic() - started, 3)
+    record.write(folder.results)
+    try:
+        run = Run.of(folder.path, record, {name: one.scores for name, one in evaluations.items()}, asv, corpus["eval"])
+        write_report([run], folder.file("report"))
+    except (InputError, OSError) as error:
+        # The results are there; a page about them that cannot be made is no reason to fail.
+        log.warning("no report.html: %s", describe_os_error(error) if isinstance(error, OSError) else error)
+    print(f"results in {folder.path}")
+
+
+def corpus_of(config: Config, database_path: str | Path | None = None) -> Corpus:
+    """The corpus of a config, or the one at `database_path` instead.
+
+    Raises:
+        InputError: it is not there, or not in order.
+    """
+    options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
+    corpus = find_corpus(database_path or config.database_path, config.corpus, options)
+    if corpus.note:
+        log.info("%s", corpus.note)
+    return corpus
+
+
+def scored_split(
+    config: Config,
+    corpus: Corpus,
+    name: str,
+    inputs: Inputs,
+    cache: Path,
+    folder: RunFolder,
+    record: RunRecord,
+) -> ScoredSplit:
+    """A split made ready to be scored; the record says which ASV scores it has."""
+    loader = _loader(config, 0, corpus, name, inputs, cache, folder)
+    path, asv = asv_scores_of(config, corpus, name)
+    record.asv_scores[name] = None if path is None else str(path)
+    return ScoredSplit(name, corpus[name].trials, loader, asv)
+
+
+def asv_scores_of(config: Config, corpus: Corpus, name: str) -> tuple[Path | None, ASVScores | None]:
+    """ASV scores of a split and their file: those that the config names, those of the layout, or none (with a note)."""
+    given = config.asv_score_path if name == "eval" else config.asv_score_path_dev
+    path = corpus.asv_file(name, given)
+    if path and path.is_file():
+        return path, read_asv_scores(path)
+    if given:
+        key = "asv_score_path" if name == "eval" else "asv_score_path_dev"
+        raise InputError(f"{path}: no such ASV scores ({key}); set {key} to null to go without min t-DCF")
+    log.info("%s has no ASV scores%s: EER only, no min t-DCF", name, f" ({path})" if path else "")
+    return None, None
 
 
 def get_loader(
@@ -189,87 +276,30 @@ def get_loader(
     (waveforms[, features], utterances) in the order of the protocol for dev and eval.
 
     Args:
-        cache_dir: where the config's `audio_cache` keeps decoded audio, and what is known of the files is kept; None:
+        cache_dir: where the config's `audio_cache` keeps decoded audio, and headers of the files are kept; None:
             nowhere, or with `audio_cache` where the command line does.
 
     Raises:
         InputError: a protocol or an audio file is missing or malformed.
     """
-
     config = as_config(config)
     output = Path(DEFAULT_OUTPUT)
     cache = Path(cache_dir) if cache_dir else output / "cache" if config.audio_cache else None
-    return [_loader(database_path, seed, config, split, cache, output) for split in SPLITS]
+    corpus, inputs = corpus_of(config, database_path), inputs_of(config)
+    return [_loader(config, seed, corpus, name, inputs, cache, RunFolder(output, config)) for name in SPLITS]
 
 
 def _loader(
-    database_path: str | Path, seed: int, config: Config, split: str, cache_dir: Path | None, folder: Path
+    config: Config, seed: int, corpus: Corpus, name: str, inputs: Inputs, cache: Path | None, folder: RunFolder
 ) -> DataLoader[Any]:
-
     return make_loader(
-        _find_split(config, split, database_path),
+        corpus[name],
         batch_size=config.batch_size,
         seed=seed,
-        cut=config.samples,
-        feature=utterance_feature(config.model_config, config.file),
+        inputs=inputs,
         num_workers=config.num_workers,
         prefetch=config.prefetch,
-        cache_dir=cache_dir,
+        cache_dir=cache,
         audio_cache=config.audio_cache,
-        skip_list=folder / f"skipped_audio_{split}.txt" if config.on_bad_audio == "skip" else None,
+        skip_list=folder.skip_list(name),
     )
-
-
-def _find_split(config: Config, name: str, database_path: str | Path | None = None) -> Split:
-    path = config.database_path if database_path is None else database_path
-    return find_split(path, config.track, name, config.corpus, config.unsplit, config.eval_subset)
-
-
-def _tell_of_corpus(config: Config) -> None:
-    options = CorpusOptions(config.track, config.unsplit, config.eval_subset)
-    note = find_corpus(config.database_path, config.corpus, options).note
-    if note:
-        print(f"note: {note}")
-
-
-def _cache_dir(arguments: argparse.Namespace) -> Path:
-    return Path(arguments.cache_dir or Path(arguments.output_dir) / "cache")
-
-
-def _scored(name: str, config: Config, cache_dir: Path, folder: Path) -> ScoredSplit:
-
-    split = _find_split(config, name)
-    loader = _loader(config.database_path, 0, config, name, cache_dir, folder)
-    return ScoredSplit(split, loader, _asv_scores(name, split.asv_scores, config))
-
-
-def _asv_scores(name: str, in_layout: Path | None, config: Config) -> ASVScores | None:
-    """ASV scores of a split: those that the config names, those of the layout, or none (said so)."""
-
-    key = "asv_score_path" if name == "eval" else "asv_score_path_dev"
-    given = getattr(config, key)
-    root = Path(config.database_path)
-    path = (root.parent if root.is_file() else root) / given if given else in_layout
-    if path and path.is_file():
-        return read_asv_scores(path)
-    if given:
-        raise InputError(f"{path}: no such ASV scores ({key}); set {key} to null to go without min t-DCF")
-    print(f"note: {name} has no ASV scores{f' ({path})' if path else ''}: EER only, no min t-DCF")
-    return None
-
-
-def _finish(folder: Path, config: Config, results: dict[str, Any], started: float, scores: Path) -> None:
-    """Write the figures as a picture, as results.json and as a page, and say where they are."""
-
-    cm = read_cm_scores(scores)
-    try:
-        save_figures(folder / "figures.png", cm, countermeasure.evaluate(cm), f"{config.name} on {config.track} eval")
-    except MissingExtra as error:
-        print(f"warning: no figures.png: {error}", file=sys.stderr)
-    write_json(folder / "results.json", results | {"wall_time_s": round(time.monotonic() - started, 3)})
-    try:
-        write_report([folder], folder / "report.html")
-    except (InputError, OSError) as error:
-        # The results are there; a page about them that cannot be made is no reason to fail.
-        print(f"warning: no report.html: {error}", file=sys.stderr)
-    print(f"results in {folder}")

@@ -1,8 +1,8 @@
-"""Leaving when asked to: SIGTERM and SIGINT (Ctrl-C) end a run at the next safe place instead of in the middle.
+"""Graceful shutdown: SIGTERM and SIGINT (Ctrl-C) end a run at the next safe point instead of in the middle.
 
-with listening():            the first signal is noted, the second one ends the process at once
+with handle_signals():            the first signal is recorded, the second one ends the process at once
     ...
-    leave_if_asked("...")    raises `Stopped` where a signal has been noted
+    raise_if_stop_requested("...")    raises `Stopped` where a signal has come
 """
 
 import contextlib
@@ -20,8 +20,8 @@ _noted: signal.Signals | None = None
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[None]:
-    """Note the signals instead of dying of them, as long as the block runs."""
+def handle_signals() -> Iterator[None]:
+    """Record the signals instead of dying of them, as long as the block runs."""
     global _noted
     _noted = None
     before = [signal.signal(number, _note) for number in SIGNALS]
@@ -32,16 +32,16 @@ def listening() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def asked_to_leave() -> bool:
-    """Whether a signal has been noted."""
+def stop_requested() -> bool:
+    """Whether a signal has come."""
     return _noted is not None
 
 
-def leave_if_asked(where: str) -> None:
-    """Raise `Stopped` where a signal has been noted.
+def raise_if_stop_requested(where: str) -> None:
+    """Raise `Stopped` where a signal has come.
 
     Args:
-        where: what has been done and how to go on, for the message.
+        where: what has been done, for the message.
     """
     if _noted is not None:
         raise Stopped(f"stopped by {_noted.name}: {where}", status=128 + _noted)
@@ -54,5 +54,5 @@ def _note(number: int, frame: FrameType | None) -> None:
         signal.signal(each, signal.SIG_DFL)
     # Not print: the signal may have come in the middle of one.
     os.write(
-        sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_noted.name}: leaving soon; again: at once\n".encode()
+        sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_noted.name}: stopping soon; again: at once\n".encode()
     )

@@ -9,18 +9,51 @@ Weights, features, losses and scores are float32 in all of them.
 """
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+@dataclass(frozen=True)
+class Precision:
+    """A number format.
+
+    Attributes:
+        autocast_to: what convolutions and matrix products compute in; None: float32.
+        allows_tf32: CUDA may use TF32 in float32 products.
+        scales_loss: gradients would underflow without a scaled loss.
+    """
+
+    autocast_to: torch.dtype | None = None
+    allows_tf32: bool = True
+    scales_loss: bool = False
+
+    @property
+    def is_float32(self) -> bool:
+        """Nothing is autocast; modules may use weights packed for float32."""
+        return self.autocast_to is None
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+        """The context in which a model computes."""
+        if self.autocast_to is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=self.autocast_to)
+
+    def allow_tf32(self) -> None:
+        """Let CUDA use TF32 in float32 products, or not: fp32 means all of its digits."""
+        torch.backends.cuda.matmul.allow_tf32 = self.allows_tf32
+        torch.backends.cudnn.allow_tf32 = self.allows_tf32
 
 
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """The context in which a model computes with `precision`."""
-    kind = _AUTOCAST.get(precision)
-    return contextlib.nullcontext() if kind is None else torch.autocast(device.type, dtype=kind)
+FP32 = Precision(allows_tf32=False)
+PRECISIONS = {
+    "fp32": FP32,
+    "tf32": Precision(),
+    "bf16": Precision(torch.bfloat16),
+    "fp16": Precision(torch.float16, scales_loss=True),
+}
 
 
 def float32_region(device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -33,11 +66,4 @@ def float32_region(device: torch.device) -> contextlib.AbstractContextManager[An
 
 def widened(x: Tensor) -> Tensor:
     """float32 of what autocast made half as wide; anything else as it is."""
-    return x.float() if x.dtype in _AUTOCAST.values() else x
-
-
-def allow_tf32(precision: str) -> None:
-    """Let CUDA use TF32 in float32 products, or not: "fp32" means all of its digits."""
-    allowed = precision != "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

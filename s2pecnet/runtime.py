@@ -1,6 +1,7 @@
 """The process that computes: its device, seeds, random generators, threads and memory."""
 
 import ctypes
+import logging
 import os
 import random
 import signal
@@ -13,6 +14,9 @@ import torch
 from s2pecnet.config.experiment import Config
 from s2pecnet.config.options import str_to_bool
 from s2pecnet.errors import InputError
+from s2pecnet.precision import PRECISIONS
+
+log = logging.getLogger(__name__)
 
 # Parameters of glibc's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -104,3 +108,19 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
     except (OSError, AttributeError, TypeError):
         return
+
+
+def prepare(device_name: str, seed: int, config: Config) -> torch.device:
+    """Make this process ready to compute: seeds, number format, memory; returns the device.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    device = resolve_device(device_name)
+    if device_name == "auto" and device.type == "cpu":
+        log.info("no CUDA device here, computing on the CPU")
+    if device.type == "cpu":
+        keep_freed_memory()
+    PRECISIONS[config.precision].allow_tf32()
+    set_seed(seed, config)
+    return device

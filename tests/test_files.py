@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from s2pecnet.config.experiment import as_config
 from s2pecnet.files import remove_leftovers, whole_file, write_json
-from s2pecnet.runs.folder import RunFolder, keep_earlier
+from s2pecnet.runs.folder import RunFolder, back_up
 from tests.helpers import ROOT
+from tests.helpers.samples import TINIEST
 
 # Opens a file, writes half of it, says so, and goes on when it is told to.
 SLOW_WRITER = """
@@ -272,15 +274,18 @@ def test_long_names(tmp_path: Path) -> None:
 
 def test_earlier_results_are_moved_aside(tmp_path: Path) -> None:
     for number in range(3):
-        kept = keep_earlier(tmp_path / "results.json")
+        kept = back_up(tmp_path / "results.json")
         assert (kept.name if kept else None) == (f"results.{number}.json" if number else None)
         (tmp_path / "results.json").write_text(str(number))
     assert (tmp_path / "results.1.json").read_text() == "0"
 
 
-def test_a_taken_folder_is_moved_aside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunFolder.for_training(tmp_path / "run_v1.5").write_log(["first"])
-    RunFolder.for_training(tmp_path / "run_v1.5").write_log(["second"])
+def test_a_taken_folder_is_backed_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for line in ("first", "second"):
+        folder = RunFolder(tmp_path / "run_v1.5", as_config(TINIEST))
+        folder.make()
+        folder.write_log([line])
     assert (tmp_path / "run_v1.5.1" / "metric_log.txt").read_text() == "first\n"
     assert (tmp_path / "run_v1.5" / "metric_log.txt").read_text() == "second\n"
-    assert "kept the earlier run as" in capsys.readouterr().out
+    assert "the earlier run is now" in caplog.text

@@ -10,7 +10,7 @@
     S2PEC_WEIGHTS  its checkpoint                  S2PEC_BATCH    utterances of a batch (default 16)
 
 Conventions: audio is float32, mono, in [-1, 1]; a score is the logit of bona fide, what `main.py --eval` writes for the
-same clip: higher = bona fide. What `--eval` refuses (silent, shorter than 10 ms, not finite) raises `BadAudio`; the
+same clip: higher = bona fide. What `--eval` refuses (see `audio.decoding`) raises `BadAudio`; the
 harness then scores the batch one by one and counts the clip as skipped.
 
 The harness' class is expected as `speech_spoof_bench.model.AntiSpoofingModel` (version 0.3.0), or in the package
@@ -24,16 +24,17 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
+import torch
+
+from s2pecnet.audio.decoding import check_waveform
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from s2pecnet.features import FixedFrames
-    from s2pecnet.systems.scorer import Scorer
+from s2pecnet.systems.build import load_system
+from s2pecnet.systems.inputs import Inputs
+from s2pecnet.systems.scorer import Scorer
 
 DEFAULT_BATCH = 16
 HARNESS = "speech-spoof-bench"
@@ -107,9 +108,8 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         super().__init__()
         self._settings = Settings.from_environment()
         self.name, self.batch_size = Path(self._settings.config).stem, self._settings.batch
+        self._inputs: Inputs | None = None
         self._scorer: Scorer | None = None
-        self._feature: FixedFrames | None = None
-        self._samples = 0
 
     def load(self) -> None:
         """Build the system and load its weights.
@@ -117,13 +117,8 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         Raises:
             InputError: the config or the weights cannot be used, or there is no such device.
         """
-        from s2pecnet.config.experiment import load_config
-        from s2pecnet.systems.build import load_scorer
-        from s2pecnet.systems.registry import utterance_feature
-
-        config = load_config(self._settings.config)
-        self._samples, self._feature = config.samples, utterance_feature(config.model_config, config.file)
-        self._scorer = load_scorer(config, self._settings.weights, self._settings.device)
+        system = load_system(self._settings.config, self._settings.weights, self._settings.device)
+        self._inputs, self._scorer = system.inputs, system.scorer()
 
     def score_batch(self, audios: "Sequence[np.ndarray]", srs: Sequence[int]) -> list[float]:
         """Scores of float32 (samples,) arrays of any lengths, in their order: logits, higher = bona fide.
@@ -135,24 +130,15 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
             InputError: called before `load`, or a score is not finite.
             BadAudio: a clip cannot be used, see the top of this module; the message says which one and why.
         """
-        import numpy as np
-        import torch
-
-        from s2pecnet.audio.crops import pad
-
-        if self._scorer is None:
+        if self._inputs is None or self._scorer is None:
             raise InputError("score_batch: no system is loaded; call load() first")
         waveforms = [
-            _as_waveform(audio, rate, f"clip {number} of the batch")
+            check_waveform(np.asarray(audio), int(rate), f"clip {number} of the batch")
             for number, (audio, rate) in enumerate(zip(audios, srs, strict=True), start=1)
         ]
         if not waveforms:
             return []
-        inputs = [torch.from_numpy(np.stack([pad(waveform, self._samples) for waveform in waveforms]))]
-        if self._feature is not None:
-            # Of the whole utterance, as the loader computes it.
-            inputs.append(torch.stack([self._feature(torch.from_numpy(waveform)) for waveform in waveforms]))
-        scores: list[float] = self._scorer(*inputs).tolist()
+        scores: list[float] = self._scorer(*self._inputs.batch(waveforms)).tolist()
         broken = [number for number, score in enumerate(scores, start=1) if not math.isfinite(score)]
         if broken:
             raise InputError(f"clip {broken[0]} of the batch: its score is not finite; the weights are broken")
@@ -160,33 +146,6 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
 
     def unload(self) -> None:
         """Free the system; `load` brings it back."""
-        import torch
-
-        self._scorer = self._feature = None
+        self._inputs = self._scorer = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _as_waveform(audio: "np.ndarray", rate: int, what: str) -> "np.ndarray":
-    """A clip as float32 (samples,) at 16 kHz, refused for what a file would be refused for (see audio.py)."""
-    import numpy as np
-    import torch
-
-    from s2pecnet.audio.decoding import SHORTEST, BadAudio
-
-    waveform = np.asarray(audio)
-    if waveform.ndim != 1 or waveform.dtype.kind != "f" or rate < 1:
-        got = f"{waveform.dtype} {waveform.shape} at {rate} Hz"
-        raise BadAudio(f"{what}: {got}, expected float32 (samples,) in [-1, 1] and its sample rate")
-    if len(waveform) < SHORTEST * rate / SAMPLE_RATE:
-        raise BadAudio(f"{what}: {len(waveform)} samples at {rate} Hz, less than 10 ms")
-    if not np.isfinite(waveform).all():
-        raise BadAudio(f"{what}: holds NaN or infinite samples")
-    if not waveform.any():
-        raise BadAudio(f"{what}: is silent, all of its samples are 0")
-    waveform = np.ascontiguousarray(waveform, dtype=np.float32)
-    if rate == SAMPLE_RATE:
-        return waveform
-    from torchaudio.functional import resample
-
-    return np.asarray(resample(torch.from_numpy(waveform), int(rate), SAMPLE_RATE).numpy())

@@ -9,7 +9,7 @@ from s2pecnet.metrics.calibration import fit
 from s2pecnet.score_files.cm_asv import read_cm_scores
 
 EXAMPLES = """examples:
-  %(prog)s --cm exp_result/LA_AASIST_ep100_bs24/metrics/dev_score.txt --output calibration.json
+  %(prog)s --cm exp_result/LA_AASIST_ep100_bs24/dev_scores.txt --output calibration.json
   s2pecnet predict --config AASIST --weights AASIST.pth --calibration calibration.json clips/
 """
 

@@ -6,19 +6,11 @@ import importlib.util
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from s2pecnet.audio.paths import find_audio, require_files
 from s2pecnet.cli.command import make_parser
-from s2pecnet.config.experiment import load_config
 from s2pecnet.errors import InputError
-from s2pecnet.scoring.verdicts import given_weights, load_calibration
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Floats = np.ndarray[Any, np.dtype[np.float32]]
-from s2pecnet.export.check import PACKAGES, TOLERANCE, decoded, describe, export, load_system, noise
+from s2pecnet.export import PACKAGES, TOLERANCE
 
 EXAMPLES = """examples:
   %(prog)s --config AASIST --weights AASIST.pth --output AASIST.onnx --check clips/
@@ -30,16 +22,28 @@ exit status: 0 the file is there and gives the checkpoint's scores; 2 wrong argu
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet export") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
+    require_packages(arguments.format)
+    from s2pecnet.config.experiment import load_config
+    from s2pecnet.export import check
+    from s2pecnet.scoring.verdicts import given_weights, load_calibration
+
     config = load_config(arguments.config, arguments.set)
     weights = given_weights(arguments.weights, config)
-    require_packages(arguments.format)
     found = require_files(find_audio(arguments.check), arguments.check) if arguments.check else None
-    about = describe(config, weights, load_calibration(arguments.calibration, weights), arguments.format)
-    system = load_system(config, weights)
-    utterances = noise(config.samples) if found is None else decoded(found)
-    # Read first: a clip that cannot be used is told before the work.
+    about = check.describe(config, weights, load_calibration(arguments.calibration, weights), arguments.format)
+    system = check.load(config, weights)
+    utterances = check.noise(config.samples) if found is None else check.decoded(found)
+    # Read first: a clip that cannot be used is reported before the work.
     utterances = itertools.chain([next(utterances)], utterances)
-    lines, checked = export(system, about, arguments, utterances)
+    lines, checked = check.export(
+        system,
+        about,
+        Path(arguments.output),
+        utterances,
+        kind=arguments.format,
+        any_length=arguments.any_length,
+        tolerance=arguments.tolerance,
+    )
     print("\n".join(lines))
     kind = "stretches of noise (--check takes real clips)" if found is None else "clips"
     print(

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from s2pecnet.audio.paths import find_audio, require_files
 from s2pecnet.cli.command import make_parser
-from s2pecnet.config.experiment import Config, load_config
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
 
 if TYPE_CHECKING:
+    from s2pecnet.config.experiment import Config
     from s2pecnet.scoring.recordings import FileScorer, Prediction
+    from s2pecnet.scoring.verdicts import Rule
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
-from s2pecnet.scoring.verdicts import Rule, given_weights, load_calibration, make_rule
 
 EXIT_BAD_FILE = 1
 EXAMPLES = """examples:
@@ -41,13 +41,14 @@ exit status: 0 all files scored; 1 some file could not be used (a line each on s
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
+    from s2pecnet.config.experiment import load_config
+    from s2pecnet.scoring.verdicts import given_weights, load_calibration, make_rule
+
     config = load_config(arguments.config, arguments.set)
     weights = given_weights(arguments.weights, config)
     found = require_files(find_audio(arguments.paths), arguments.paths)
-    # What is said of the system is no row.
-    with contextlib.redirect_stdout(sys.stderr):
-        rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
-        files = _load_scorer(config, weights, arguments)
+    rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
+    files = _load_scorer(config, weights, arguments)
     about = _describe(config, weights, files, rule)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files need not be valid text; they leave as they came.
@@ -101,21 +102,20 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "s2pecnet pre
     return arguments
 
 
-def _load_scorer(config: Config, weights: str, arguments: argparse.Namespace) -> "FileScorer":
+def _load_scorer(config: "Config", weights: str, arguments: argparse.Namespace) -> "FileScorer":
     from s2pecnet.scoring.recordings import FileScorer
-    from s2pecnet.systems.build import load_scorer
-    from s2pecnet.systems.registry import utterance_feature
+    from s2pecnet.systems.build import load_system
 
     hop = _hop(arguments.hop, config.samples)
-    scorer = load_scorer(config, weights, arguments.device)
-    feature = utterance_feature(config.model_config, config.file)
-    return FileScorer(scorer, config.samples, hop, feature, scorer.chunk or config.batch_size)
+    system = load_system(config, weights, arguments.device)
+    scorer = system.scorer()
+    return FileScorer(scorer, system.inputs, hop, scorer.chunk or config.batch_size)
 
 
-def _hop(seconds: float | None, window: int) -> int:
-    """Samples from one window to the next."""
+def _hop(seconds: float | None, window: int) -> int | None:
+    """Samples from one window to the next; None: the default."""
     if seconds is None:
-        return max(1, window // 2)
+        return None
     if not 1 <= seconds * SAMPLE_RATE <= window:
         raise InputError(f"--hop {seconds:g}: expected seconds above 0, at most a window ({window / SAMPLE_RATE:g} s)")
     return round(seconds * SAMPLE_RATE)
@@ -124,10 +124,10 @@ def _hop(seconds: float | None, window: int) -> int:
 # ---- rows --------------------------------------------------------------------------------------
 
 Lines = Iterator[str]
-Formatter = Callable[["Iterable[Prediction]", Rule, dict[str, Any]], Lines]
+Formatter = Callable[["Iterable[Prediction]", "Rule", dict[str, Any]], Lines]
 
 
-def _describe(config: Config, weights: str, files: "FileScorer", rule: Rule) -> dict[str, Any]:
+def _describe(config: "Config", weights: str, files: "FileScorer", rule: "Rule") -> dict[str, Any]:
     """What holds for all rows."""
     return {
         "system": config.architecture,
@@ -136,7 +136,7 @@ def _describe(config: Config, weights: str, files: "FileScorer", rule: Rule) -> 
         "polarity": POLARITY,
         "threshold": rule.threshold,
         "threshold_is": rule.reason,
-        "window_seconds": files.samples / SAMPLE_RATE,
+        "window_seconds": files.inputs.samples / SAMPLE_RATE,
         "hop_seconds": files.hop / SAMPLE_RATE,
         "calibration": rule.calibration and rule.calibration.as_dict(),
     }
@@ -152,7 +152,7 @@ def _in_words(about: dict[str, Any]) -> list[str]:
     ]
 
 
-def as_record(prediction: "Prediction", rule: Rule) -> dict[str, Any]:
+def as_record(prediction: "Prediction", rule: "Rule") -> dict[str, Any]:
     """A row by names: path, score, llr (or None), verdict, what the score is the summary of, and the windows."""
     return {
         "path": prediction.path,
@@ -169,7 +169,7 @@ def as_record(prediction: "Prediction", rule: Rule) -> dict[str, Any]:
     }
 
 
-def _as_table(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+def _as_table(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
     yield from _in_words(about)
     yield f"{'score':>12} {'llr':>12}  {'verdict':<8} {'min':>12} {'windows':>7}  path"
     for prediction in predictions:
@@ -181,7 +181,7 @@ def _as_table(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, 
         )
 
 
-def _as_csv(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+def _as_csv(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
     _note(about)
     columns = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold")
     yield _csv_line([*columns, "windows"])
@@ -191,13 +191,13 @@ def _as_csv(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, An
         yield _csv_line([*numbers, len(prediction.windows)])
 
 
-def _as_jsonl(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+def _as_jsonl(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
     _note(about)
     for prediction in predictions:
         yield json.dumps(as_record(prediction, rule), allow_nan=False)
 
 
-def _as_json(predictions: "Iterable[Prediction]", rule: Rule, about: dict[str, Any]) -> Lines:
+def _as_json(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
     """One object, `about` and a list `files`, written piece by piece: a file of the list is a line."""
     yield f'{json.dumps(about, indent=1, allow_nan=False)[:-2]},\n "files": ['
     for number, prediction in enumerate(predictions):
@@ -233,13 +233,13 @@ def _good_ones(results: "Iterable[Prediction | InputError]", tally: Counter[str]
             yield result
 
 
-def _counted(predictions: "Iterable[Prediction]", rule: Rule, tally: Counter[str]) -> "Iterator[Prediction]":
+def _counted(predictions: "Iterable[Prediction]", rule: "Rule", tally: Counter[str]) -> "Iterator[Prediction]":
     for prediction in predictions:
         tally[rule.verdict(prediction.score)] += 1
         yield prediction
 
 
-def _plotted(predictions: "Iterable[Prediction]", path_png: str, rule: Rule) -> "Iterator[Prediction]":
+def _plotted(predictions: "Iterable[Prediction]", path_png: str, rule: "Rule") -> "Iterator[Prediction]":
     from s2pecnet.reporting.audio_plot import save_audio_plot
 
     for prediction in predictions:

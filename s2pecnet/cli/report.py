@@ -16,10 +16,11 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = build_parser(prog).parse_args(argv)
+    from s2pecnet.reporting.html.runs import read_runs
     from s2pecnet.reporting.report import usual_output, write_report
 
     output = arguments.output or usual_output(arguments.runs)
-    write_report(arguments.runs, output, asv=arguments.asv, database_path=arguments.database_path)
+    write_report(read_runs(arguments.runs, arguments.asv, arguments.database_path), output)
     print(f"report in {output}")
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from s2pecnet.cli.command import make_parser
 from s2pecnet.config.experiment import load_config
@@ -28,12 +29,20 @@ def main(argv: Sequence[str] | None = None, prog: str = "python main.py") -> int
     seed = arguments.seed if arguments.seed is not None else config.seed if config.seed is not None else DEFAULT_SEED
     from s2pecnet import experiment
 
+    options = experiment.RunOptions(
+        arguments.device,
+        Path(arguments.output_dir),
+        Path(arguments.cache_dir) if arguments.cache_dir else None,
+        arguments.comment,
+        arguments.resume,
+        arguments.eval_model_weights,
+    )
     if arguments.seeds:
-        experiment.train_series(config, arguments)
+        experiment.train_series(config, arguments.seeds, options)
     elif arguments.eval:
-        (experiment.calibrate if arguments.split == "dev" else experiment.evaluate)(config, seed, arguments)
+        (experiment.calibrate if arguments.split == "dev" else experiment.evaluate)(config, seed, options)
     else:
-        experiment.train(config, seed, arguments)
+        experiment.train(config, seed, options)
     return 0
 
 
@@ -51,12 +60,12 @@ def build_parser(prog: str = "python main.py") -> argparse.ArgumentParser:
     add("--seed", type=int, metavar="N", help=f"random seed (default: the config's, else {DEFAULT_SEED})")
     add("--output_dir", default=DEFAULT_OUTPUT, metavar="DIR", help="folder for results (default: %(default)s)")
     add("--comment", metavar="TEXT", help="put behind the name of the result folder")
-    add("--cache_dir", metavar="DIR", help="what is known of the audio, for the next run (default: <output_dir>/cache)")
+    add("--cache_dir", metavar="DIR", help="cache of audio headers, and of decoded audio (default: <output_dir>/cache)")
     training = parser.add_argument_group("training alone").add_argument
     training("--resume", action="store_true",
-        help="go on with an unfinished training of this experiment (default: keep it aside, start anew)")  # fmt: skip
+        help="resume an unfinished training of this experiment (default: back it up, start again)")  # fmt: skip
     training("--seeds", metavar="N,N,...",
-        help="train with each of these seeds, and write mean, spread and intervals of the figures")  # fmt: skip
+        help="train with each of these seeds, and write mean, spread and intervals of the metrics")  # fmt: skip
     scoring = parser.add_argument_group("scoring alone").add_argument
     scoring("--eval", action="store_true", help="score the eval set once instead of training")
     scoring("--split", choices=("eval", "dev"), default="eval",

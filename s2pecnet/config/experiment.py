@@ -165,6 +165,16 @@ class Config:
         return Path(self.source) if os.path.isfile(self.source) else None
 
     @property
+    def split_policy(self) -> str:
+        """Temporary."""
+        return self.unsplit
+
+    @property
+    def keep_checkpoints(self) -> int:
+        """Temporary."""
+        return 3
+
+    @property
     def eval_output_swa(self) -> str:
         """Name of the eval score file of the averaged weights."""
         stem, dot, ending = self.eval_output.rpartition(".")

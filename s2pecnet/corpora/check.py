@@ -7,8 +7,7 @@ ASVspoof2021 that a folder holds are checked, and of ASVspoof2021 all subsets; a
 import itertools
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from s2pecnet.conventions import SPLITS
 from s2pecnet.corpora.custom import columns_not_read
 from s2pecnet.corpora.detect import CORPORA
 from s2pecnet.corpora.published import asvspoof2019, find_asvspoof2021, tracks_2021
-from s2pecnet.corpora.trials import PATH_NAMES, Corpus, CorpusOptions, LackingPart, LineSource, Split, Trial, audio_path
+from s2pecnet.corpora.trials import PATH_NAMES, Corpus, CorpusOptions, MissingClassError, Split, Trials
 from s2pecnet.errors import InputError
 
 # Trials of the protocols of the released corpora, by split: 2019 and 2021 from their papers, ASVspoof5 from README.txt.
@@ -73,7 +72,7 @@ def _corpora_at(root: Path) -> dict[str, Corpus]:
     found = {}
     for folder in sorted(root.glob("ASVspoof2019_*_cm_protocols")):
         track = folder.name.removeprefix("ASVspoof2019_").removesuffix("_cm_protocols")
-        found[track] = asvspoof2019(root, track)._replace(title=f"ASVspoof2019 {track}")
+        found[track] = replace(asvspoof2019(root, track), title=f"ASVspoof2019 {track}")
     for track in tracks_2021(root):
         corpus = find_asvspoof2021(root, CorpusOptions(track, eval_subset="all"))
         if corpus:
@@ -125,11 +124,11 @@ class _Errors:
 
     def __init__(self) -> None:
         self.problems: dict[str, None] = {}
-        self.lacking: list[str] = []
+        self.missing: list[str] = []
 
-    def tell(self, error: InputError) -> None:
-        if isinstance(error, LackingPart):
-            self.lacking.append(str(error))
+    def add(self, error: InputError) -> None:
+        if isinstance(error, MissingClassError):
+            self.missing.append(str(error))
         else:
             self.problems[str(error)] = None
 
@@ -143,22 +142,22 @@ def _check_split(label: str, split: Split, disk: "_Disk", errors: _Errors, repor
     """Report on one split; None where its list cannot be read."""
     if split.asv_scores and split.name != "train" and not split.asv_scores.is_file():
         report.facts.append(f"{label} {split.name}: note: no ASV scores, so no t-DCF ({split.asv_scores})")
-    errors.lacking.clear()
+    errors.missing.clear()
     try:
-        trials = split.trials.read(errors.tell)
+        trials = split.read(errors.add)
     except InputError as error:
-        errors.tell(error)
+        errors.add(error)
         return None
-    keys, parts = Counter(trial.key for trial in trials), Counter(trial.part for trial in trials)
-    counts = f"{len(trials):,} trials ({keys['bonafide']:,} bona fide, {keys['spoof']:,} spoof)"
+    bonafide = int(trials.is_bonafide.sum())
+    counts = f"{len(trials):,} trials ({bonafide:,} bona fide, {len(trials) - bonafide:,} spoof)"
     report.facts.append(f"{label} {split.name}: {counts}{_spare_files(split, trials, disk)}")
-    report.facts.extend(f"{label} {split.name}: note: {why}" for why in errors.lacking)
-    if isinstance(split.trials, LineSource) and split.trials.parts is None and parts.keys() != {""}:
+    report.facts.extend(f"{label} {split.name}: note: {why}" for why in errors.missing)
+    parts = Counter(trials.part)
+    if len(parts) > 1:
         subsets = ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items()))
         report.facts.append(f"{label} {split.name}: subsets {subsets}")
     _check_files(split, trials, disk, report)
-    names = {trial.utterance for trial in trials}
-    return _Checked(len(trials), names, {trial.speaker for trial in trials} - {"-"})
+    return _Checked(len(trials), set(trials.utterance), set(trials.speaker.present()) - {"-"})
 
 
 class _Disk:
@@ -182,22 +181,22 @@ class _Disk:
         return self._folders[folder]
 
 
-def _spare_files(split: Split, trials: Sequence[Trial], disk: _Disk) -> str:
+def _spare_files(split: Split, trials: Trials, disk: _Disk) -> str:
     """What lies in the split's folder, where it has one of its own."""
     if split.files == PATH_NAMES:
         return ""
     folder, name = os.path.split(split.audio / split.files)
     there = disk.sizes(folder)
-    spare = len(there.keys() - {name.format(trial.utterance) for trial in trials})
+    spare = len(there.keys() - {name.format(utterance) for utterance in trials.utterance})
     return f"; {len(there):,} files on disk, {spare:,} of them not in the protocol"
 
 
-def _check_files(split: Split, trials: Sequence[Trial], disk: _Disk, report: TreeReport) -> None:
+def _check_files(split: Split, trials: Trials, disk: _Disk, report: TreeReport) -> None:
     folder = (split.audio / split.files).parent
     missing: list[str] = []
     empty: list[str] = []
-    for trial in trials:
-        path = audio_path(split.audio, split.files, trial.utterance)
+    for utterance in trials.utterance:
+        path = split.audio_file(utterance)
         size = disk.size(path)
         if not size:
             (missing if size is None else empty).append(os.path.relpath(path, folder))

@@ -22,6 +22,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -32,13 +33,13 @@ from s2pecnet.corpora.trials import (
     UNKNOWN_ATTACK,
     Corpus,
     CorpusOptions,
-    LackingPart,
-    LineSource,
+    MissingClassError,
     OnError,
-    Protocol,
     Split,
     Trial,
-    TrialSource,
+    TrialList,
+    Trials,
+    as_columns,
     decode_name,
     encode_name,
 )
@@ -81,8 +82,8 @@ def divide(speaker_or_path: str) -> str:
     ['train', 'eval', 'train', 'train']
     """
     digest = hashlib.sha256(speaker_or_path.encode(errors="surrogateescape")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    return next(split for split, end in SHARES.items() if place < end)
+    location = int.from_bytes(digest[:8], "big") / 2**64
+    return next(split for split, end in SHARES.items() if location < end)
 
 
 # --------------------------------------------------------------------------------- CSV
@@ -101,22 +102,25 @@ def find_csv(root: Path, options: CorpusOptions) -> Corpus | None:
     if file is None:
         return None
     columns = _read_header(file).columns
-    if "split" in columns:
-        return Corpus("CSV", {name: _csv_split(file, name, name) for name in SPLITS})
-    if options.unsplit == "eval":
-        return Corpus("CSV", {"eval": _csv_split(file, "eval", None)})
-    note = _division_note(file, "speaker" if "speaker" in columns else "path")
-    return Corpus("CSV", {name: _csv_split(file, name, name) for name in SPLITS}, note)
-
-
-def _csv_split(file: Path, name: str, part: str | None) -> Split:
-    return Split(name, file, file.parent, None, read_csv_source(file, part), PATH_NAMES)
+    divided = "split" not in columns
+    if divided and options.split_policy == "eval":
+        everything = partial(csv_list(file).part, None)
+        return Corpus("CSV", {"eval": Split("eval", file, file.parent, None, everything, PATH_NAMES)}, root=root)
+    listed, hint = csv_list(file, divided), ""
+    if divided:
+        hint = f"; it is divided by a hash, {SHARES_TEXT}; add a column split to divide it otherwise"
+    splits = {
+        name: Split(name, file, file.parent, None, partial(listed.part, (name,), hint=hint), PATH_NAMES)
+        for name in SPLITS
+    }
+    note = _division_note(file, "speaker" if "speaker" in columns else "path") if divided else None
+    return Corpus("CSV", splits, note, root)
 
 
 def _division_note(root: Path, by: str) -> str:
     return (
         f"{root} names no splits: it is divided by a hash of the {by}, {SHARES_TEXT} "
-        "(--set unsplit=eval takes all of it as eval)"
+        "(--set split_policy=eval takes all of it as eval)"
     )
 
 
@@ -128,21 +132,16 @@ def has_columns(file: Path, columns: Sequence[str]) -> bool:
         return False
 
 
-def read_csv_source(file: Path, part: str | None = None) -> LineSource:
+def csv_list(file: Path, divided: bool = False) -> TrialList:
     """The trials of a CSV file.
 
     Args:
-        part: the split wanted; None: all trials, whatever the file says of splits.
+        divided: a trial's part is the split that its speaker or path falls into.
 
     Raises:
         InputError: the header cannot be used.
     """
-    lines = _read_header(file)
-    if part is None:
-        return LineSource(file, lines, EXPECTED, header=1)
-    divided = "split" not in lines.columns
-    hint = f"; it is divided by a hash, {SHARES_TEXT}; add a column split to divide it otherwise" if divided else ""
-    return LineSource(file, replace(lines, divided=divided), EXPECTED, header=1, parts=(part,), hint=hint)
+    return TrialList(file, replace(_read_header(file), divided=divided), EXPECTED, header=1)
 
 
 @dataclass(frozen=True)
@@ -159,31 +158,31 @@ class CsvLines:
     divided: bool = False
 
     def __call__(self, file: Path, number: int, line: str) -> Trial:
-        place = f"{file}:{number}"
-        row = dict(zip(self.columns, self._fields(place, line), strict=True))
-        utterance = _utterance(place, row.get("path") or row.get("file") or "")
-        key = _known(place, "label", row["label"], LABELS)
+        location = f"{file}:{number}"
+        row = dict(zip(self.columns, self._fields(location, line), strict=True))
+        utterance = _utterance(location, row.get("path") or row.get("file") or "")
+        key = _known(location, "label", row["label"], LABELS)
         speaker = row.get("speaker", "")
-        part = _known(place, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
+        part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
         if self.divided:
             part = divide(speaker or decode_name(utterance))
-        return Trial(speaker or "-", utterance, _attack(place, row.get("attack", ""), key), key, number, part)
+        return Trial(speaker or "-", utterance, _attack(location, row.get("attack", ""), key), key, number, part)
 
-    def _fields(self, place: str, line: str) -> list[str]:
-        fields = _split_line(place, line, self.delimiter)
+    def _fields(self, location: str, line: str) -> list[str]:
+        fields = _split_line(location, line, self.delimiter)
         if len(fields) != len(self.columns):
             header = self.delimiter.join(self.columns)
-            raise InputError(f"{place}: got {len(fields)} fields, expected {len(self.columns)}: {header}")
+            raise InputError(f"{location}: got {len(fields)} fields, expected {len(self.columns)}: {header}")
         return fields
 
 
-def _split_line(place: str, line: str, delimiter: str) -> list[str]:
+def _split_line(location: str, line: str, delimiter: str) -> list[str]:
     if "\0" in line:
-        raise InputError(f"{place}: not a text file in UTF-8, a line holds a zero byte")
+        raise InputError(f"{location}: not a text file in UTF-8, a line holds a zero byte")
     try:
         (fields,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)
     except csv.Error as error:
-        raise InputError(f"{place}: {error}; a quoted field is to end on its line, before a separator") from None
+        raise InputError(f"{location}: {error}; a quoted field is to end on its line, before a separator") from None
     return [field.strip() for field in fields]
 
 
@@ -196,17 +195,17 @@ def _read_header(file: Path) -> CsvLines:
         raise InputError(f"{file}: no such list of trials") from None
     except UnicodeDecodeError:
         raise InputError(f"{file}:1: not a text file in UTF-8; expected a header with path and label") from None
-    place = f"{file}:1"
+    location = f"{file}:1"
     for delimiter in "\t,;":
-        columns = tuple(name.lower() for name in _split_line(place, line, delimiter)) if line else ()
+        columns = tuple(name.lower() for name in _split_line(location, line, delimiter)) if line else ()
         if "label" in columns and len([name for name in columns if name in PATH_COLUMNS]) == 1:
             twice = sorted({name for name in COLUMNS if columns.count(name) > 1})
             if twice:
-                raise InputError(f"{place}: the column {twice[0]} stands twice")
+                raise InputError(f"{location}: the column {twice[0]} stands twice")
             return CsvLines(delimiter, columns)
     raise InputError(
-        f"{place}: {line[:80]!r} is no header with the columns path and label (and, if you have them, attack, speaker "
-        "and split), separated by commas, semicolons or tabs"
+        f"{location}: {line[:80]!r} is no header with the columns path and label (and, if you have them, attack, "
+        "speaker and split), separated by commas, semicolons or tabs"
     )
 
 
@@ -215,35 +214,37 @@ def columns_not_read(file: Path) -> list[str]:
     return [name for name in _read_header(file).columns if name not in COLUMNS]
 
 
-def _utterance(place: str, path: str) -> str:
+def _utterance(location: str, path: str) -> str:
     if not path:
-        raise InputError(f"{place}: the path is empty")
+        raise InputError(f"{location}: the path is empty")
     if "\\" in path:
-        raise InputError(f"{place}: path {path!r} has a backslash; separate folders with '/'")
-    return _short_name(place, "path", encode_name(str(PurePosixPath(path))))
+        raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
+    return _short_name(location, "path", encode_name(str(PurePosixPath(path))))
 
 
-def _attack(place: str, attack: str, key: str) -> str:
+def _attack(location: str, attack: str, key: str) -> str:
     if key == "spoof":
-        return UNKNOWN_ATTACK if attack in ("", "-") else _short_name(place, "attack", encode_name(attack))
+        return UNKNOWN_ATTACK if attack in ("", "-") else _short_name(location, "attack", encode_name(attack))
     if attack in ("", "-") or LABELS.get(attack.lower()) == "bonafide":
         return "-"
-    raise InputError(f"{place}: a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty")
+    raise InputError(
+        f"{location}: a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty"
+    )
 
 
-def _known(place: str, column: str, word: str, words: dict[str, str]) -> str:
+def _known(location: str, column: str, word: str, words: dict[str, str]) -> str:
     found = words.get(word.lower())
     if found is None:
         number = "; numbers are refused, for 1 means fake as often as human" if word.isdecimal() else ""
-        raise InputError(f"{place}: {column} {word!r}, expected one of {', '.join(words)}{number}")
+        raise InputError(f"{location}: {column} {word!r}, expected one of {', '.join(words)}{number}")
     return found
 
 
-def _short_name(place: str, what: str, name: str) -> str:
+def _short_name(location: str, what: str, name: str) -> str:
     if len(name.encode()) > LONGEST_NAME:
         raise InputError(
-            f"{place}: {what} of {len(name.encode())} bytes, expected at most {LONGEST_NAME}, for it stands in score "
-            "files; use shorter names, or paths relative to the list"
+            f"{location}: {what} of {len(name.encode())} bytes, expected at most {LONGEST_NAME}, as it stands in "
+            "score files; use shorter names, or paths relative to the list"
         )
     return name
 
@@ -268,15 +269,14 @@ def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
             f"{root}: holds {names}; expected folders of labels, or one folder a split with folders of labels in it"
         )
     if by_split:
-        return Corpus(
-            "folders", {name: _folder_split(root, name, by_split[name]) for name in SPLITS if name in by_split}
-        )
+        splits = {name: _folder_split(root, name, by_split[name]) for name in SPLITS if name in by_split}
+        return Corpus("folders", splits, root=root)
     if len({LABELS[folder.name.lower()] for folder in labelled}) < len(KEYS):
         return None
-    if options.unsplit == "eval":
-        return Corpus("folders", {"eval": _folder_split(root, "eval", root)})
+    if options.split_policy == "eval":
+        return Corpus("folders", {"eval": _folder_split(root, "eval", root)}, root=root)
     splits = {name: _folder_split(root, name, root, part=name) for name in SPLITS}
-    return Corpus("folders", splits, _division_note(root, "path"))
+    return Corpus("folders", splits, _division_note(root, "path"), root)
 
 
 def _folders_named(folder: Path, words: dict[str, str]) -> list[Path]:
@@ -284,78 +284,48 @@ def _folders_named(folder: Path, words: dict[str, str]) -> list[Path]:
 
 
 def _folder_split(root: Path, name: str, folder: Path, part: str | None = None) -> Split:
-    return Split(name, folder, root, None, FolderSource(root, folder, part), PATH_NAMES)
+    return Split(name, folder, root, None, partial(read_folders, root, folder, part), PATH_NAMES)
 
 
-@dataclass(frozen=True)
-class FolderSource(TrialSource):
+def read_folders(root: Path, folder: Path, part: str | None = None, on_error: OnError | None = None) -> Trials:
     """The audio files below the folders of labels.
 
-    Attributes:
+    Args:
         root: paths, and so the names of utterances, start from here.
         folder: holds the folders of labels.
         part: takes only what falls into this split; None: all.
+        on_error: as in `TrialList.part`.
+
+    Raises:
+        InputError: a class is missing, or a file cannot be listed.
     """
-
-    root: Path
-    folder: Path
-    part: str | None = None
-
-    def read(self, on_error: OnError | None = None) -> "FolderProtocol":
-        """See `TrialSource.read`."""
-        trials = FolderProtocol(self, self._names())
-        keys = {trial.key for trial in trials}
-        if len(keys) < len(KEYS):
-            what = f"its {self.part} part" if self.part else "the folder"
-            found = f"{what} is all {min(keys)}" if keys else f"{what} has no audio files"
-            hint = f"; it is divided by a hash, {SHARES_TEXT}" if self.part else ""
-            error = (LackingPart if self.part else InputError)(f"{self.folder}: {found}; both classes are needed{hint}")
-            if on_error is None:
-                raise error
-            on_error(error)
-        return trials
-
-    def digest(self) -> str | None:
-        """See `TrialSource.digest`."""
-        return FolderProtocol(self, self._names()).digest() if self.folder.is_dir() else None
-
-    def label_depth(self) -> int:
-        """Which part of a path below `root` names the label."""
-        return len(self.folder.relative_to(self.root).parts)
-
-    def _names(self) -> list[str]:
-        names = []
-        for top in _folders_named(self.folder, LABELS):
-            for path in _audio_below(top):
-                relative = os.path.relpath(path, self.root)
-                if self.part is None or divide(relative) == self.part:
-                    names.append(_short_name(path, "path", encode_name(relative)))
-        return names
+    names = []
+    for top in _folders_named(folder, LABELS):
+        for path in _audio_below(top):
+            relative = os.path.relpath(path, root)
+            if part is None or divide(relative) == part:
+                names.append(_short_name(path, "path", encode_name(relative)))
+    depth = len(folder.relative_to(root).parts)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    trials = as_columns(folder, (_trial_of(name, depth) for name in names), digest)
+    keys = trials.keys()
+    if len(keys) < len(KEYS):
+        what = f"its {part} part" if part else "the folder"
+        found = f"{what} is all {keys[0]}" if keys else f"{what} has no audio files"
+        hint = f"; it is divided by a hash, {SHARES_TEXT}" if part else ""
+        error = (MissingClassError if part else InputError)(f"{folder}: {found}; both classes are needed{hint}")
+        if on_error is None:
+            raise error
+        on_error(error)
+    return trials
 
 
-class FolderProtocol(Protocol):
-    """Trials that no file lists; of each, the name is held."""
-
-    def __init__(self, source: FolderSource, names: list[str]):
-        self.path, self._names, self._depth = source.folder, names, source.label_depth()
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def _trial(self, place: int) -> Trial:
-        name = self._names[place]
-        label, *inner = name.split("/")[self._depth :]
-        key = LABELS[label.lower()]
-        attack = "-" if key == "bonafide" else inner[0] if len(inner) > 1 else UNKNOWN_ATTACK
-        return Trial("-", name, attack, key, 0)
-
-    def place(self, index: int) -> str:
-        """See `Protocol.place`."""
-        return ""
-
-    def digest(self) -> str:
-        """See `Protocol.digest`."""
-        return hashlib.sha256("\n".join(self._names).encode()).hexdigest()
+def _trial_of(name: str, depth: int) -> Trial:
+    """The trial of a path below the root, whose part `depth` names the label."""
+    label, *inner = name.split("/")[depth:]
+    key = LABELS[label.lower()]
+    attack = "-" if key == "bonafide" else inner[0] if len(inner) > 1 else UNKNOWN_ATTACK
+    return Trial("-", name, attack, key, 0)
 
 
 def _audio_below(top: Path) -> Iterator[str]:

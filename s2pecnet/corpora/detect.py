@@ -1,17 +1,12 @@
-"""Protocols: which utterances a split has, and what they are.
+"""Which corpus lies at a path, and where its splits are.
 
-`find_corpus` tells from what lies on the disk which of the known corpora it is, and where its splits are:
-
-    asvspoof2019, asvspoof2021, asvspoof5, in-the-wild    as published, see `published_corpora`
-    csv, folders                                          one's own, see `own_corpora`
-
-All of them give a `Split` that reads a `Protocol`, a sequence of `Trial`s (`trial_lists`).
+asvspoof2019, asvspoof2021, asvspoof5, in-the-wild    as published, see `published`
+csv, folders                                          custom corpora, see `custom`
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-from s2pecnet.conventions import KEYS, SPLITS
 from s2pecnet.corpora.custom import find_csv, find_folders
 from s2pecnet.corpora.published import (
     asvspoof2019,
@@ -19,25 +14,9 @@ from s2pecnet.corpora.published import (
     find_asvspoof2019,
     find_asvspoof2021,
     find_in_the_wild,
-    read_protocol,
 )
-from s2pecnet.corpora.trials import Corpus, CorpusOptions, Protocol, Split, Trial, Utterances
+from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
 from s2pecnet.errors import InputError
-
-__all__ = [
-    "CORPORA",
-    "KEYS",
-    "SPLITS",
-    "Corpus",
-    "CorpusOptions",
-    "Protocol",
-    "Split",
-    "Trial",
-    "Utterances",
-    "find_corpus",
-    "find_split",
-    "read_protocol",
-]
 
 # In the order in which they are tried: what is published before what could be anybody's, a list before folders.
 CORPORA: dict[str, Callable[[Path, CorpusOptions], Corpus | None]] = {
@@ -71,7 +50,7 @@ def find_corpus(database_path: str | Path, corpus: str = "auto", options: Corpus
         raise InputError(f"{root}: a file; expected a folder, or a list of trials whose name ends in .csv or .tsv")
     if corpus in ("auto", "asvspoof2019"):
         return asvspoof2019(root, options.track)
-    raise InputError(f"{root}: holds no corpus of the kind {corpus}, as docs/own-data.md describes it")
+    raise InputError(f"{root}: no {corpus} corpus here, as docs/own-data.md describes it")
 
 
 def find_split(
@@ -79,7 +58,7 @@ def find_split(
     track: str,
     name: str,
     corpus: str = "auto",
-    unsplit: str = "divide",
+    split_policy: str = "divide",
     eval_subset: str = "eval",
 ) -> Split:
     """A split ("train", "dev" or "eval") of the corpus at a path; the arguments are those of the config.
@@ -87,10 +66,4 @@ def find_split(
     Raises:
         InputError: as `find_corpus`, or the corpus has no such split.
     """
-    found = find_corpus(database_path, corpus, CorpusOptions(track, unsplit, eval_subset))
-    if name not in found.splits:
-        raise InputError(
-            f"{database_path}: this corpus ({found.title}) has no {name} split, only {' and '.join(found.splits)}"
-            f"{'; it can be scored (--eval), not trained on' if 'eval' in found.splits else ''}"
-        )
-    return found.splits[name]
+    return find_corpus(database_path, corpus, CorpusOptions(track, split_policy, eval_subset))[name]

@@ -30,19 +30,19 @@ from functools import partial
 from pathlib import Path
 
 from s2pecnet.conventions import SPLITS
-from s2pecnet.corpora.custom import has_columns, read_csv_source
+from s2pecnet.corpora.custom import csv_list, has_columns
 from s2pecnet.corpora.trials import (
     PATH_NAMES,
     UNKNOWN_ATTACK,
     Corpus,
     CorpusOptions,
-    LineSource,
-    Protocol,
     Split,
     Trial,
-    require_key,
-    require_name,
-    require_word,
+    TrialList,
+    Trials,
+    check_key,
+    check_name,
+    check_word,
 )
 from s2pecnet.errors import InputError
 
@@ -71,7 +71,7 @@ def find_asvspoof2019(root: Path, options: CorpusOptions) -> Corpus | None:
 
 def asvspoof2019(root: Path, track: str) -> Corpus:
     """The layout of ASVspoof2019 under `root`, whether there is anything or not."""
-    return Corpus("ASVspoof2019", {name: _split_2019(root, track, name) for name in SPLITS})
+    return Corpus("ASVspoof2019", {name: _split_2019(root, track, name) for name in SPLITS}, root=root)
 
 
 def _split_2019(root: Path, track: str, name: str) -> Split:
@@ -82,36 +82,35 @@ def _split_2019(root: Path, track: str, name: str) -> Split:
         protocol=protocol,
         audio=root / f"ASVspoof2019_{track}_{name}",
         asv_scores=root / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{name}.gi.trl.scores.txt",
-        trials=_source_2019(protocol),
+        read=partial(_list_2019(protocol).part, None, both_classes=False),
     )
 
 
-def _source_2019(path: Path) -> LineSource:
-    return LineSource(
+def _list_2019(path: Path) -> TrialList:
+    return TrialList(
         path,
         _parse_2019,
         COLUMNS_2019,
-        missing="no such protocol; database_path is to be the folder that holds ASVspoof2019_<track>_cm_protocols, or "
-        "another corpus of docs/own-data.md",
-        both_classes=False,
+        missing="no such protocol; expected database_path to be the folder that holds "
+        "ASVspoof2019_<track>_cm_protocols, or another corpus of docs/own-data.md",
     )
 
 
-def read_protocol(path: str | Path) -> Protocol:
+def read_protocol(path: str | Path) -> Trials:
     """Check a protocol file of ASVspoof2019, "speaker utterance environment attack key" a line.
 
     Raises:
         InputError: the file is missing, empty or not text, or a line has another number of columns, an unknown key or
             an utterance that an earlier line has; with file and line.
     """
-    return _source_2019(Path(path)).read()
+    return _list_2019(Path(path)).part(both_classes=False)
 
 
 def _parse_2019(path: Path, number: int, line: str) -> Trial:
-    place = f"{path}:{number}"
-    speaker, utterance, _, attack, key = _columns(place, line, 5, COLUMNS_2019)
-    require_key(place, key)
-    return Trial(speaker, require_name(place, utterance), require_word(place, attack), key, number)
+    location = f"{path}:{number}"
+    speaker, utterance, _, attack, key = _columns(location, line, 5, COLUMNS_2019)
+    check_key(location, key)
+    return Trial(speaker, check_name(location, utterance), check_word(location, attack), key, number)
 
 
 # --------------------------------------------------------------------------------- ASVspoof2021
@@ -130,9 +129,9 @@ def find_asvspoof2021(root: Path, options: CorpusOptions) -> Corpus | None:
         protocol = root / "keys" / "CM" / "trial_metadata.txt"
     if protocol.is_file() and track in COLUMNS_2021:
         parts = None if options.eval_subset == "all" else (options.eval_subset,)
-        source = LineSource(protocol, partial(_parse_2021, track), COLUMNS_2021[track], parts=parts)
-        split = Split("eval", protocol, audio, None, source)
-        return Corpus(f"ASVspoof2021 {track}", {"eval": split})
+        listed = TrialList(protocol, partial(_parse_2021, track), COLUMNS_2021[track])
+        split = Split("eval", protocol, audio, None, partial(listed.part, parts))
+        return Corpus(f"ASVspoof2021 {track}", {"eval": split}, root=root)
     others = tracks_2021(root)
     if others:
         raise InputError(
@@ -152,12 +151,12 @@ def tracks_2021(root: Path) -> list[str]:
 
 
 def _parse_2021(track: str, path: Path, number: int, line: str) -> Trial:
-    place, expected = f"{path}:{number}", COLUMNS_2021[track]
-    speaker, utterance, _, _, attack, key, _, subset, *_ = _columns(place, line, len(expected.split()), expected)
-    require_key(place, key)
+    location, expected = f"{path}:{number}", COLUMNS_2021[track]
+    speaker, utterance, _, _, attack, key, _, subset, *_ = _columns(location, line, len(expected.split()), expected)
+    check_key(location, key)
     if subset not in SUBSETS:
-        raise InputError(f"{place}: subset {subset!r}, expected one of {', '.join(SUBSETS)}")
-    return Trial(speaker, require_name(place, utterance), _attack(attack, key), key, number, subset)
+        raise InputError(f"{location}: subset {subset!r}, expected one of {', '.join(SUBSETS)}")
+    return Trial(speaker, check_name(location, utterance), _attack(attack, key), key, number, subset)
 
 
 # --------------------------------------------------------------------------------- ASVspoof5
@@ -169,18 +168,18 @@ def find_asvspoof5(root: Path, options: CorpusOptions) -> Corpus | None:
     for name, (file, audio) in FILES_5.items():
         for protocol in (root / file, root / "ASVspoof5_protocols" / file):
             if protocol.is_file():
-                source = LineSource(protocol, _parse_5, COLUMNS_5)
-                splits[name] = Split(name, protocol, root, None, source, audio)
+                listed = TrialList(protocol, _parse_5, COLUMNS_5)
+                splits[name] = Split(name, protocol, root, None, partial(listed.part, None), audio)
                 break
-    return Corpus("ASVspoof5", splits) if splits else None
+    return Corpus("ASVspoof5", splits, root=root) if splits else None
 
 
 def _parse_5(path: Path, number: int, line: str) -> Trial:
-    place = f"{path}:{number}"
-    columns = _columns(place, line, 10, COLUMNS_5)
+    location = f"{path}:{number}"
+    columns = _columns(location, line, 10, COLUMNS_5)
     speaker, utterance, attack, key = columns[0], columns[1], columns[7], columns[8]
-    require_key(place, key)
-    return Trial(speaker, require_name(place, utterance), _attack(attack, key), key, number)
+    check_key(location, key)
+    return Trial(speaker, check_name(location, utterance), _attack(attack, key), key, number)
 
 
 # --------------------------------------------------------------------------------- In-the-Wild
@@ -192,15 +191,15 @@ def find_in_the_wild(root: Path, options: CorpusOptions) -> Corpus | None:
         if file.name == "meta.csv" and has_columns(file, ("file", "speaker", "label")):
             beside = file.parent / "release_in_the_wild"
             audio = beside if beside.is_dir() else file.parent
-            split = Split("eval", file, audio, None, read_csv_source(file), PATH_NAMES)
-            return Corpus("In-the-Wild", {"eval": split})
+            split = Split("eval", file, audio, None, partial(csv_list(file).part, None), PATH_NAMES)
+            return Corpus("In-the-Wild", {"eval": split}, root=root)
     return None
 
 
-def _columns(place: str, line: str, count: int, expected: str) -> list[str]:
+def _columns(location: str, line: str, count: int, expected: str) -> list[str]:
     columns = line.split()
     if len(columns) != count:
-        raise InputError(f"{place}: got {len(columns)} columns, expected {count}: {expected}")
+        raise InputError(f"{location}: got {len(columns)} columns, expected {count}: {expected}")
     return columns
 
 

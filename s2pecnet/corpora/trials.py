@@ -1,29 +1,33 @@
-"""Lists of trials: which utterances a split has, and what they are, whatever the corpus.
+"""Trials: which utterances a split has, and what they are, whatever the corpus.
 
-A list that stands in a file is checked once, line by line, and then read from the disk where it is needed: a list of a
-million trials takes 12 MB of memory, and loader processes share it.
+    a file or folders --TrialList.part, read_folders--> Trials --> Split --> Corpus
+
+`Trials` are columns (numpy arrays, about 24 bytes a trial), which loader processes share when they are forked.
 
 A trial's utterance is its name in score files, whose columns are separated by spaces. In corpora that give paths, the
 path is the name: white space and "%" in it are percent-encoded (`encode_name`), so that it stays one column.
 """
 
 import hashlib
-import os
 import re
-from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 from urllib.parse import quote, unquote
+
+import numpy as np
+from numpy.typing import NDArray
 
 from s2pecnet.conventions import KEYS
 from s2pecnet.errors import InputError
 from s2pecnet.text import clipped
 
 LONGEST_NAME = 200  # bytes; a score file's columns may not be longer
-LONGEST_LINE = 1 << 16  # bytes; what is longer is no list of trials
+LONGEST_LINE = 1 << 16  # bytes; a file with longer lines is no list of trials
+_AT_ONCE = 1 << 12
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNKNOWN_ATTACK = "unknown"
 
@@ -37,7 +41,7 @@ class Trial(NamedTuple):
     Attributes:
         attack: "-" for bona fide speech.
         line: of the file that lists it, from 1; 0 where no file does.
-        part: the part of the list that it belongs to, as far as there are parts; the splits of a CSV file for example.
+        part: the part of the list that it belongs to, if it has parts; the splits of a CSV file for example.
     """
 
     speaker: str
@@ -56,6 +60,347 @@ class Trial(NamedTuple):
 # (file, number of a line, its text) -> its trial; raises InputError.
 ParseLine = Callable[[Path, int, str], Trial]
 OnError = Callable[[InputError], None]
+
+
+class MissingClassError(InputError):
+    """A part of a list has no trials, or none of a class; the list itself may be in order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Categories(Sequence[str]):
+    """A column (n,) of few different words."""
+
+    words: tuple[str, ...]
+    codes: NDArray[np.unsignedinteger]
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self.words[code] for code in self.codes[index]]
+        return self.words[self.codes[index]]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def is_in(self, words: Iterable[str]) -> NDArray[np.bool_]:
+        """Which rows (n,) have one of these words."""
+        return np.isin(self.codes, [code for code, word in enumerate(self.words) if word in set(words)])
+
+    def present(self) -> list[str]:
+        """The words that occur, sorted."""
+        return sorted(self.words[code] for code in np.unique(self.codes))
+
+
+@dataclass(frozen=True, eq=False)
+class Names(Sequence[str]):
+    """A column (n,) of different names, held as UTF-8."""
+
+    encoded: NDArray[np.bytes_]
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [name.decode() for name in self.encoded[index].tolist()]
+        return bytes(self.encoded[index]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        for begin in range(0, len(self), _AT_ONCE):
+            yield from self[begin : begin + _AT_ONCE]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
+@dataclass(frozen=True, eq=False)
+class Trials(Sequence[Trial]):
+    """Trials of a split, in their order: a sequence of `Trial`s, held as columns (n,).
+
+    Attributes:
+        path: the file that lists them, or the folder where no file does.
+        line: of the file, from 1; 0 where no file lists the trial.
+        digest: SHA-256 of what defines these trials.
+    """
+
+    path: Path
+    utterance: Names
+    is_bonafide: NDArray[np.bool_]
+    attack: Categories
+    speaker: Categories
+    part: Categories
+    line: NDArray[np.uint32]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    @overload
+    def __getitem__(self, index: int) -> Trial: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Trial]: ...
+
+    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        return Trial(
+            self.speaker[index],
+            self.utterance[index],
+            self.attack[index],
+            KEYS[0] if self.is_bonafide[index] else KEYS[1],
+            int(self.line[index]),
+            self.part[index],
+        )
+
+    def keys(self) -> list[str]:
+        """The keys that occur, sorted."""
+        return [key for key, occurs in zip(KEYS, (self.is_bonafide.any(), not self.is_bonafide.all()), strict=True)
+                if occurs and len(self)]  # fmt: skip
+
+    def location(self, index: int) -> str:
+        """Where a trial is listed, "file:line", for messages; empty where no file lists it."""
+        return f"{self.path}:{self.line[index]}" if self.line[index] else ""
+
+    def select(self, rows: NDArray[np.bool_], digest: str) -> "Trials":
+        """The trials of these rows (n,), in their order."""
+        if rows.all():
+            return replace(self, digest=digest)
+
+        def of(column: Categories) -> Categories:
+            return Categories(column.words, column.codes[rows])
+
+        return Trials(
+            self.path,
+            Names(self.utterance.encoded[rows]),
+            self.is_bonafide[rows],
+            of(self.attack),
+            of(self.speaker),
+            of(self.part),
+            self.line[rows],
+            digest,
+        )
+
+
+def as_columns(path: Path, trials: Iterable[Trial], digest: str = "") -> Trials:
+    """Trials as columns, taken one by one."""
+    names: list[bytes] = []
+    encoded = [np.zeros(0, dtype="S1")]
+    bonafide, lines = bytearray(), array("I")
+    words: tuple[dict[str, int], ...] = ({}, {}, {})
+    codes = (array("I"), array("I"), array("H"))
+    for trial in trials:
+        names.append(trial.utterance.encode())
+        if len(names) == _AT_ONCE:
+            # Python's own objects take four times as much memory.
+            encoded.append(np.array(names, dtype=np.bytes_))
+            names.clear()
+        bonafide.append(trial.key == KEYS[0])
+        lines.append(trial.line)
+        for known, column, word in zip(words, codes, (trial.attack, trial.speaker, trial.part), strict=True):
+            column.append(known.setdefault(word, len(known)))
+    attack, speaker, part = (
+        Categories(tuple(known), np.array(column)) for known, column in zip(words, codes, strict=True)
+    )
+    encoded.append(np.array(names or [b""], dtype=np.bytes_)[: len(names)])
+    return Trials(
+        path,
+        Names(np.concatenate(encoded)),
+        np.frombuffer(bytes(bonafide), dtype=np.bool_),
+        attack,
+        speaker,
+        part,
+        np.array(lines, dtype=np.uint32),
+        digest,
+    )
+
+
+@dataclass(eq=False)
+class TrialList:
+    """A text file with a trial a line, read and hashed once, whatever parts of it are asked for.
+
+    Attributes:
+        parse: makes a trial of a line.
+        expected: what a line looks like, for messages.
+        header: lines before the first trial.
+        missing: the message where there is no such file.
+    """
+
+    path: Path
+    parse: ParseLine
+    expected: str
+    header: int = 0
+    missing: str = "no such file"
+    _read: "tuple[Trials, hashlib._Hash, list[InputError]] | None" = field(default=None, init=False, repr=False)
+
+    def part(
+        self,
+        parts: tuple[str, ...] | None = None,
+        on_error: OnError | None = None,
+        *,
+        both_classes: bool = True,
+        hint: str = "",
+    ) -> Trials:
+        """Trials of some parts of the file. An utterance may stand in the file once, whatever the part.
+
+        Args:
+            parts: whose trials are wanted; None: all.
+            on_error: gets every problem, and what can be read is read; None: the first problem is raised.
+            both_classes: trials without bona fide speech, or without spoofs, are a problem.
+            hint: ends the message that a class, or all trials, are missing.
+
+        Raises:
+            InputError: with file and line.
+        """
+        everything, digest, problems = self._read_once()
+        if parts is not None:
+            digest = digest.copy()
+            digest.update(repr(parts).encode())
+        rows = np.ones(len(everything), dtype=bool) if parts is None else everything.part.is_in(parts)
+        trials = everything.select(rows, digest.hexdigest())
+        found = list(problems)
+        if len(everything) or not problems:
+            found += self._missing_classes(trials, len(everything), parts, both_classes, hint)
+        for problem in found:
+            if on_error is None:
+                raise problem
+            on_error(problem)
+        return trials
+
+    def _read_once(self) -> "tuple[Trials, hashlib._Hash, list[InputError]]":
+        """All trials of the file, its SHA-256, and what is wrong with it."""
+        if self._read is None:
+            digest = hashlib.sha256()
+            problems: list[InputError] = []
+            trials = as_columns(self.path, self._trials(digest, problems))
+            problems += self._repeated(trials)
+            self._read = trials, digest, problems
+        return self._read
+
+    def _trials(self, digest: "hashlib._Hash", problems: list[InputError]) -> Iterator[Trial]:
+        if not self.path.exists():
+            raise InputError(f"{self.path}: {self.missing}")
+        with open(self.path, "rb") as stream:
+            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b""), start=1):
+                digest.update(line)
+                if len(line) == LONGEST_LINE:
+                    raise InputError(f"{self.path}:{number}: a line of more than {LONGEST_LINE} bytes; not a protocol")
+                if number > self.header and not line.isspace():
+                    try:
+                        yield self.parse(self.path, number, line.decode().rstrip("\r\n"))
+                    except UnicodeDecodeError:
+                        what = f"not a text file in UTF-8; expected lines {self.expected}"
+                        problems.append(InputError(f"{self.path}:{number}: {what}"))
+                    except InputError as error:
+                        problems.append(error)
+
+    def _repeated(self, trials: Trials) -> Iterator[InputError]:
+        ordered = np.sort(trials.utterance.encoded)
+        twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+        if not twice:
+            return
+        first: dict[bytes, int] = {}
+        for name, line in zip(trials.utterance.encoded.tolist(), trials.line.tolist(), strict=True):
+            if name in twice and first.setdefault(name, line) != line:
+                what = f"utterance {name.decode()!r} already stands on line {first[name]}"
+                yield InputError(f"{self.path}:{line}: {what}")
+
+    def _missing_classes(
+        self, trials: Trials, count: int, parts: tuple[str, ...] | None, both_classes: bool, hint: str
+    ) -> Iterator[InputError]:
+        keys = trials.keys()
+        what = f"its {' and '.join(parts)} part" if parts else "the protocol"
+        error = MissingClassError if parts else InputError
+        if not count:
+            yield InputError(f"{self.path}: the protocol is empty")
+        elif not keys:
+            yield error(f"{self.path}: {what} is empty, though it lists {count} trials{hint}")
+        elif both_classes and len(keys) < len(KEYS):
+            yield error(f"{self.path}: {what} is all {keys[0]}; both classes are needed{hint}")
+
+
+@dataclass(eq=False)
+class Split:
+    """A split of a corpus.
+
+    Attributes:
+        protocol: the file that lists its trials, or the folder where no file does.
+        audio: the folder that audio paths start from.
+        asv_scores: where the layout has them, if anywhere.
+        read: reads the trials; its argument gets every problem (None: the first problem is raised).
+        files: names of audio files, see `audio_path`.
+    """
+
+    name: str
+    protocol: Path
+    audio: Path
+    asv_scores: Path | None
+    read: Callable[[OnError | None], Trials]
+    files: str = FLAC_NAMES
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Its trials, read once.
+
+        Raises:
+            InputError: the protocol is missing or malformed; with file and line.
+        """
+        return self.read(None)
+
+    def audio_file(self, utterance: str) -> Path:
+        """The audio file of an utterance."""
+        return audio_path(self.audio, self.files, utterance)
+
+
+@dataclass(eq=False)
+class Corpus:
+    """A corpus on the disk; `corpus["eval"]` is a split.
+
+    Attributes:
+        title: its name in messages.
+        splits: those that it has, by name.
+        note: what its user should know, how it is divided into splits for example.
+        root: where it lies.
+    """
+
+    title: str
+    splits: dict[str, Split]
+    note: str | None = None
+    root: Path = Path()
+
+    def __getitem__(self, name: str) -> Split:
+        """The split `name`: "train", "dev" or "eval".
+
+        Raises:
+            InputError: the corpus has no such split.
+        """
+        if name not in self.splits:
+            score = "; it can be scored (--eval), not trained on" if "eval" in self.splits else ""
+            has = " and ".join(self.splits)
+            raise InputError(f"{self.root}: this corpus ({self.title}) has no {name} split, only {has}{score}")
+        return self.splits[name]
+
+    def asv_file(self, name: str, given: str | None) -> Path | None:
+        """The ASV scores of a split: `given`, relative to the corpus, or those of the layout."""
+        if given is None:
+            return self[name].asv_scores
+        return (self.root.parent if self.root.is_file() else self.root) / given
+
+
+class CorpusOptions(NamedTuple):
+    """What a config says about its corpus beside where it lies; see `config.experiment.Config`."""
+
+    track: str = "LA"
+    split_policy: str = "divide"
+    eval_subset: str = "eval"
 
 
 def encode_name(path: str) -> str:
@@ -85,307 +430,35 @@ def audio_path(folder: Path, pattern: str, utterance: str) -> Path:
     return folder / (decode_name(utterance) if pattern == PATH_NAMES else pattern.format(utterance))
 
 
-class LackingPart(InputError):
-    """A part of a list has no trials, or none of a class; the list itself may be in order."""
-
-
-class Protocol(Sequence[Trial], ABC):
-    """Trials of a split, in their order. Loader processes may be handed it, forked or pickled."""
-
-    path: Path
-
-    @overload
-    def __getitem__(self, index: int) -> Trial: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Trial]: ...
-
-    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        return self._trial(range(len(self))[index])
-
-    def __iter__(self) -> Iterator[Trial]:
-        return (self._trial(place) for place in range(len(self)))
-
-    @abstractmethod
-    def _trial(self, place: int) -> Trial:
-        """The trial at a place, which is there."""
-
-    @abstractmethod
-    def place(self, index: int) -> str:
-        """Where a trial is listed, "file:line", for messages; empty where no file lists it."""
-
-    @abstractmethod
-    def digest(self) -> str:
-        """SHA-256 of what says which trials these are."""
-
-
-class TrialSource(ABC):
-    """Where the trials of a split come from."""
-
-    @abstractmethod
-    def read(self, on_error: OnError | None = None) -> Protocol:
-        """Read and check them.
-
-        Args:
-            on_error: is told of everything that is wrong, and what can be read is read; None: the first is raised.
-
-        Raises:
-            InputError: with file and line.
-        """
-
-    @abstractmethod
-    def digest(self) -> str | None:
-        """As `Protocol.digest`, without checking; None where there is nothing to read."""
-
-
-@dataclass(frozen=True)
-class LineSource(TrialSource):
-    """A text file with a trial a line.
-
-    Attributes:
-        parse: makes a trial of a line.
-        expected: what a line looks like, for messages.
-        header: lines before the first trial.
-        parts: whose trials are wanted; None: all.
-        missing: told where there is no such file.
-        both_classes: a list without bona fide trials, or without spoofs, is refused.
-        hint: ends the message that a list lacks a class, or all trials.
-    """
-
-    path: Path
-    parse: ParseLine
-    expected: str
-    header: int = 0
-    parts: tuple[str, ...] | None = None
-    missing: str = "no such file"
-    both_classes: bool = True
-    hint: str = ""
-
-    def read(self, on_error: OnError | None = None) -> "LineProtocol":
-        """See `TrialSource.read`. An utterance may stand in the file once, whatever the part."""
-        starts, lines, names = array("q"), array("I"), array("q")
-        keys: set[str] = set()
-        told: list[InputError] = []
-
-        def tell(error: InputError) -> None:
-            if on_error is None:
-                raise error
-            told.append(error)
-            on_error(error)
-
-        try:
-            for start, trial in self.trials(tell):
-                names.append(hash(trial.utterance))
-                if self.parts is None or trial.part in self.parts:
-                    starts.append(start)
-                    lines.append(trial.line)
-                    keys.add(trial.key)
-        except FileNotFoundError:
-            raise InputError(f"{self.path}: {self.missing}") from None
-        if _some_equal(names):
-            self._tell_repeated(tell)
-        if names or not told:
-            self._tell_lacking(tell, keys, len(names))
-        return LineProtocol(self, starts, lines)
-
-    def trials(self, tell: OnError) -> Iterator[tuple[int, Trial]]:
-        """All trials of the file, of whatever part, each with the place of its line in bytes; `tell` of bad lines."""
-        position = 0
-        with open(self.path, "rb") as stream:
-            for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE), b""), start=1):
-                if len(line) == LONGEST_LINE:
-                    raise InputError(f"{self.path}:{number}: a line of more than {LONGEST_LINE} bytes; not a protocol")
-                if number > self.header and not line.isspace():
-                    try:
-                        trial = self._trial(number, line)
-                    except InputError as error:
-                        tell(error)
-                    else:
-                        yield position, trial
-                position += len(line)
-
-    def _trial(self, number: int, line: bytes) -> Trial:
-        try:
-            return self.parse(self.path, number, line.decode().rstrip("\r\n"))
-        except UnicodeDecodeError:
-            raise InputError(
-                f"{self.path}:{number}: not a text file in UTF-8; expected lines {self.expected}"
-            ) from None
-
-    def digest(self) -> str | None:
-        """See `TrialSource.digest`."""
-        digest = hashlib.sha256()
-        try:
-            with open(self.path, "rb") as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-        except (FileNotFoundError, IsADirectoryError):
-            return None
-        if self.parts is not None:
-            digest.update(repr(self.parts).encode())
-        return digest.hexdigest()
-
-    def _tell_repeated(self, tell: OnError) -> None:
-        """Tell of utterances that stand twice. Equal hashes only say that there may be some; names tell."""
-        first_line: dict[str, int] = {}
-        for _, trial in self.trials(lambda bad_line: None):
-            earlier = first_line.setdefault(trial.utterance, trial.line)
-            if earlier != trial.line:
-                what = f"utterance {trial.utterance!r} stands already on line {earlier}"
-                tell(InputError(f"{self.path}:{trial.line}: {what}"))
-
-    def _tell_lacking(self, tell: OnError, keys: set[str], count: int) -> None:
-        if not count:
-            tell(InputError(f"{self.path}: the protocol is empty"))
-            return
-        what = f"its {' and '.join(self.parts)} part" if self.parts else "the protocol"
-        kind = LackingPart if self.parts else InputError
-        if not keys:
-            tell(kind(f"{self.path}: {what} is empty, though it lists {count} trials{self.hint}"))
-        elif self.both_classes and len(keys) < len(KEYS):
-            tell(kind(f"{self.path}: {what} is all {min(keys)}; both classes are needed{self.hint}"))
-
-
-def _some_equal(hashes: "array[int]") -> bool:
-    """Whether a number comes twice; sorts them in place, which takes no more memory."""
-    # Command lines that only print their help import this module; numpy would be half of their time.
-    import numpy as np
-
-    if not hashes:
-        return False
-    ordered = np.frombuffer(hashes, dtype=np.int64)
-    ordered.sort()
-    return bool((ordered[1:] == ordered[:-1]).any())
-
-
-class LineProtocol(Protocol):
-    """Trials of a checked file; of each, only the place of its line is held. Made by `LineSource.read`."""
-
-    def __init__(self, source: LineSource, starts: "array[int]", lines: "array[int]"):
-        self.path, self._source, self._starts, self._lines = source.path, source, starts, lines
-        self._file = os.open(source.path, os.O_RDONLY)
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def _trial(self, place: int) -> Trial:
-        start, text, end = self._starts[place], b"", -1
-        while end < 0 and (piece := os.pread(self._file, 256, start + len(text))):
-            text += piece
-            end = text.find(b"\n")
-        line = text if end < 0 else text[:end]
-        return self._source.parse(self.path, self._lines[place], line.decode().rstrip("\r"))
-
-    def place(self, index: int) -> str:
-        """See `Protocol.place`."""
-        return f"{self.path}:{self._lines[index]}"
-
-    def digest(self) -> str:
-        """See `Protocol.digest`."""
-        return self._source.digest() or ""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LineProtocol, (self._source, self._starts, self._lines)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
-
-
-class Utterances(Sequence[str]):
-    """Names of a protocol's utterances, for those who want no more of it."""
-
-    def __init__(self, protocol: Protocol):
-        self.protocol = protocol
-
-    def __len__(self) -> int:
-        return len(self.protocol)
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [trial.utterance for trial in self.protocol[index]]
-        return self.protocol[index].utterance
-
-
-class Split(NamedTuple):
-    """Where a split of a corpus lies.
-
-    Attributes:
-        protocol: the file that lists its trials, or the folder where no file does.
-        audio: the folder that audio paths start from.
-        asv_scores: where the layout has them, if anywhere.
-        trials: reads the protocol.
-        files: names of audio files, see `audio_path`.
-    """
-
-    name: str
-    protocol: Path
-    audio: Path
-    asv_scores: Path | None
-    trials: TrialSource
-    files: str = FLAC_NAMES
-
-
-class Corpus(NamedTuple):
-    """A corpus on the disk.
-
-    Attributes:
-        title: its name in messages.
-        splits: those that it has, by name.
-        note: what its user should know, of how it is divided into splits for example.
-    """
-
-    title: str
-    splits: dict[str, Split]
-    note: str | None = None
-
-
-class CorpusOptions(NamedTuple):
-    """What a config says about its corpus beside where it lies; see `experiment_config.Config`."""
-
-    track: str = "LA"
-    unsplit: str = "divide"
-    eval_subset: str = "eval"
-
-
-def require_name(place: str, utterance: str) -> str:
+def check_name(location: str, utterance: str) -> str:
     """An utterance that is a file's name, as it is.
 
     Raises:
         InputError: it is a path, too long, or holds control characters.
     """
     if "/" in utterance or "\\" in utterance or utterance in (".", ".."):
-        raise InputError(f"{place}: utterance {clipped(utterance)!r} is to be a name, not a path")
-    return require_word(place, utterance)
+        raise InputError(f"{location}: utterance {clipped(utterance)!r}: expected a name, not a path")
+    return check_word(location, utterance)
 
 
-def require_word(place: str, word: str) -> str:
+def check_word(location: str, word: str) -> str:
     """A word that may stand in a column of a score file, as it is.
 
     Raises:
         InputError: it is too long, or holds control characters.
     """
     if _CONTROL.search(word) or len(word.encode()) > LONGEST_NAME:
-        raise InputError(
-            f"{place}: {clipped(word)!r} is no name: it is longer than {LONGEST_NAME} bytes or holds control characters"
-        )
+        what = f"expected a name of at most {LONGEST_NAME} bytes without control characters"
+        raise InputError(f"{location}: {clipped(word)!r}: {what}")
     return word
 
 
-def require_key(place: str, key: str) -> str:
+def check_key(location: str, key: str) -> str:
     """A key of a published protocol, as it is.
 
     Raises:
         InputError: it is neither "bonafide" nor "spoof".
     """
     if key not in KEYS:
-        raise InputError(f"{place}: key {clipped(key)!r}, expected one of {', '.join(KEYS)}")
+        raise InputError(f"{location}: key {clipped(key)!r}, expected one of {', '.join(KEYS)}")
     return key

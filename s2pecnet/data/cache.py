@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from s2pecnet.audio.crops import Start, cropped, first_sample
 from s2pecnet.audio.decoding import BadAudio, why_unreadable
-from s2pecnet.corpora.trials import Protocol
+from s2pecnet.corpora.trials import Trials
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
 from s2pecnet.files import whole_file
@@ -38,14 +38,14 @@ AT_ONCE = 512
 Result = TypeVar("Result")
 
 
-def read_headers(audio: AudioFolder, protocol: Protocol, cache_dir: Path | None = None) -> np.ndarray:
+def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = None) -> np.ndarray:
     """Headers (n,) of a split's files, of type HEADER; `frames` is 0 where a file has no readable header.
 
     Args:
         cache_dir: where they are kept; None: they are read anew.
     """
-    kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, protocol)}.npy"
-    headers = np.zeros(len(protocol), dtype=HEADER)
+    kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, trials)}.npy"
+    headers = np.zeros(len(trials), dtype=HEADER)
     for file, status in enumerate(_in_parallel(_stat, audio, "files")):
         headers["size"][file], headers["time"][file] = status
     same = _take_kept(headers, kept)
@@ -58,7 +58,7 @@ def read_headers(audio: AudioFolder, protocol: Protocol, cache_dir: Path | None 
     return headers
 
 
-def require_audio(audio: AudioFolder, protocol: Protocol, headers: np.ndarray, tolerated: float = 0.0) -> None:
+def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, tolerated: float = 0.0) -> None:
     """Make sure that the files of a protocol can be opened, before anything long starts.
 
     Args:
@@ -68,22 +68,22 @@ def require_audio(audio: AudioFolder, protocol: Protocol, headers: np.ndarray, t
         InputError: naming the folder, and the first such files with their protocol lines.
     """
     bad = np.flatnonzero(headers["frames"] <= 0)
-    if len(bad) <= tolerated * len(protocol):
+    if len(bad) <= tolerated * len(trials):
         return
     if not audio.folder.is_dir():
-        raise InputError(f"{audio.folder}: no such folder, though {protocol.path} names {len(protocol)} files in it")
+        raise InputError(f"{audio.folder}: no such folder, though {trials.path} names {len(trials)} files in it")
     missing = bad[headers["size"][bad] < 0]
     shown, what = (missing, "are missing") if len(missing) else (bad, "have no readable header")
-    first = ", ".join(f"{audio.path(int(i)).name}{_line(protocol, int(i))}" for i in shown[:3])
+    first = ", ".join(f"{audio.path(int(i)).name}{_line(trials, int(i))}" for i in shown[:3])
     reason = "" if len(missing) else f": {why_unreadable(audio.path(int(shown[0])), None)}"
     raise InputError(
-        f"{audio.folder}: {len(shown)} of {len(protocol)} files that {protocol.path} names {what}: "
+        f"{audio.folder}: {len(shown)} of {len(trials)} files that {trials.path} names {what}: "
         f"{first}{', ...' if len(shown) > 3 else ''}{reason}"
     )
 
 
-def _line(protocol: Protocol, index: int) -> str:
-    line = protocol[index].line
+def _line(trials: Trials, index: int) -> str:
+    line = trials.line[index]
     return f" (line {line})" if line else ""
 
 
@@ -91,12 +91,12 @@ class AudioCache(AudioFolder):
     """The utterances of an `AudioFolder`, decoded once and mapped into memory; gives the same samples to the bit."""
 
     def __init__(self, audio: AudioFolder, path: Path):
-        super().__init__(audio.base_dir, audio.utterances, audio.files)
+        super().__init__(audio.base_dir, audio.utterances, audio.files, audio.trials)
         self.cache = path
         self._opened: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def of(cls, audio: AudioFolder, protocol: Protocol, headers: np.ndarray, cache_dir: Path) -> "AudioCache":
+    def of_headers(cls, audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path) -> "AudioCache":
         """The cache of a split, made where there is none that fits.
 
         Files that cannot be used are left out of it; they raise `BadAudio` when they are asked for, as without a cache.
@@ -104,7 +104,7 @@ class AudioCache(AudioFolder):
         Raises:
             OSError: the cache cannot be written, the disk is full for example.
         """
-        cache = cls(audio, cache_dir / f"audio-{_key(audio, protocol)}.bin")
+        cache = cls(audio, cache_dir / f"audio-{_key(audio, trials)}.bin")
         if cache._fits(headers):
             return cache
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -114,10 +114,10 @@ class AudioCache(AudioFolder):
                 cache._make(headers)
         return cache
 
-    def whole(self, index: int) -> np.ndarray:
-        """The whole utterance, float32 (samples,); see `AudioFolder.whole`."""
+    def complete(self, index: int) -> np.ndarray:
+        """The complete utterance, float32 (samples,); see `AudioFolder.complete`."""
         waveform = self._stored(index)
-        return super().whole(index) if waveform is None else _as_float(waveform)
+        return super().complete(index) if waveform is None else _as_float(waveform)
 
     def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
         """At most `samples` samples of the utterance, float32; see `read_crop`."""
@@ -151,7 +151,7 @@ class AudioCache(AudioFolder):
         records = np.zeros(len(headers), dtype=RECORD)
         records["size"], records["time"] = headers["size"], headers["time"]
         offset = records.nbytes
-        files = AudioFolder(self.base_dir, self.utterances, self.files)
+        files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials)
         with whole_file(self.cache, "wb") as stream:
             stream.seek(offset)
             for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
@@ -174,7 +174,7 @@ def _as_float(waveform: np.ndarray) -> np.ndarray:
 def _compact(audio: AudioFolder, index: int) -> np.ndarray:
     """The waveform in the smallest type that holds it exactly; empty where the file cannot be used."""
     try:
-        waveform = audio.whole(index)
+        waveform = audio.complete(index)
     except BadAudio:
         return np.zeros(0, dtype=KINDS[0])
     levels = waveform * np.float32(FULL_SCALE)
@@ -182,9 +182,9 @@ def _compact(audio: AudioFolder, index: int) -> np.ndarray:
     return levels.astype(KINDS[0]) if exact else waveform.astype(KINDS[1])
 
 
-def _key(audio: AudioFolder, protocol: Protocol) -> str:
+def _key(audio: AudioFolder, trials: Trials) -> str:
     folder = str(audio.folder.resolve())
-    return hashlib.sha256(f"{folder}\n{protocol.digest()}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{folder}\n{trials.digest}".encode()).hexdigest()[:16]
 
 
 def _take_kept(headers: np.ndarray, path: Path | None) -> np.ndarray:

@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from s2pecnet.conventions import CROP
-from s2pecnet.corpora.trials import Protocol, Split, Utterances
-from s2pecnet.data.cache import AudioCache, read_headers, require_audio
+from s2pecnet.corpora.trials import Split
+from s2pecnet.data.cache import AudioCache, check_headers, read_headers
 from s2pecnet.data.datasets import (
+    CROP_OF_AASIST,
     LARGEST_SHARE,
     Dataset_ASVspoof2019_devNeval,
     Dataset_ASVspoof2019_train,
     Draw,
-    SkippedAudio,
+    SkipList,
 )
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
-from s2pecnet.features import FixedFrames
 from s2pecnet.runtime import seed_worker, usable_cores
+from s2pecnet.systems.inputs import Inputs
 
 
 class SeededShuffle(Sampler[Draw]):
@@ -29,10 +29,10 @@ class SeededShuffle(Sampler[Draw]):
 
     def __init__(self, data: Sized, seed: int):
         self.size, self.seed = len(data), seed
-        self.go_to(0)
+        self.set_epoch(0)
 
-    def go_to(self, epoch: int, skip: int = 0) -> None:
-        """Let the next pass be that of `epoch` without its first `skip` items; the passes after it are whole."""
+    def set_epoch(self, epoch: int, skip: int = 0) -> None:
+        """Let the next pass be that of `epoch` without its first `skip` items; the passes after it are complete."""
         self.epoch, self.skip = epoch, skip
 
     def order(self, epoch: int) -> np.ndarray:
@@ -44,7 +44,7 @@ class SeededShuffle(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         epoch, skip = self.epoch, self.skip
-        self.go_to(epoch + 1)
+        self.set_epoch(epoch + 1)
         for index in self.order(epoch)[skip:].tolist():
             yield Draw(index, (self.seed, epoch, index))
 
@@ -54,8 +54,7 @@ def make_loader(
     *,
     batch_size: int,
     seed: int,
-    cut: int = CROP,
-    feature: FixedFrames | None = None,
+    inputs: Inputs = CROP_OF_AASIST,
     num_workers: int | None = None,
     prefetch: int = 2,
     cache_dir: Path | None = None,
@@ -64,49 +63,30 @@ def make_loader(
 ) -> DataLoader[Any]:
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
-    What it gives depends on `seed` and the epoch alone, not on the number of workers, nor on a cache.
+    Its batches depend on `seed` and the epoch alone, not on the number of workers, nor on a cache.
 
     Args:
+        inputs: makes the model's inputs of a waveform.
         num_workers: None: as many as cores, at most 8, where there is a CUDA device to feed; none otherwise.
         prefetch: batches that each worker has ready ahead.
-        cache_dir: where what is known of the audio is kept for the next run; None: nowhere.
+        cache_dir: where headers of the audio are kept for the next run; None: nowhere.
         audio_cache: keep the decoded samples there too.
         skip_list: where to list files that cannot be used, which are then left out; None: they are errors.
 
     Raises:
         InputError: the protocol is malformed, audio is missing, or train has less than one batch.
     """
-    protocol = split.trials.read()
-    utterances = Utterances(protocol)
-    audio = AudioFolder(split.audio, utterances, split.files)
-    headers = read_headers(audio, protocol, cache_dir)
-    skipped = None if skip_list is None else SkippedAudio(skip_list, len(protocol))
-    require_audio(audio, protocol, headers, tolerated=0.0 if skipped is None else LARGEST_SHARE)
-    if split.name == "train" and len(protocol) < batch_size:
-        raise InputError(f"{split.protocol}: {len(protocol)} trials are less than one batch (batch_size {batch_size})")
+    trials, audio = split.trials, AudioFolder.of(split)
+    headers = read_headers(audio, trials, cache_dir)
+    skipped = None if skip_list is None else SkipList(skip_list, len(trials))
+    check_headers(audio, trials, headers, tolerated=0.0 if skipped is None else LARGEST_SHARE)
+    if split.name == "train" and len(trials) < batch_size:
+        raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
-        audio = AudioCache.of(audio, protocol, headers, cache_dir)
-    options = _loader_options(batch_size, seed, num_workers, prefetch)
-    if split.name != "train":
-        return DataLoader(
-            Dataset_ASVspoof2019_devNeval(utterances, split.audio, cut, feature, audio, skipped), **options
-        )
-    labels = {trial.utterance: trial.label for trial in protocol}
-    data = Dataset_ASVspoof2019_train(utterances, labels, split.audio, cut, feature, audio, skipped)
-    return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)
-
-
-def trials_of(loader: DataLoader[Any]) -> Protocol:
-    """The trials that a loader of `make_loader` goes through."""
-    utterances = loader.dataset.list_IDs  # type: ignore[attr-defined]
-    assert isinstance(utterances, Utterances)
-    return utterances.protocol
-
-
-def _loader_options(batch_size: int, seed: int, num_workers: int | None, prefetch: int) -> dict[str, Any]:
+        audio = AudioCache.of_headers(audio, trials, headers, cache_dir)
     cuda = torch.cuda.is_available()
     workers = num_workers if num_workers is not None else min(8, usable_cores()) if cuda else 0
-    return {
+    options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_workers": workers,
         "prefetch_factor": prefetch if workers else None,
@@ -116,3 +96,8 @@ def _loader_options(batch_size: int, seed: int, num_workers: int | None, prefetc
         # The loader draws a seed for its workers every epoch; not from the generator that the model draws from.
         "generator": torch.Generator().manual_seed(seed),
     }
+    names = trials.utterance
+    if split.name != "train":
+        return DataLoader(Dataset_ASVspoof2019_devNeval(names, split.audio, inputs, audio, skipped), **options)
+    data = Dataset_ASVspoof2019_train(names, trials.is_bonafide, split.audio, inputs, audio, skipped)
+    return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)

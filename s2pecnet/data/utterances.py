@@ -1,4 +1,4 @@
-"""Utterances of a split as audio files: item `index` of the trials is one file below a folder."""
+"""Utterances as audio files: item `index` is one file below a folder."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -8,18 +8,30 @@ import numpy as np
 
 from s2pecnet.audio.crops import Start, first_sample
 from s2pecnet.audio.decoding import BadAudio, read_audio, read_crop
-from s2pecnet.corpora.trials import FLAC_NAMES, Utterances, audio_path
+from s2pecnet.corpora.trials import FLAC_NAMES, Split, Trials, audio_path
 
 
 class AudioFolder:
     """Utterances as files below a folder: item `index` is `<base_dir>/flac/<utterances[index]>.flac`.
 
     Args:
-        files: other names than that, see `trial_lists.audio_path`.
+        files: other names than that, see `corpora.trials.audio_path`.
+        trials: those of the utterances, so that messages can name their lines.
     """
 
-    def __init__(self, base_dir: str | Path, utterances: Sequence[str], files: str = FLAC_NAMES):
-        self.base_dir, self.utterances, self.files = Path(base_dir), utterances, files
+    def __init__(
+        self,
+        base_dir: str | Path,
+        utterances: Sequence[str],
+        files: str = FLAC_NAMES,
+        trials: Trials | None = None,
+    ):
+        self.base_dir, self.utterances, self.files, self.trials = Path(base_dir), utterances, files, trials
+
+    @classmethod
+    def of(cls, split: Split) -> "AudioFolder":
+        """The utterances of a split."""
+        return cls(split.audio, split.trials.utterance, split.files, split.trials)
 
     @property
     def folder(self) -> Path:
@@ -30,26 +42,26 @@ class AudioFolder:
         """The file of an item."""
         return audio_path(self.base_dir, self.files, self.utterances[index])
 
-    def whole(self, index: int) -> np.ndarray:
-        """The whole utterance, float32 (samples,).
+    def complete(self, index: int) -> np.ndarray:
+        """The complete utterance, float32 (samples,).
 
         Raises:
             BadAudio: as `read_audio`, with the line of the protocol where there is one.
         """
-        with self._placed(index):
+        with self._located(index):
             return read_audio(self.path(index))
 
     def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
         """At most `samples` samples of the utterance, float32; see `read_crop`."""
-        with self._placed(index):
+        with self._located(index):
             return read_crop(self.path(index), samples, start)
 
     @contextlib.contextmanager
-    def _placed(self, index: int) -> Iterator[None]:
+    def _located(self, index: int) -> Iterator[None]:
         try:
             yield
         except BadAudio as error:
-            place = self.utterances.protocol.place(index) if isinstance(self.utterances, Utterances) else ""
-            if not place:
+            location = self.trials.location(index) if self.trials is not None else ""
+            if not location:
                 raise
-            raise BadAudio(f"{error} ({place})") from None
+            raise BadAudio(f"{error} ({location})") from None

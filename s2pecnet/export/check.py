@@ -1,17 +1,12 @@
-"""Export a trained system to a file that scores without this repository: ONNX, or torch.export's .pt2.
+"""Export a trained system to files that score without this framework, and check them.
 
-    python export.py --config config/AASIST.conf --weights AASIST.pth --output AASIST.onnx --check clips/
-    python export.py --config config/S2pecNet.conf --weights S2pecNet.pth --output S2pecNet.pt2
+A file appears only after what was written has been read back and has given the scores of the checkpoint itself. Graphs
+and formats are those of `graphs`.
 
-This file is the command line: what goes along with a system, and the check. Graphs and formats are those of
-exported_graphs.py. A file appears only after what was written has been read back and has given the scores of the
-checkpoint itself.
-
-Conventions: a score is that of predict.py and `--eval`, higher = bona fide. A system that takes a feature of the whole
-utterance as its second input gets a second file beside the first, `<name>.feature.<ending>`, which computes it.
+Conventions: a score is that of `s2pecnet predict` and `--eval`, higher = bona fide. A system that takes a feature of
+the complete utterance as its second input gets a second file beside the first, `<name>.feature.<ending>`, for it.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -19,82 +14,76 @@ import importlib.util
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2pecnet.audio.decoding import read_audio
 from s2pecnet.audio.paths import Found
 from s2pecnet.config.experiment import Config
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
+from s2pecnet.export import PACKAGES
+from s2pecnet.export.graphs import BATCH, FORMATS, Axis, FeatureForm, Graph, Input, Runner, ScoringForm, trace
 from s2pecnet.files import sha256_of, whole_file
+from s2pecnet.metrics.calibration import Calibration
+from s2pecnet.runs.provenance import commit, versions
+from s2pecnet.systems.build import System
+from s2pecnet.systems.inputs import Inputs
 
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor, nn
+Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-    from s2pecnet.export.graphs import Graph, Runner
-    from s2pecnet.features import FixedFrames
-    from s2pecnet.metrics.calibration import Calibration
-    from s2pecnet.systems.scorer import Scorer
-
-    Floats = np.ndarray[Any, np.dtype[np.float32]]
-
-# What each format needs beside requirements.txt.
-PACKAGES: dict[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "pt2": ()}
 # 10 ms, the shortest utterance that is scored.
 SHORTEST = SAMPLE_RATE // 100
-TOLERANCE = 1e-4
+
 # Sizes of the check's batches, in turn.
 BATCHES = (1, 2, 4)
+
+
+# ---- the check ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Comparison:
+    """How far two ways to the same scores are apart, score by score, and what was tried."""
+
+    differences: list[float] = dataclasses.field(default_factory=list)
+    clips: int = 0
+    batches: set[int] = dataclasses.field(default_factory=set)
+    lengths: set[int] = dataclasses.field(default_factory=set)
+
+    @property
+    def difference(self) -> float:
+        """The largest difference."""
+        return max(self.differences)
 
 
 # ---- what is exported --------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class System:
-    """A trained system.
-
-    Attributes:
-        samples: samples of a window, those of a crop in training.
-        scorer: gives the scores that the exported ones are compared with.
-        feature: computes the second input of systems that want one.
-    """
-
-    samples: int
-    model: "nn.Module"
-    scorer: "Scorer"
-    feature: "FixedFrames | None"
-
-    def lengths(self, any_length: bool) -> list[int]:
-        """Lengths of windows that the check tries; with `any_length` the least and the largest are among them."""
-        return [self.samples, self.samples // 2, self.samples * 3 // 2, 2 * self.samples][: 4 if any_length else 1]
-
-
-def load_system(config: Config, weights: str) -> System:
+def load(config: Config, weights: str) -> System:
     """The system of a config with its weights, on the CPU and in float32, whatever the config says.
 
     Raises:
         InputError: the system cannot be built, or the weights do not fit.
     """
-    import torch
-
-    from s2pecnet.systems.build import get_model
-    from s2pecnet.systems.registry import utterance_feature
-    from s2pecnet.systems.scorer import Scorer
-    from s2pecnet.systems.weights import load_weights
-
-    model = get_model(config.model_config, "cpu", config.channels_last)
-    load_weights(model, weights)
-    scorer = Scorer(model, torch.device("cpu"))
-    return System(config.samples, model.eval(), scorer, utterance_feature(config.model_config, config.file))
+    plain = dataclasses.replace(config, precision="fp32", compile=False)
+    system = System.load(plain, weights, torch.device("cpu"))
+    system.model.eval()
+    return system
 
 
-def describe(config: Config, weights: str, calibration: "Calibration | None", kind: str) -> dict[str, str]:
+def window_lengths(samples: int, any_length: bool) -> list[int]:
+    """Lengths of windows that the check tries; with `any_length` the least and the largest are among them."""
+    return [samples, samples // 2, samples * 3 // 2, 2 * samples][: 4 if any_length else 1]
+
+
+def describe(config: Config, weights: str, calibration: Calibration | None, kind: str) -> dict[str, str]:
     """What goes along with a system, as texts by name; what is not a plain text is JSON."""
-    from s2pecnet.runs.provenance import commit, versions
-
     packages = {name: importlib.metadata.version(name) for name in PACKAGES[kind]}
     about = {
         "system": config.architecture,
@@ -116,37 +105,32 @@ def feature_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.feature{output.suffix}")
 
 
-def make_graphs(system: System, any_length: bool) -> "list[Graph]":
+def make_graphs(system: System, any_length: bool) -> list[Graph]:
     """The graph that scores, and that of the second input where there is one.
 
     Raises:
         InputError: the model cannot be traced, or its windows cannot have any length.
     """
-    import torch
-
-    from s2pecnet.export.graphs import BATCH, Axis, FeatureForm, Input, ScoringForm, trace
-
-    waveforms, lengths = torch.zeros(2, system.samples), system.lengths(any_length)
+    waveforms, lengths = torch.zeros(2, system.inputs.samples), window_lengths(system.inputs.samples, any_length)
     if any_length:
         _require_lengths(system, lengths)
     varying = {0: BATCH} | ({1: Axis("samples", min(lengths), max(lengths))} if any_length else {})
     inputs = {"waveform": Input(waveforms, varying)}
-    if system.feature is None:
+    if system.inputs.feature is None:
         return [trace(ScoringForm(system.model), inputs, "score")]
-    inputs["feature"] = Input(system.feature(waveforms), {0: BATCH})
+    inputs["feature"] = Input(system.inputs.feature(waveforms), {0: BATCH})
     utterance = Input(waveforms, {0: BATCH, 1: Axis("length", SHORTEST)})
     return [
         trace(ScoringForm(system.model), inputs, "score"),
-        trace(FeatureForm(system.feature), {"utterance": utterance}, "feature"),
+        trace(FeatureForm(system.inputs.feature), {"utterance": utterance}, "feature"),
     ]
 
 
 def _require_lengths(system: System, lengths: Sequence[int]) -> None:
-    import numpy as np
-
+    scorer = system.scorer()
     for length in lengths:
         try:
-            system.scorer(*_inputs([np.ones(length, dtype=np.float32)], length, system.feature))
+            scorer(*Inputs(length, system.inputs.feature).batch([np.ones(length, dtype=np.float32)]))
         except (InputError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(
@@ -155,60 +139,47 @@ def _require_lengths(system: System, lengths: Sequence[int]) -> None:
 
 
 def export(
-    system: System, about: dict[str, str], arguments: argparse.Namespace, utterances: "Iterable[Floats]"
-) -> "tuple[list[str], Comparison]":
+    system: System,
+    about: dict[str, str],
+    output: Path,
+    utterances: Iterable[Floats],
+    *,
+    kind: str,
+    any_length: bool,
+    tolerance: float,
+) -> tuple[list[str], Comparison]:
     """Write a system's file or files, which appear once they have given its scores; a line for each of them.
 
     Raises:
         InputError: the system cannot be exported, or the scores differ by more than the tolerance.
         OSError: a file cannot be written.
     """
-    from s2pecnet.export.graphs import FORMATS
-
-    kind, lines = FORMATS[arguments.format], []
-    paths = [Path(arguments.output)]
-    if system.feature is not None:
+    form, lines = FORMATS[kind], []
+    paths = [output]
+    if system.inputs.feature is not None:
         paths.append(feature_path(paths[0]))
         about = about | {"feature_file": paths[1].name}
     with contextlib.ExitStack() as files:
         # Opened first: what cannot be written is told before the work.
         streams = [files.enter_context(whole_file(path, "w+b")) for path in paths]
         runners = []
-        for path, stream, graph in zip(paths, streams, make_graphs(system, arguments.any_length), strict=True):
-            stream.write(kind.write(graph, about))
+        for path, stream, graph in zip(paths, streams, make_graphs(system, any_length), strict=True):
+            stream.write(form.write(graph, about))
             lines.append(f"{path}: {graph.describe()}, {stream.tell() / 1e6:.1f} MB")
             stream.seek(0)
-            runners.append(kind.read(stream.read())[0])
-        checked = compare(system, runners, utterances, system.lengths(arguments.any_length))
-        beyond = sum(difference > arguments.tolerance for difference in checked.differences)
+            runners.append(form.read(stream.read())[0])
+        checked = compare(system, runners, utterances, window_lengths(system.inputs.samples, any_length))
+        beyond = sum(difference > tolerance for difference in checked.differences)
         if beyond:
             raise InputError(
                 f"{paths[0]}: not written: {beyond} of {len(checked.differences)} scores differ from the checkpoint's "
-                f"by more than --tolerance {arguments.tolerance:g}, up to {checked.difference:.2e} (see docs/export.md)"
+                f"by more than --tolerance {tolerance:g}, up to {checked.difference:.2e} (see docs/export.md)"
             )
     return lines, checked
 
 
-# ---- the check ---------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Comparison:
-    """How far two ways to the same scores are apart, score by score, and what was tried."""
-
-    differences: list[float] = dataclasses.field(default_factory=list)
-    clips: int = 0
-    batches: set[int] = dataclasses.field(default_factory=set)
-    lengths: set[int] = dataclasses.field(default_factory=set)
-
-    @property
-    def difference(self) -> float:
-        """The largest difference."""
-        return max(self.differences)
-
-
 def compare(
-    system: System, runners: "Sequence[Runner]", utterances: "Iterable[Floats]", lengths: Sequence[int]
+    system: System, runners: Sequence[Runner], utterances: Iterable[Floats], lengths: Sequence[int]
 ) -> Comparison:
     """Compare exported scores with the system's own; a score that is not finite is infinitely far off.
 
@@ -217,18 +188,21 @@ def compare(
         utterances: waveforms (samples,) at 16 kHz of any length; of each the first window is scored, as `--eval` does.
         lengths: samples of the windows, one after the other.
     """
-    score, *features = runners
+    (score, *features), scorer = runners, system.scorer()
     found = Comparison()
 
-    def counted() -> "Iterator[Floats]":
+    def counted() -> Iterator[Floats]:
         for utterance in utterances:
             found.clips += 1
             yield utterance
 
     for batch in _in_batches(counted()):
         for length in lengths:
-            own = system.scorer(*_inputs(batch, length, system.feature))
-            other = _run(score, _inputs(batch, length, features[0] if features else None))
+            inputs = Inputs(length, system.inputs.feature).batch(batch)
+            own = scorer(*inputs)
+            if features:
+                inputs[1] = torch.cat([features[0](torch.from_numpy(utterance)[None]) for utterance in batch])
+            other = _run(score, inputs)
             differences = (own - other).abs().tolist()
             found.differences += [value if math.isfinite(value) else math.inf for value in differences]
             found.batches.add(len(batch))
@@ -236,7 +210,7 @@ def compare(
     return found
 
 
-def _run(score: "Runner", inputs: "list[Tensor]") -> "Tensor":
+def _run(score: Runner, inputs: list[Tensor]) -> Tensor:
     try:
         return score(*inputs)
     except Exception as error:
@@ -246,7 +220,7 @@ def _run(score: "Runner", inputs: "list[Tensor]") -> "Tensor":
         raise InputError(f"the exported graph fails on inputs of shape {shapes}: {reason}") from error
 
 
-def _in_batches(utterances: "Iterator[Floats]") -> "Iterator[list[Floats]]":
+def _in_batches(utterances: Iterator[Floats]) -> Iterator[list[Floats]]:
     """Batches of 1, 2, 4, 1, 2, 4, ... utterances; a few utterances come again until there was one of each size."""
     first = list(itertools.islice(utterances, sum(BATCHES)))
     again = itertools.islice(itertools.cycle(first), sum(BATCHES))
@@ -258,29 +232,12 @@ def _in_batches(utterances: "Iterator[Floats]") -> "Iterator[list[Floats]]":
         yield batch
 
 
-def _inputs(
-    utterances: "Sequence[Floats]", length: int, feature: "Callable[[Tensor], Tensor] | None"
-) -> "list[Tensor]":
-    """A batch as a model takes it: first windows (B, length)[, features of the whole utterances]."""
-    import numpy as np
-    import torch
-
-    from s2pecnet.audio.crops import pad
-
-    inputs = [torch.from_numpy(np.stack([pad(utterance, length) for utterance in utterances]))]
-    if feature is not None:
-        inputs.append(torch.cat([feature(torch.from_numpy(utterance)[None]) for utterance in utterances]))
-    return inputs
-
-
-def decoded(found: "Iterable[Found]") -> "Iterator[Floats]":
+def decoded(found: Iterable[Found]) -> Iterator[Floats]:
     """Waveforms of audio files, one by one.
 
     Raises:
         InputError: a file cannot be used.
     """
-    from s2pecnet.audio.decoding import read_audio
-
     for path in found:
         if isinstance(path, InputError):
             raise path
@@ -288,10 +245,8 @@ def decoded(found: "Iterable[Found]") -> "Iterator[Floats]":
             yield read_audio(path)
 
 
-def noise(samples: int) -> "Iterator[Floats]":
+def noise(samples: int) -> Iterator[Floats]:
     """White noise for want of clips: a stretch for each place in the batches, shorter and longer than a window."""
-    import numpy as np
-
     rng = np.random.default_rng(0)
     for count in np.linspace(samples // 3, 2 * samples, sum(BATCHES), dtype=int):
         yield rng.normal(0, 0.1, max(SHORTEST, count)).astype(np.float32)

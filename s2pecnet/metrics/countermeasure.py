@@ -68,6 +68,12 @@ class Metrics:
         """The fields by name, ready for JSON, and `eer_percent`; all other rates stay fractions."""
         return {"eer": self.eer, "eer_percent": 100 * self.eer, **dataclasses.asdict(self)}
 
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Metrics":
+        """The inverse of `as_dict`."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in content.items() if name in names})
+
     def summary(self) -> str:
         """A text for people: one figure a line, EERs in per cent."""
         attacks = (f"  {name:<10} {100 * eer:8.4f} %" for name, eer in self.per_attack_eer.items())

@@ -80,8 +80,8 @@ class BatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(variance * (count / max(1, count - 1)), share)
 
 
-class Recomputable(nn.Module):
-    """A block that can compute its maps again in the backward pass instead of keeping them (`recompute`).
+class Checkpointed(nn.Module):
+    """A block that can recompute its activations in the backward pass instead of keeping them (`recompute`).
 
     Weights, gradients and BatchNorm's statistics are those of a block that keeps them.
     """
@@ -114,9 +114,9 @@ class Recomputable(nn.Module):
                 norm._buffers.update(buffers)
 
 
-def recompute_blocks(model: nn.Module) -> int:
-    """Let every block that can compute its maps again; returns how many there are."""
-    blocks = [module for module in model.modules() if isinstance(module, Recomputable)]
+def checkpoint_activations(model: nn.Module) -> int:
+    """Turn on activation checkpointing in every block that has it; returns how many there are."""
+    blocks = [module for module in model.modules() if isinstance(module, Checkpointed)]
     for block in blocks:
         block.recompute = True
     return len(blocks)
@@ -133,7 +133,7 @@ def fold(convolution: Convolution, norm: Any) -> Convolution:
     return folded
 
 
-class ResidualBlock2d(Recomputable):
+class ResidualBlock2d(Checkpointed):
     """Residual block of the AASIST family, (B, C_in, F, T) -> (B, C_out, F, T // 3)."""
 
     def __init__(self, channels_in: int, channels_out: int, first: bool = False):

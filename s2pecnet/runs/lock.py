@@ -15,8 +15,8 @@ SECONDS_UNTIL_ORPHANS_LEAVE = 20.0
 
 
 @contextlib.contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the right to write a run's folder. A process that died, however it died, holds nobody up.
+def run_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on a run's folder. The lock of a process that died, however it died, is free.
 
     Raises:
         InputError: another process holds it; with its pid.

@@ -1,88 +1,213 @@
-"""What a run says about itself: config, seed, protocols, versions, commit, command."""
+"""The run record: what a run says about itself, in memory and as results.json.
 
+It holds what is needed to run it again (config, seed, protocols, versions, commit, command) and what came out
+(metrics of each evaluation, with intervals, the history of the epochs).
+"""
+
+import dataclasses
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from s2pecnet import __version__
 from s2pecnet.config.experiment import Config
-from s2pecnet.corpora.trials import Split
+from s2pecnet.corpora.trials import Corpus
 from s2pecnet.errors import InputError
+from s2pecnet.files import write_json
+from s2pecnet.metrics.bootstrap import Interval
+from s2pecnet.metrics.countermeasure import Metrics
 
+# Of results.json. Version 1, of the flat layout, had no number.
+VERSION = 2
 CODE = Path(__file__).resolve().parent
+# What two runs of one experiment do not share.
+_OF_THE_OCCASION = ("started", "working_directory", "experiment", "wall_time_s")
+# Keys that identities of the flat layout had, and what they are now ("": dropped).
+_FORMER_KEYS = {"unsplit": "split_policy", "optim_config.epochs": "", "optim_config.steps_per_epoch": ""}
+
+Intervals = dict[str, Interval]
 
 
-def describe_run(config: Config, seed: int, device: str, splits: Sequence[Split] = ()) -> dict[str, Any]:
-    """What is needed to run it again: config, seed, protocols, versions, commit, command."""
-    return {
-        "system": config.architecture,
-        "seed": seed,
-        "device": device,
-        "command": [sys.executable, *(word for word in sys.argv if word != "--resume")],
-        "working_directory": os.getcwd(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": commit(),
-        "versions": versions(),
-        "config_file": config.source,
-        "config": config.raw,
-        "protocols": {split.name: split.trials.digest() for split in splits},
-    }
+@dataclasses.dataclass
+class RunRecord:
+    """What a run says about itself.
+
+    Attributes:
+        mode: "train", or the split that an evaluation scored ("eval", "dev").
+        experiment: what decides about the results, by name; two equal ones are the same experiment.
+        protocols: SHA-256 of the trials of each split.
+        asv_scores: the file of ASV scores of each split, None where there are none.
+        weights: what an evaluation scored with.
+        metrics, intervals: of each evaluation, "dev", "eval" and "eval_swa"; 95 % bootstrap intervals by metric.
+        history: a dictionary an epoch.
+    """
+
+    mode: str
+    system: str
+    seed: int
+    device: str
+    config: dict[str, Any]
+    config_file: str
+    command: list[str] = dataclasses.field(default_factory=list)
+    working_directory: str = ""
+    started: str = ""
+    commit: str | None = None
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    protocols: dict[str, str] = dataclasses.field(default_factory=dict)
+    asv_scores: dict[str, str | None] = dataclasses.field(default_factory=dict)
+    experiment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    parameters: int | None = None
+    weights: str | None = None
+    metrics: dict[str, Metrics] = dataclasses.field(default_factory=dict)
+    intervals: dict[str, Intervals] = dataclasses.field(default_factory=dict)
+    replicates: int = 0
+    selected_epoch: int | None = None
+    swa_epochs: int | None = None
+    skipped_batches: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    wall_time_s: float | None = None
+
+    def write(self, path: Path) -> None:
+        """Write results.json."""
+        write_json(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Values for JSON."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        content["metrics"] = {name: metrics.as_dict() for name, metrics in self.metrics.items()}
+        content["intervals"] = {
+            name: {metric: dataclasses.asdict(interval) for metric, interval in found.items()}
+            for name, found in self.intervals.items()
+        }
+        return {"version": VERSION, **content}
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Read results.json, also of version 1.
+
+        Raises:
+            InputError: it is none.
+            OSError: it cannot be read.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON ({error}); expected the results.json of a run") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: got {type(content).__name__}, expected an object {{...}}, the results of a run")
+        try:
+            return cls.from_dict(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path}: not the results.json of a run ({type(error).__name__}: {error})") from None
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "RunRecord":
+        """The inverse of `as_dict`; values of version 1 are taken over."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        given = {name: value for name, value in content.items() if name in known}
+        if content.get("version", 1) < VERSION:
+            given["skipped_batches"] = content.get("batches_passed_over", 0)
+        given["metrics"] = {name: Metrics.from_dict(one) for name, one in given.get("metrics", {}).items()}
+        given["intervals"] = {
+            name: {metric: Interval(**interval) for metric, interval in found.items()}
+            for name, found in given.get("intervals", {}).items()
+        }
+        defaults: dict[str, Any] = {
+            "mode": "eval",
+            "system": "",
+            "seed": 0,
+            "device": "",
+            "config": {},
+            "config_file": "",
+        }
+        return cls(**defaults | given)
+
+    def for_weights(self) -> dict[str, Any]:
+        """The record for a checkpoint: two runs of an experiment give files that are equal to the byte."""
+        content = self.as_dict()
+        words = list(self.command)
+        for option in ("--output_dir", "--cache_dir"):
+            while option in words:
+                index = words.index(option)
+                del words[index : index + 2]
+        kept = {name: content[name] for name in _RUN_AGAIN if name not in _OF_THE_OCCASION}
+        return kept | {"command": words}
 
 
-def without_time_and_place(about: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's description for its weights: two runs of an experiment give files that are equal to the byte."""
-    kept = {name: value for name, value in about.items() if name not in ("started", "working_directory", "experiment")}
-    words = list(about["command"])
-    for option in ("--output_dir", "--cache_dir"):
-        while option in words:
-            place = words.index(option)
-            del words[place : place + 2]
-    return kept | {"command": words}
+_RUN_AGAIN = (
+    "system", "seed", "device", "command", "commit", "versions", "config_file", "config", "protocols",
+)  # fmt: skip
 
 
-def experiment(config: Config, about: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides about a run's results, by name; a run goes on from the state of one that has the same."""
-    protocols = {f"protocol of {name}": digest for name, digest in about["protocols"].items()}
-    return config.identity() | {"seed": about["seed"], "device": about["device"].partition(":")[0]} | protocols
+def describe_run(
+    config: Config, seed: int, device: str, corpus: Corpus, mode: str, splits: tuple[str, ...]
+) -> RunRecord:
+    """The record of a run at its start.
+
+    Raises:
+        InputError: a protocol is missing or malformed.
+    """
+    protocols = {name: corpus[name].trials.digest for name in splits}
+    identity = config.identity() | {"seed": seed, "device": device.partition(":")[0]}
+    return RunRecord(
+        mode=mode,
+        system=config.architecture,
+        seed=seed,
+        device=device,
+        config=config.raw,
+        config_file=config.source,
+        command=[sys.executable, *(word for word in sys.argv if word != "--resume")],
+        working_directory=os.getcwd(),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        commit=commit(),
+        versions=versions(),
+        protocols=protocols,
+        experiment=identity | {f"protocol of {name}": digest for name, digest in protocols.items()},
+    )
 
 
-def require_same_experiment(own: Mapping[str, Any], other: Mapping[str, Any], folder: Path) -> None:
-    """Make sure that what lies in `folder` is of this experiment.
+def check_same_experiment(own: Mapping[str, Any], other: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to resume from what lies in `folder` if it is of another experiment.
 
     Raises:
         InputError: naming the first differences.
     """
+    own, other = _current_keys(own), _current_keys(other)
     names = [name for name in {**own, **other} if own.get(name) != other.get(name)]
     if names:
         first = "; ".join(f"{name} is {other.get(name)!r} there and {own.get(name)!r} here" for name in names[:3])
         more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
         raise InputError(
             f"{folder}: holds the state of another experiment ({first}{more}); give this one a --comment or another "
-            "--output_dir, or leave out --resume to keep that one aside"
+            "--output_dir, or leave out --resume to back that one up"
         )
 
 
-def finished_results(folder: Path, own: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The results.json of a finished training of the same experiment in `folder`, or None."""
+def finished_record(path: Path, own: Mapping[str, Any]) -> RunRecord | None:
+    """The record of a finished training of the same experiment at `path`, or None."""
     try:
-        results: dict[str, Any] = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = RunRecord.read(path)
+    except (OSError, InputError):
         return None
-    return results if results.get("mode") == "train" and results.get("experiment") == own else None
+    return record if record.mode == "train" and _current_keys(record.experiment) == _current_keys(own) else None
+
+
+def _current_keys(identity: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = {_FORMER_KEYS.get(name, name): value for name, value in identity.items()}
+    return {name: value for name, value in renamed.items() if name}
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
+    """Versions of what the results depend on."""
     import numpy
     import soundfile
     import torch
-
-    from s2pecnet import __version__
 
     return {
         "s2pecnet": __version__,
@@ -98,7 +223,7 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit of this code, "-dirty" behind it where files differ from it; None outside a git checkout."""
     # An installed copy may lie in the checkout of something else, whose commit says nothing about it.
-    if _git("ls-files", Path(__file__).name) is None:
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
     return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 

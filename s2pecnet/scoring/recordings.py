@@ -14,18 +14,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from s2pecnet.audio.crops import pad
 from s2pecnet.audio.decoding import BadAudio
 from s2pecnet.audio.paths import Found
 from s2pecnet.audio.streaming import Window, read_windows
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
-from s2pecnet.features import FixedFrames
 from s2pecnet.runtime import usable_cores
+from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.scorer import Scorer
 
 # What is read of a file before its turn comes.
@@ -65,28 +63,26 @@ class Prediction:
 class FileScorer:
     """Callable: paths to predictions. A file that cannot be used becomes the `InputError` that says why.
 
-    A file is scored in windows of `samples` samples every `hop`, see `audio_windows.read_windows`. A file shorter than
-    a window is tiled as in training. A feature that the system takes as its second input is computed from each window's
-    own samples, before they are tiled; in training it is computed from the whole utterance.
+    A file is scored in windows of `inputs.samples` samples every `hop`, see `audio.streaming.read_windows`. A file
+    shorter than a window is tiled as in training. A feature that the system takes as its second input is computed from
+    each window's own samples, before they are tiled; in training it is computed from the complete utterance.
 
     Args:
-        samples: samples of a window, those of a crop in training.
-        hop: samples from one window's start to the next one's, at most `samples`.
-        feature: computes the second input of systems that want one.
+        inputs: makes the model's inputs of a window.
+        hop: samples from one window's start to the next one's, at most `inputs.samples`; None: half a window.
         batch: windows that are scored together.
-        on_scored: is told how many windows have just been scored.
+        on_scored: gets how many windows have just been scored.
     """
 
     def __init__(
         self,
         scorer: Scorer,
-        samples: int,
-        hop: int,
-        feature: FixedFrames | None = None,
+        inputs: Inputs,
+        hop: int | None = None,
         batch: int = 8,
         on_scored: Callable[[int], object] = lambda count: None,
     ):
-        self.scorer, self.samples, self.hop, self.feature = scorer, samples, hop, feature
+        self.scorer, self.inputs, self.hop = scorer, inputs, hop or max(1, inputs.samples // 2)
         self.batch, self.on_scored = batch, on_scored
 
     def __call__(self, found: Iterable[Found]) -> Iterator[Prediction | InputError]:
@@ -122,14 +118,10 @@ class FileScorer:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _read(self, path: str) -> Iterator[tuple[Window, list[Tensor]]]:
+    def _read(self, path: str) -> Iterator[tuple[Window, tuple[Tensor, ...]]]:
         """A file's windows, each with the model's inputs for it."""
-        for window in read_windows(path, self.samples, self.hop):
-            tensors = [_as_tensor(pad(window.samples, self.samples))]
-            if self.feature is not None:
-                with torch.no_grad():
-                    tensors.append(self.feature(_as_tensor(window.samples)))
-            yield window, tensors
+        for window in read_windows(path, self.inputs.samples, self.hop):
+            yield window, self.inputs(window.samples)
 
     def _score(self, batch: "list[_Inputs]") -> None:
         """Score the windows of a batch, hand the scores to their files, and empty it."""
@@ -149,13 +141,13 @@ class _Inputs(NamedTuple):
 
     file: "_File"
     window: Window
-    tensors: list[Tensor]
+    tensors: tuple[Tensor, ...]
 
 
 class _File:
     """A file on its way: its first windows read, the others to come, the scores so far."""
 
-    def __init__(self, found: str | InputError, read: Callable[[str], Iterator[tuple[Window, list[Tensor]]]]):
+    def __init__(self, found: str | InputError, read: Callable[[str], Iterator[tuple[Window, tuple[Tensor, ...]]]]):
         self.scores: list[WindowScore] = []
         self.taken, self.ended = 0, False
         self.path = found if isinstance(found, str) else ""
@@ -174,7 +166,7 @@ class _File:
             yield inputs
         self.ended = True
 
-    def _until_error(self, read: Callable[[str], Iterator[tuple[Window, list[Tensor]]]]) -> Iterator[_Inputs]:
+    def _until_error(self, read: Callable[[str], Iterator[tuple[Window, tuple[Tensor, ...]]]]) -> Iterator[_Inputs]:
         if self.error is not None:
             return
         try:
@@ -193,10 +185,6 @@ class _File:
         if self.error is None and not all(math.isfinite(window.score) for window in self.scores):
             return InputError(f"{self.path}: the score is not finite; the weights or the audio are broken")
         return self.error or Prediction(self.path, tuple(self.scores))
-
-
-def _as_tensor(waveform: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(waveform))
 
 
 def _finished(waiting: deque[_File]) -> Iterator[Prediction | InputError]:

@@ -1,44 +1,64 @@
-"""Score files: every trial of a split scored in the protocol's order, a line each, and the figures of such a file.
+"""Splits to scores: every trial scored in the protocol's order, in memory and as a score file.
 
-A split is streamed: neither its protocol nor its scores are held in memory while it is scored.
+A score file has "utterance attack key score" a line; a score is the logit of bona fide: higher = bona fide.
 """
 
 import math
-from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from s2pecnet.conventions import UNSCORED
+from s2pecnet.conventions import KEYS, UNSCORED
 from s2pecnet.corpora.published import read_protocol
-from s2pecnet.corpora.trials import Protocol, Split, Trial
-from s2pecnet.data.loaders import trials_of
+from s2pecnet.corpora.trials import Trials
 from s2pecnet.errors import InputError
 from s2pecnet.files import whole_file
-from s2pecnet.interruption import leave_if_asked
+from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
-from s2pecnet.score_files.cm_asv import ASVScores, read_cm_scores
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores, Floats
 from s2pecnet.systems.scorer import Scorer
 
 Loader = DataLoader[Any]
 
 
-def score_batches(data_loader: Loader, scorer: Scorer) -> Iterator[tuple[list[str], list[float]]]:
-    """Score a loader's batches (waveforms[, features], utterances), in its order.
+class Evaluation(NamedTuple):
+    """Scores of a split, and their metrics.
 
-    Yields:
-        utterances and scores of a batch; a score is the logit of bona fide as it stands: higher = bona fide.
+    Attributes:
+        values: a score a trial of the split, NaN where its audio could not be used; empty if read from a file.
     """
-    with progress_bar(data_loader, "score") as bar:
-        for *inputs, utterances in data_loader:
-            yield list(utterances), scorer(*inputs).tolist()
-            leave_if_asked("scoring was not finished")
-            bar.update(len(utterances))
+
+    scores: CMScores
+    metrics: Metrics
+    values: Floats = np.zeros(0)
+
+
+@dataclass(frozen=True)
+class ScoredSplit:
+    """A split to be scored: its trials, their loader and ASV scores (None: no t-DCF)."""
+
+    name: str
+    trials: Trials
+    loader: Loader
+    asv: ASVScores | None
+
+    def evaluate(self, scorer: Scorer, score_file: Path | None = None) -> Evaluation:
+        """Score the split and compute its metrics.
+
+        Args:
+            score_file: where to write the scores; None: nowhere.
+        """
+        scores = score_split(self.loader, scorer, self.trials)
+        if score_file is not None:
+            write_score_file(score_file, self.trials, scores)
+        cm = as_cm_scores(self.trials, scores)
+        return Evaluation(cm, evaluate(cm, self.asv), scores)
 
 
 def produce_evaluation_file(
@@ -46,9 +66,9 @@ def produce_evaluation_file(
     model: nn.Module | Scorer,
     device: torch.device,
     save_path: str | Path,
-    trial_path: str | Path | Protocol,
+    trial_path: str | Path | Trials,
 ) -> None:
-    """Score every trial of a protocol and write the score file, "utterance attack key score" a line.
+    """Score every trial of a protocol and write the score file.
 
     The file appears when the last trial is scored. A trial whose audio could not be used (`on_bad_audio: skip`) has
     the word "unscored" for its score.
@@ -62,56 +82,72 @@ def produce_evaluation_file(
         InputError: the loader and the protocol name different utterances, or a score is not finite.
     """
     scorer = model if isinstance(model, Scorer) else Scorer(model, device)
-    protocol = trial_path if isinstance(trial_path, Protocol) else read_protocol(trial_path)
-    trials, skipped = iter(protocol), getattr(data_loader.dataset, "skipped", None) or ()
-    with whole_file(save_path) as stream:
-        for utterances, scores in score_batches(data_loader, scorer):
-            for utterance, score in zip(utterances, scores, strict=True):
-                trial = _require_trial(utterance, next(trials, None), protocol.path)
-                stream.write(f"{utterance} {trial.attack} {trial.key} {_score_text(utterance, score, skipped)}\n")
-        forgotten = next(trials, None)
-        if forgotten is not None:
-            raise InputError(
-                f"{protocol.path}:{forgotten.line}: {forgotten.utterance!r} was not scored; is it the protocol of "
-                "another split?"
-            )
+    trials = trial_path if isinstance(trial_path, Trials) else read_protocol(trial_path)
+    write_score_file(save_path, trials, score_split(data_loader, scorer, trials))
 
 
-def _require_trial(utterance: str, trial: Trial | None, trial_path: Path) -> Trial:
-    if trial is None or trial.utterance != utterance:
-        named = f":{trial.line}: names {trial.utterance!r}" if trial else ": has no more trials"
+def score_split(loader: Loader, scorer: Scorer, trials: Trials) -> Floats:
+    """Scores (n,) of a protocol's trials, in their order; NaN where the audio could not be used.
+
+    They have the nine digits of a score file, which give a float32 back exactly.
+
+    Raises:
+        InputError: the loader and the protocol name different utterances, or a score is not finite.
+    """
+    scores, count = np.full(len(trials), np.nan), 0
+    with progress_bar(loader, "score") as bar:
+        for *inputs, utterances in loader:
+            usable = ~inputs[0][:, 0].isnan()
+            for utterance, score, is_usable in zip(utterances, scorer(*inputs).tolist(), usable.tolist(), strict=True):
+                _check_trial(trials, count, utterance)
+                if is_usable and not math.isfinite(score):
+                    raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
+                scores[count] = float(f"{score:.9g}") if is_usable else math.nan
+                count += 1
+            raise_if_stop_requested("scoring was not finished")
+            bar.update(len(utterances))
+    if count < len(trials):
         raise InputError(
-            f"{trial_path}{named} where {utterance!r} was scored; is it the protocol of another split, or is the "
-            "loader not in its order?"
+            f"{trials.path}:{trials.line[count]}: {trials.utterance[count]!r} was not scored; is it the protocol of "
+            "another split?"
         )
-    return trial
+    return scores
 
 
-def _score_text(utterance: str, score: float, skipped: Container[str]) -> str:
-    if math.isfinite(score):
-        # Nine digits give a float32 back exactly.
-        return f"{score:.9g}"
-    if utterance in skipped:
-        return UNSCORED
-    raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
+def write_score_file(path: str | Path, trials: Trials, scores: Floats) -> None:
+    """Write the scores (n,) of trials; NaN becomes "unscored".
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    rows = zip(trials.utterance, trials.attack, trials.is_bonafide, scores, strict=True)
+    with whole_file(path) as stream:
+        for utterance, attack, is_bonafide, score in rows:
+            text = UNSCORED if math.isnan(score) else f"{score:.9g}"
+            stream.write(f"{utterance} {attack} {KEYS[0] if is_bonafide else KEYS[1]} {text}\n")
 
 
-@dataclass(frozen=True)
-class ScoredSplit:
-    """A split to be scored: its loader, its protocol and its ASV scores (None: EER only)."""
+def as_cm_scores(trials: Trials, scores: Floats) -> CMScores:
+    """The scored trials, as `read_cm_scores` reads them from the file.
 
-    split: Split
-    loader: Loader
-    asv: ASVScores | None
-
-    def evaluate(self, scorer: Scorer, score_file: Path) -> Metrics:
-        """Score the split into `score_file` and compute the figures from that file."""
-        produce_evaluation_file(self.loader, scorer, scorer.device, score_file, trials_of(self.loader))
-        return evaluate(read_cm_scores(score_file), self.asv)
+    Raises:
+        InputError: no bona fide trial, or no spoofed one, has a score.
+    """
+    scored = ~np.isnan(scores)
+    for key, rows in zip(KEYS, (trials.is_bonafide, ~trials.is_bonafide), strict=True):
+        if not (scored & rows).any():
+            raise InputError(f"{trials.path}: no {key} trial has a score; metrics need both classes")
+    return CMScores(
+        utterances=np.char.decode(trials.utterance.encoded[scored], "utf-8"),
+        attacks=np.array(trials.attack.words)[trials.attack.codes[scored]],
+        is_bonafide=trials.is_bonafide[scored],
+        scores=scores[scored],
+        n_unscored=int(np.count_nonzero(~scored)),
+    )
 
 
 def write_summary(path: Path, metrics: Metrics) -> None:
-    """Write the figures as text."""
+    """Write the metrics as text."""
     with whole_file(path) as stream:
         stream.write(f"{metrics.summary()}\n")
 
@@ -126,3 +162,15 @@ def progress_bar(loader: Loader, what: str) -> "tqdm[Any]":
     """A progress bar in utterances; silent where stderr is not a terminal."""
     total = len(loader.dataset)  # type: ignore[arg-type]
     return tqdm(total=total, desc=what, unit="utt", leave=False, disable=None, mininterval=0.5)
+
+
+def _check_trial(trials: Trials, index: int, utterance: str) -> None:
+    if index < len(trials) and trials.utterance[index] == utterance:
+        return
+    named = (
+        f":{trials.line[index]}: names {trials.utterance[index]!r}" if index < len(trials) else ": has no more trials"
+    )
+    raise InputError(
+        f"{trials.path}{named} where {utterance!r} was scored; is it the protocol of another split, or is the loader "
+        "not in its order?"
+    )

@@ -1,29 +1,20 @@
-"""Score audio files: is this bona fide speech or a spoof?
-
-    python predict.py --config config/AASIST.conf --weights AASIST.pth clips/ 'more/*.wav' talk.mp3
-    find /data -name '*.flac' | python predict.py --config config/AASIST.conf --weights AASIST.pth --format csv -
-
-This file is the command line: the threshold and the formats. Files are found by audio_paths.py, scores come from
-file_scorer.py, ratios and thresholds from calibration.py. Rows go to stdout as they come, in the order of the files;
-all else goes to stderr.
+"""From scores to verdicts: thresholds, calibrations and log-likelihood ratios.
 
 Conventions: higher = bona fide, for scores and log-likelihood ratios; the verdict is bonafide where the score is above
-the threshold, as in evaluation.py.
+the threshold.
 """
 
+import logging
 import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.errors import InputError
+from s2pecnet.metrics.calibration import Calibration, read_calibration
+from s2pecnet.systems.weights import description
 
-if TYPE_CHECKING:
-    from s2pecnet.metrics.calibration import Calibration
-
-
-# ---- system, threshold, calibration -----------------------------------------------------------
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ class Rule:
 
     threshold: float
     reason: str
-    calibration: "Calibration | None"
+    calibration: Calibration | None
 
     def verdict(self, score: float) -> str:
         """`bonafide` or `spoof`, the keys of protocols and score files."""
@@ -48,7 +39,7 @@ class Rule:
         return None if self.calibration is None else round(self.calibration.llr(score), 6)
 
 
-def make_rule(given: str | None, calibration: "Calibration | None") -> Rule:
+def make_rule(given: str | None, calibration: Calibration | None) -> Rule:
     """The rule for `--threshold` as it was given and for what is known of the system.
 
     Raises:
@@ -59,7 +50,7 @@ def make_rule(given: str | None, calibration: "Calibration | None") -> Rule:
         if calibration is None:
             if given:
                 raise InputError(f"--threshold {given}: these weights have no calibration; give one by --calibration")
-            return Rule(0.0, "taken for want of a calibration", None)
+            return Rule(0.0, "the default threshold, no calibration", None)
         trials = f"{calibration.fitted_on}: {calibration.n_bonafide} bona fide, {calibration.n_spoof} spoofed"
         if named == "eer":
             return Rule(calibration.eer_threshold, f"the EER threshold of {trials}", calibration)
@@ -88,24 +79,22 @@ def given_weights(given: str | None, config: Config) -> str:
     return str(weights)
 
 
-def load_calibration(given: str | None, weights: str) -> "Calibration | None":
+def load_calibration(given: str | None, weights: str) -> Calibration | None:
     """The calibration of the file given, else of the weights; None, with a note, where there is none.
 
     Raises:
         InputError: it cannot be read, or is none.
     """
-    from s2pecnet.metrics.calibration import Calibration, read_calibration
-    from s2pecnet.systems.weights import description
-
     stored = None if given else description(weights).get("calibration")
     if given is None and stored is None:
-        print(
-            f"note: no calibration is stored with {weights}: no log-likelihood ratios; fit one on dev, "
-            f"python main.py --eval --split dev --eval_model_weights {weights} --config ..., and give it by "
-            "--calibration"
+        log.info(
+            "no calibration is stored with %s: no log-likelihood ratios; fit one on dev, python main.py --eval "
+            "--split dev --eval_model_weights %s --config ..., and give it by --calibration",
+            weights,
+            weights,
         )
         return None
     calibration = read_calibration(given) if given else Calibration.from_dict(stored or {}, f"{weights}: calibration")
     if calibration.slope == 0:
-        print("note: the calibration is flat, all ratios are 0: on dev the scores ranked no better than chance")
+        log.info("the calibration is flat, all ratios are 0: on dev the scores ranked no better than chance")
     return calibration

@@ -2,7 +2,7 @@
 
 Scoring needs less than training: BatchNorms that follow a convolution are folded into its weights, decoders do not run
 (systems leave them out in eval mode), nothing is kept for a backward pass. On a CPU a batch is scored a few utterances
-at a time: the maps of more take gigabytes and are no faster, and the scores do not depend on it.
+at a time: the feature maps of more take gigabytes and are no faster, and the scores do not depend on it.
 """
 
 import copy
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
-from s2pecnet.precision import autocast
+from s2pecnet.precision import FP32, Precision
 from s2pecnet.systems.registry import forward
 
 # Utterances that a CPU scores at a time, where the system does not say better by an attribute `cpu_chunk`.
@@ -28,14 +28,14 @@ class Scorer:
     A score is the logit of bona fide as it stands: higher = bona fide. The model given is left as it is.
 
     Args:
-        precision: what the model computes in, see precision.py.
+        precision: what the model computes in.
         compiled: compile the model; the first call then takes long.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, precision: str = "fp32", compiled: bool = False):
+    def __init__(self, model: nn.Module, device: torch.device, precision: Precision = FP32, compiled: bool = False):
         self.device, self.precision, self.compiled = device, precision, compiled
         # Compiled or in other precisions, modules do without weights packed for float32.
-        packed = device.type == "cpu" and not compiled and precision in ("fp32", "tf32")
+        packed = device.type == "cpu" and not compiled and precision.is_float32
         self.model = fold_batch_norms(model, packed).eval()
         if compiled:
             self.model.compile()
@@ -62,7 +62,7 @@ class Scorer:
         if self.compiled and count < size:
             last = [tensor[-1:].expand(size - count, *tensor.shape[1:]) for tensor in chunk]
             chunk = [torch.cat(pair) for pair in zip(chunk, last, strict=True)]
-        with autocast(self.precision, self.device):
+        with self.precision.autocast(self.device):
             logits = forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in chunk])[1]
         return logits[:count, 1].float()
 

@@ -13,26 +13,26 @@ from tqdm import tqdm
 
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.errors import InputError
-from s2pecnet.nn.blocks import recompute_blocks
-from s2pecnet.precision import autocast
+from s2pecnet.nn.blocks import checkpoint_activations
+from s2pecnet.precision import FP32, Precision
 from s2pecnet.scoring.splits import Loader, progress_bar
 from s2pecnet.systems.registry import forward
-from s2pecnet.training.step import TrainingStep, memory_told, to_device
+from s2pecnet.training.step import TrainingStep, explain_oom, to_device
 
 # The bar shows the loss about so often; reading it off a GPU more often would keep the GPU waiting.
 SECONDS_BETWEEN_READINGS = 1.0
 
 
 def prepare_for_training(model: nn.Module, config: Config) -> nn.Module:
-    """Compile the model, or let its blocks compute their maps again, as the config says; returns it.
+    """Compile the model, or turn on activation checkpointing, as the config says; returns it.
 
     Raises:
         InputError: the system has no such blocks.
     """
-    if config.activation_checkpointing and not recompute_blocks(model):
+    if config.activation_checkpointing and not checkpoint_activations(model):
         raise InputError(
             f"{config.source}: activation_checkpointing: {config.architecture} has no block that is a "
-            "s2pecnet.nn.blocks.Recomputable; switch it off, or use micro_batch_size to save memory"
+            "s2pecnet.nn.blocks.Checkpointed; switch it off, or use micro_batch_size to save memory"
         )
     if config.compile:
         model.compile()
@@ -43,7 +43,7 @@ class LossMeter:
     """Mean loss of an epoch and of each of its terms, kept on the device so that no step waits for it.
 
     Args:
-        state: what `as_state` gave, to go on from there.
+        state: what `as_state` gave, to resume from there.
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
@@ -56,7 +56,7 @@ class LossMeter:
         return {"sums": self.sums, "utterances": self.utterances}
 
     def add(self, terms: Mapping[str, Tensor], utterances: int) -> None:
-        """Take in the terms of one batch."""
+        """Add the terms of one batch."""
         for name, term in terms.items():
             before = self.sums[name].to(term.device) if name in self.sums else 0
             self.sums[name] = before + term.detach() * utterances
@@ -115,7 +115,7 @@ def run_epoch(
     step.model.train()
     with progress_bar(loader, "train") as bar:
         for *inputs, labels in loader:
-            with memory_told(step, inputs, labels):
+            with explain_oom(step, inputs, labels):
                 terms = step(inputs, labels)
             if terms:
                 meter.add(terms, len(labels))
@@ -127,17 +127,17 @@ def run_epoch(
 class _TakesBatch(nn.Module):
     """`update_bn` hands over one object a batch; this one hands it on as the model's arguments."""
 
-    def __init__(self, model: nn.Module, freq_aug: bool, precision: str):
+    def __init__(self, model: nn.Module, freq_aug: bool, precision: Precision):
         super().__init__()
         self.model, self.freq_aug, self.precision = model, freq_aug, precision
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        with autocast(self.precision, inputs[0].device):
+        with self.precision.autocast(inputs[0].device):
             return forward(self.model, inputs, self.freq_aug)
 
 
 def recompute_batch_norm(
-    model: nn.Module, train_loader: Loader, device: torch.device, freq_aug: bool, precision: str = "fp32"
+    model: nn.Module, train_loader: Loader, device: torch.device, freq_aug: bool, precision: Precision = FP32
 ) -> None:
     """Recompute BatchNorm statistics in one pass over the inputs that the model trains on."""
     batches = ([to_device(inputs, device)] for *inputs, _ in train_loader)

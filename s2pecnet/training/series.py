@@ -1,7 +1,7 @@
-"""A series: one experiment trained with several seeds, and what that says (mean, spread, confidence interval).
+"""A series: one experiment trained with several seeds, and the metrics of all (mean, spread, confidence interval).
 
-exp_result/<run>_seed<N>/             a training each; a finished one is not run again, an unfinished one gone on with
-exp_result/<run>_series/summary.json  figures of all, written again after every member
+exp_result/<run>_seed<N>/             a training each; a finished one is not run again, an unfinished one is resumed
+exp_result/<run>_series/summary.json  metrics of all of them
 """
 
 import re
@@ -12,11 +12,13 @@ from typing import Any
 
 from s2pecnet.errors import InputError
 from s2pecnet.files import whole_file, write_json
-from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
+from s2pecnet.metrics.bootstrap import bootstrap_intervals
+from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, read_cm_scores
 from s2pecnet.text import clipped
 
-# What is summed up: the split and the model that a figure is of, as results.json calls them.
+# What is summed up, as the run record calls it.
 EVALUATIONS = ("dev", "eval", "eval_swa")
 
 
@@ -34,15 +36,15 @@ def read_seeds(text: str) -> list[int]:
 
 def run_series(
     seeds: Sequence[int],
-    train: Callable[[int], Mapping[str, Any]],
+    train: Callable[[int], RunRecord],
     score_files: Callable[[int], Mapping[str, Path]],
     asv: ASVScores | None,
     folder: Path,
 ) -> dict[str, Any]:
-    """Train with each seed, then write the series' figures.
+    """Train with each seed, then write the series' metrics.
 
     Args:
-        train: trains with a seed, or finds that done; gives what its results.json says.
+        train: trains with a seed, or finds that done; gives its record.
         score_files: the eval score files of a seed's run, by the name of the evaluation ("eval", "eval_swa").
         asv: ASV scores of eval.
         folder: where to write summary.json and summary.txt.
@@ -50,17 +52,17 @@ def run_series(
     Returns:
         what summary.json says.
     """
-    results: dict[int, Mapping[str, Any]] = {}
+    records: dict[int, RunRecord] = {}
     for seed in seeds:
         print(f"seed {seed}:", flush=True)
-        results[seed] = train(seed)
-    figures = {name: _figures([results[seed]["metrics"][name] for seed in seeds]) for name in EVALUATIONS}
+        records[seed] = train(seed)
+    found = {name: _over_seeds([records[seed].metrics[name] for seed in seeds]) for name in EVALUATIONS}
     for name in ("eval", "eval_swa"):
         systems = [read_cm_scores(score_files(seed)[name]) for seed in seeds]
-        for figure, interval in bootstrap_intervals(systems, asv).items():
+        for metric, interval in bootstrap_intervals(systems, asv).items():
             if interval is not None:
-                figures[name][figure] |= _as_dict(interval)
-    summary = {"seeds": list(seeds), "figures": figures}
+                found[name][metric] |= {"interval": [interval.low, interval.high], "level": interval.level}
+    summary = {"seeds": list(seeds), "metrics": found}
     write_json(folder / "summary.json", summary)
     text = "\n".join(_lines(summary))
     with whole_file(folder / "summary.txt") as stream:
@@ -69,29 +71,25 @@ def run_series(
     return summary
 
 
-def _figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _over_seeds(metrics: Sequence[Metrics]) -> dict[str, Any]:
     """Mean and standard deviation over the seeds of EER and min t-DCF, as fractions."""
     found = {}
     for name in ("eer", "min_tdcf"):
-        values = [one[name] for one in metrics]
+        values = [getattr(one, name) for one in metrics]
         if None not in values:
             deviation = statistics.stdev(values) if len(values) > 1 else None
             found[name] = {"values": values, "mean": statistics.fmean(values), "standard_deviation": deviation}
     return found
 
 
-def _as_dict(interval: Interval) -> dict[str, Any]:
-    return {"interval": [interval.low, interval.high], "level": interval.level}
-
-
 def _lines(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         f"seeds {', '.join(map(str, summary['seeds']))}; intervals: bootstrap over trials of the mean of the seeds"
     ]
-    for name, figures in summary["figures"].items():
-        for figure, found in figures.items():
-            factor, unit = (100, " %") if figure == "eer" else (1, "")
-            line = f"{name:9} {figure:8} mean {factor * found['mean']:.4f}{unit}"
+    for name, metrics in summary["metrics"].items():
+        for metric, found in metrics.items():
+            factor, unit = (100, " %") if metric == "eer" else (1, "")
+            line = f"{name:9} {metric:8} mean {factor * found['mean']:.4f}{unit}"
             if found["standard_deviation"] is not None:
                 line += f", standard deviation {factor * found['standard_deviation']:.4f}{unit}"
             if "interval" in found:

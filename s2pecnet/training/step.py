@@ -1,8 +1,10 @@
 """One step of training: forward, loss, backward, optimizer, schedule.
 
-A batch may pass the model in pieces (`micro_batch_size`), whose gradients add up to those of the whole batch: the
-classification is weighted by the class weights of the whole batch, and a piece counts by its share of the utterances.
-Two things see the piece alone: BatchNorm's statistics, and the order of dropout's draws.
+A batch may pass the model in micro-batches (`micro_batch_size`), whose gradients accumulate to those of the batch: the
+classification is weighted by the class weights of the batch, and a micro-batch counts by its share of the utterances.
+Two things see the micro-batch alone: BatchNorm's statistics, and the order of dropout's draws.
+
+Where a step runs out of memory, `explain_oom` finds by trying which micro-batch fits, and says so in one line.
 """
 
 import contextlib
@@ -18,30 +20,30 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.errors import InputError
-from s2pecnet.precision import autocast, widened
+from s2pecnet.precision import FP32, PRECISIONS, Precision, widened
 from s2pecnet.systems.registry import forward
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
-def class_weighted_cross_entropy(weights: Tensor, batch_labels: Tensor, pieces: int = 1) -> Criterion:
+def class_weighted_cross_entropy(weights: Tensor, batch_labels: Tensor, micro_batches: int = 1) -> Criterion:
     """The released loss: cross-entropy with weights for spoof and bona fide, (B, 2) logits and (B,) labels to a scalar.
 
     Args:
         weights: (2,), of spoof and of bona fide.
-        batch_labels: labels of the whole batch. The losses of pieces of the batch, each counted by its share of the
-            utterances, add up to the loss of the whole.
-        pieces: how many pieces there are.
+        batch_labels: labels of the batch. The losses of its micro-batches, each counted by its share of the utterances,
+            add up to the loss of the batch.
+        micro_batches: how many there are.
     """
-    if pieces == 1:
+    if micro_batches == 1:
         return nn.CrossEntropyLoss(weight=weights)
     mean_weight = weights[batch_labels].mean()
 
-    def piece(logits: Tensor, labels: Tensor) -> Tensor:
+    def of_micro_batch(logits: Tensor, labels: Tensor) -> Tensor:
         total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
         return total / (mean_weight * len(labels))
 
-    return piece
+    return of_micro_batch
 
 
 def loss_terms(
@@ -50,10 +52,10 @@ def loss_terms(
     labels: Tensor,
     criterion: Criterion,
     freq_aug: bool = False,
-    precision: str = "fp32",
+    precision: Precision = FP32,
 ) -> dict[str, Tensor]:
     """Run the model on a batch and give the terms of its loss; the loss is their sum."""
-    with autocast(precision, inputs[0].device):
+    with precision.autocast(inputs[0].device):
         outputs = forward(model, inputs, freq_aug)
     outputs = tuple(output if output is None else widened(output) for output in outputs)
     own_loss = getattr(model, "loss", None)
@@ -81,7 +83,7 @@ class TrainingStep:
 
     Attributes:
         scaler: scales the loss with precision fp16, and does nothing otherwise; part of a training's state.
-        passed_over: batches so far whose loss was not finite, and that moved nothing (`skip_nonfinite`).
+        skipped: batches so far whose loss was not finite, and that moved nothing (`skip_nonfinite`).
     """
 
     def __init__(
@@ -94,9 +96,10 @@ class TrainingStep:
     ):
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.config, self.device = config, device
+        self.precision = PRECISIONS[config.precision]
         self.class_weights = torch.tensor(config.loss_weights, device=device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
-        self.passed_over = 0
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision.scales_loss)
+        self.skipped = 0
         # A GPU is not waited for: there the loss of a step is looked at when the next step is asked for.
         self._late = device.type == "cuda" and not config.skip_nonfinite
         self._unseen: tuple[Tensor, torch.cuda.Event] | None = None
@@ -127,8 +130,8 @@ class TrainingStep:
             self.scheduler.step()
         return terms
 
-    def try_out(self, inputs: Sequence[Tensor], labels: Tensor) -> None:
-        """Compute gradients and drop them: what a step needs of memory, without the step."""
+    def dry_run(self, inputs: Sequence[Tensor], labels: Tensor) -> None:
+        """Compute gradients and drop them: the memory of a step, without the step."""
         statistics = self._statistics()
         try:
             self._backward(to_device(inputs, self.device), labels.to(self.device))
@@ -158,8 +161,8 @@ class TrainingStep:
             return True
         if finite:
             return True
-        self.passed_over += 1
-        if self.passed_over > self.config.skip_nonfinite:
+        self.skipped += 1
+        if self.skipped > self.config.skip_nonfinite:
             raise NonFiniteLoss(_hint(str(float(loss))))
         return False
 
@@ -169,14 +172,11 @@ class TrainingStep:
 
     def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         size = self.config.micro_batch_size or len(labels)
-        pieces = math.ceil(len(labels) / size)
-        criterion = class_weighted_cross_entropy(self.class_weights, labels, pieces)
+        criterion = class_weighted_cross_entropy(self.class_weights, labels, math.ceil(len(labels) / size))
         sums: dict[str, Tensor] = {}
         for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
-            with _batch_norm_told(len(part_labels)):
-                terms = loss_terms(
-                    self.model, part, part_labels, criterion, self.config.freq_aug, self.config.precision
-                )
+            with _explain_batch_norm(len(part_labels)):
+                terms = loss_terms(self.model, part, part_labels, criterion, self.config.freq_aug, self.precision)
             share = len(part_labels) / len(labels)
             self.scaler.scale(torch.stack(list(terms.values())).sum() * share).backward()
             for name, term in terms.items():
@@ -185,42 +185,42 @@ class TrainingStep:
 
 
 @contextlib.contextmanager
-def _batch_norm_told(utterances: int) -> Iterator[None]:
-    """Tell which keys leave BatchNorm a single value, whose variance nobody knows."""
+def _explain_batch_norm(utterances: int) -> Iterator[None]:
+    """Say which keys leave BatchNorm a single value, which has no variance."""
     try:
         yield
     except ValueError as error:
         if "Expected more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"a batch, or a piece of one, of {utterances} leaves BatchNorm one value with this model_config; set "
-            "batch_size, and micro_batch_size where it is used, so that no piece is of one utterance, or raise nb_samp"
+            f"BatchNorm needs more than one value, and a batch of {utterances} has only one with this model_config: "
+            "set batch_size and micro_batch_size so that none leaves a last batch of 1, or raise nb_samp"
         ) from None
 
 
 def _hint(loss: str) -> str:
     return (
-        f"the loss became {loss}; try a lower optim_config.base_lr, look for broken audio, or pass over such batches "
-        "with skip_nonfinite"
+        f"the loss is {loss}; try a lower optim_config.base_lr, look for broken audio, or skip such batches with "
+        "skip_nonfinite"
     )
 
 
-# What torch says when the CPU's memory is at its end; there it has no exception of its own.
+# What torch says when the CPU runs out of memory; there it has no exception of its own.
 CPU_WORDS = "can't allocate memory"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory is at its end."""
+    """Whether an exception means out of memory."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and CPU_WORDS in str(error)
     )
 
 
 @contextlib.contextmanager
-def memory_told(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> Iterator[None]:
-    """Turn the end of memory, while a step is taken on a batch, into one line.
+def explain_oom(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> Iterator[None]:
+    """Turn running out of memory, while a step is taken on a batch, into one line: what would fit, and how.
 
-    What would fit is found by trying: forward and backward on a half, a quarter, ... of the batch; no weight moves.
+    It is found by trying: forward and backward on a half, a quarter, ... of the batch; no weight moves.
 
     Raises:
         InputError: the batch does not fit.
@@ -246,7 +246,7 @@ def _largest_that_fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Ten
 
 def _fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> bool:
     try:
-        step.try_out(inputs, labels)
+        step.dry_run(inputs, labels)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -259,15 +259,15 @@ def _fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> bool:
 
 def _advice(step: TrainingStep, size: int, fitting: int) -> str:
     config = step.config
-    pieces = f" in pieces of {config.micro_batch_size} (micro_batch_size)" if config.micro_batch_size else ""
-    out = f"out of memory on {step.device}: a batch of {size} (batch_size){pieces} does not fit"
+    micro = f" in micro-batches of {config.micro_batch_size} (micro_batch_size)" if config.micro_batch_size else ""
+    out = f"out of memory on {step.device}: a batch of {size} (batch_size){micro} does not fit"
     keys = [] if config.activation_checkpointing or config.compile else ["activation_checkpointing=true"]
-    if config.precision in ("fp32", "tf32") and step.device.type == "cuda":
+    if step.precision.is_float32 and step.device.type == "cuda":
         keys.append("precision=bf16")
     if not fitting:
         return f"{out}, and neither does a single utterance; " + (
             f"try {', '.join(keys)}, or a narrower system" if keys else "the system is too large for this device"
         )
     helps = "".join(f", or {key}" for key in keys)
-    pieces = f"micro_batch_size={fitting} (the same batch, in pieces)"
-    return f"{out}; {fitting} fits: set {pieces}{helps}, or a smaller batch_size"
+    micro = f"micro_batch_size={fitting} (the same batch, in micro-batches)"
+    return f"{out}; {fitting} fits: set {micro}{helps}, or a smaller batch_size"

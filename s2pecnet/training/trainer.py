@@ -1,60 +1,62 @@
-"""A whole training: epochs, selection, averaged weights, the final report; from the start or from where it was left.
+"""A complete training: epochs, selection on dev, averaged weights, the evaluation on eval.
 
-Selection is honest: the best epoch and the epochs that enter the averaged weights (SWA) are decided on dev alone, from
-the first epoch on. Eval is scored for the selected checkpoint and for SWA, and never minimised over.
+    Trainer.run: (epoch, dev, keep the best) x num_epochs, then eval of the selected epoch and of SWA
+    Trainer.save, restore: its state, so that a killed training resumes to the byte
 
-A training can be killed at any instant. Its state is saved between steps, after the steps of an epoch and after the
-epoch; everything that it does after a saved state is a function of that state, so going on from there gives the weights
-and scores, to the bit, of a training that was never interrupted.
+The epoch is selected on dev; nothing is ever selected on eval. SWA averages the weights of all epochs that were the
+best on dev when they ended, and recomputes BatchNorm's statistics (Izmailov et al., "Averaging weights leads to wider
+optima", UAI 2018), as the released loop does.
 """
 
 import contextlib
 import dataclasses
-import sys
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from s2pecnet.config.experiment import Config
 from s2pecnet.data.loaders import SeededShuffle
 from s2pecnet.errors import Stopped
 from s2pecnet.extras import MissingExtra
 from s2pecnet.files import write_json
-from s2pecnet.interruption import asked_to_leave, leave_if_asked
+from s2pecnet.interruption import raise_if_stop_requested, stop_requested
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.precision import PRECISIONS
 from s2pecnet.reporting.plots import board_figures
 from s2pecnet.runs.folder import RunFolder
-from s2pecnet.runs.provenance import without_time_and_place
+from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.runtime import random_state, set_random_state
-from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores
-from s2pecnet.scoring.splits import Loader, ScoredSplit, headline, write_summary
-from s2pecnet.systems.scorer import Scorer
+from s2pecnet.score_files.cm_asv import read_cm_scores
+from s2pecnet.scoring.splits import Evaluation, Loader, ScoredSplit, headline, write_score_file, write_summary
+from s2pecnet.systems.build import System
 from s2pecnet.systems.weights import load_weights, save_weights
 from s2pecnet.training.checkpoint import prune_states, write_state
 from s2pecnet.training.loop import LossMeter, recompute_batch_norm, run_epoch
+from s2pecnet.training.optim import create_optimizer
 from s2pecnet.training.step import NonFiniteLoss, TrainingStep
+
+log = logging.getLogger(__name__)
 
 STATES_KEPT = 2
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training has come, and what it has found.
+    """How far a training has come.
 
     Attributes:
-        epoch, step: the next step to take; `step` may be the number of steps of an epoch, then dev is to be scored.
-        history: what results.json tells of each epoch.
-        log: lines of metric_log.txt.
-        nonfinite: batches without a finite loss that were passed over: epoch, step, utterances.
+        epoch, step: the epoch under way, and how many steps of it are done.
+        history: a dictionary an epoch.
+        log: the lines of the log.
+        best_epoch, best_dev: the selected epoch so far (-1: none yet) and its dev metrics.
+        best_eval: its eval metrics, where `eval_all_best` has evaluated it already.
+        nonfinite: the batches that were skipped because their loss was not finite.
     """
 
     epoch: int = 0
@@ -76,67 +78,80 @@ class Progress:
         best = {name: state[name] and Metrics(**state[name]) for name in ("best_dev", "best_eval")}
         return cls(**{**state, **best})
 
+    def is_best(self, dev: Metrics) -> bool:
+        """Whether an epoch with these dev metrics is selected; a tie goes to the later epoch, as released."""
+        return self.best_dev is None or dev.eer <= self.best_dev.eer
 
-class Fit:
-    """A training: what it needs, and how far it has come."""
+
+class Trainer:
+    """A training: what it needs, and how far it has come.
+
+    Args:
+        system: the model at its start.
+        train_loader, dev, evaluation: batches to train on, the split to select on, and the split to report on.
+        folder: where its files go.
+        record: describes the run; `run` completes it.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        scheduler: LRScheduler | None,
+        system: System,
         train_loader: Loader,
         dev: ScoredSplit,
-        eval_split: ScoredSplit,
-        config: Config,
-        device: torch.device,
+        evaluation: ScoredSplit,
         folder: RunFolder,
-        about: Mapping[str, Any],
+        record: RunRecord,
     ):
-        self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
-        self.train_loader, self.dev, self.eval = train_loader, dev, eval_split
-        self.config, self.device, self.folder, self.about = config, device, folder, dict(about)
+        self.system, self.model, self.config, self.device = system, system.model, system.config, system.device
+        self.train_loader, self.dev, self.eval = train_loader, dev, evaluation
+        self.folder, self.record = folder, record
+        schedule = {
+            **vars(self.config.optim_config),
+            "epochs": self.config.num_epochs,
+            "steps_per_epoch": len(train_loader),
+        }
+        self.optimizer, self.scheduler = create_optimizer(self.model.parameters(), schedule)
         self.progress = Progress()
-        self.averaged = AveragedModel(model)
+        self.averaged = AveragedModel(self.model)
         self.meter = LossMeter()
-        self.taking_step = TrainingStep(model, optimizer, scheduler, config, device)
+        self.step = TrainingStep(self.model, self.optimizer, self.scheduler, self.config, self.device)
+        # Evaluations of the selected epoch, "dev" and "eval", as far as this process has made them.
+        self._evaluations: dict[str, Evaluation] = {}
         self._loader_state = self._generator.get_state()
         self._saved = time.monotonic()
 
     # ---- the story -----------------------------------------------------------------------------
 
-    def run(self) -> dict[str, Any]:
-        """Train what is left of the epochs, report the selected checkpoint and SWA on eval.
+    def run(self) -> dict[str, Evaluation]:
+        """Train the remaining epochs, evaluate the selected checkpoint and SWA on eval, complete the record.
 
         Returns:
-            what results.json is to say.
+            scores and metrics of "dev", "eval" and "eval_swa".
 
         Raises:
-            InputError: the loss is not finite any more, or the data cannot be used.
-            Stopped: a signal asked the run to leave; its state is saved.
+            InputError: the loss is not finite, or the data cannot be used.
+            Stopped: a signal asked the run to stop; its state is saved.
         """
         try:
             if not self.progress.step and not self.progress.epoch:
                 self.save()
             with SummaryWriter(str(self.folder.path), purge_step=self.progress.epoch or None) as board:
                 while self.progress.epoch < self.config.num_epochs:
-                    self._take_steps()
+                    self._train_epoch()
                     self._end_epoch(board)
-                return self._report(board)
+                return self._final_evaluation(board)
         except Stopped as stopped:
-            raise Stopped(
-                f"{stopped}; the training's state is saved, --resume goes on with it", stopped.status
-            ) from None
+            raise Stopped(f"{stopped}; the training's state is saved, --resume continues it", stopped.status) from None
 
-    def _take_steps(self) -> None:
-        """The steps of the epoch that are left."""
+    def _train_epoch(self) -> None:
+        """The remaining steps of the epoch."""
         progress = self.progress
         if progress.step == len(self.train_loader):
             return
-        self._sampler.go_to(progress.epoch, skip=progress.step * self.config.batch_size)
+        self._sampler.set_epoch(progress.epoch, skip=progress.step * self.config.batch_size)
         self._loader_state = self._generator.get_state()
         try:
-            run_epoch(self.train_loader, self.taking_step, self.meter, self._after_step)
+            run_epoch(self.train_loader, self.step, self.meter, self._after_step)
         except NonFiniteLoss as error:
             path = self._write_nonfinite(self._batch(progress.step - error.steps_ago))
             raise NonFiniteLoss(f"{error}; the utterances of that batch are in {path}") from None
@@ -145,99 +160,103 @@ class Fit:
 
     def _after_step(self) -> None:
         progress = self.progress
-        if self.taking_step.passed_over > len(progress.nonfinite):
+        if self.step.skipped > len(progress.nonfinite):
             progress.nonfinite.append(self._batch(progress.step))
             path = self._write_nonfinite()
-            print(f"warning: passed over a batch without a finite loss (its utterances: {path})", file=sys.stderr)
+            log.warning("skipped a batch without a finite loss (its utterances: %s)", path)
         progress.step += 1
         minutes, every = self.config.save_every_minutes, self.config.save_every_steps
         due = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
-        if due or (every is not None and progress.step % every == 0) or asked_to_leave():
-            self.taking_step.check()
+        if due or (every is not None and progress.step % every == 0) or stop_requested():
+            self.step.check()
             self.save()
-        leave_if_asked(f"after step {progress.step} of epoch {progress.epoch}")
+        raise_if_stop_requested(f"after step {progress.step} of epoch {progress.epoch}")
 
     def _end_epoch(self, board: SummaryWriter) -> None:
-        """Score dev, keep what is best (with its calibration to log-likelihood ratios), go to the next epoch."""
+        """Score dev, keep the weights if they are the best, go to the next epoch."""
         epoch = self.progress.epoch
-        dev = self.dev.evaluate(self._scorer(), self._dev_scores)
-        write_summary(self.folder.metrics / f"dev_t-DCF_EER_{epoch}epo.txt", dev)
-        self._tell(epoch, dev, board)
-        if self._is_best(dev):
+        dev = self.dev.evaluate(self.system.scorer())
+        write_summary(self.folder.dev_summary(epoch), dev.metrics)
+        self._log_epoch(epoch, dev.metrics, board)
+        if self.progress.is_best(dev.metrics):
             self._keep_best(epoch, dev, board)
         self.progress.epoch, self.progress.step, self.meter = epoch + 1, 0, LossMeter()
         self.save()
 
-    def _tell(self, epoch: int, dev: Metrics, board: SummaryWriter) -> None:
-        loss, terms, throughput = self.meter.loss(), self.meter.means(), self.meter.throughput()
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.progress.history.append(
-            {
-                "epoch": epoch,
-                "loss": loss,
-                "terms": terms,
-                "learning_rate": rate,
-                "utterances_per_second": throughput,
-                "dev": dev.as_dict(),
-            }
-        )
-        figures = {"loss/total": loss, "learning_rate": rate, "throughput/train": throughput}
-        figures |= {f"loss/{name}": value for name, value in terms.items()} | _board_figures("dev", dev)
-        _write_board(board, figures, epoch)
-        self._log(f"epoch {epoch:3d}  loss {loss:.5f}  dev {headline(dev)}", f"  {throughput:.1f} utt/s")
+    def _log_epoch(self, epoch: int, dev: Metrics, board: SummaryWriter) -> None:
+        entry = {
+            "epoch": epoch,
+            "loss": self.meter.loss(),
+            "terms": self.meter.means(),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "utterances_per_second": self.meter.throughput(),
+            "dev": dev.as_dict(),
+        }
+        self.progress.history.append(entry)
+        scalars = {f"loss/{name}": value for name, value in entry["terms"].items()} | _board_metrics("dev", dev)
+        scalars |= {"loss/total": entry["loss"], "learning_rate": entry["learning_rate"]}
+        _write_board(board, scalars | {"throughput/train": entry["utterances_per_second"]}, epoch)
+        throughput = f"  {entry['utterances_per_second']:.1f} utt/s"
+        self._log(f"epoch {epoch:3d}  loss {entry['loss']:.5f}  dev {headline(dev)}", throughput)
 
-    def _is_best(self, dev: Metrics) -> bool:
-        # A tie goes to the later epoch, as in the released loop.
-        return self.progress.best_dev is None or dev.eer <= self.progress.best_dev.eer
-
-    def _keep_best(self, epoch: int, dev: Metrics, board: SummaryWriter) -> None:
+    def _keep_best(self, epoch: int, dev: Evaluation, board: SummaryWriter) -> None:
+        """Save the weights, with the calibration to log-likelihood ratios that dev gives; evaluate them if wanted."""
         progress = self.progress
-        progress.best_epoch, progress.best_dev, progress.best_eval = epoch, dev, None
-        calibrated = calibration.fit(read_cm_scores(self._dev_scores)).as_dict()
-        about = without_time_and_place(self.about) | {"epoch": epoch, "dev": dev.as_dict(), "calibration": calibrated}
-        save_weights(self.model, self._weights(f"epoch_{epoch}_{100 * dev.eer:.3f}"), about)
-        save_weights(self.model, self._weights("best"), about)
+        progress.best_epoch, progress.best_dev, progress.best_eval = epoch, dev.metrics, None
+        self._evaluations = {"dev": dev}
+        write_score_file(self.folder.scores("dev"), self.dev.trials, dev.values)
+        fitted = calibration.fit(dev.scores).as_dict()
+        about = self.record.for_weights() | {"epoch": epoch, "dev": dev.metrics.as_dict(), "calibration": fitted}
+        save_weights(self.model, self.folder.epoch_weights(epoch, dev.metrics.eer), about)
+        save_weights(self.model, self.folder.weights("best"), about)
+        self.folder.prune_epoch_weights(self.config.keep_checkpoints)
         self.averaged.update_parameters(self.model)
         if self.config.eval_all_best:
-            progress.best_eval = self._evaluate(self.folder.path / self.config.eval_output)
-            progress.history[-1]["eval"] = progress.best_eval.as_dict()
-            _write_board(board, _board_figures("eval", progress.best_eval), epoch)
-            self._log(f"epoch {epoch:3d}  new best on dev, eval {headline(progress.best_eval)}")
+            found = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
+            progress.best_eval, self._evaluations["eval"] = found.metrics, found
+            progress.history[-1]["eval"] = found.metrics.as_dict()
+            _write_board(board, _board_metrics("eval", found.metrics), epoch)
+            self._log(f"epoch {epoch:3d}  new best on dev, eval {headline(found.metrics)}")
 
-    def _report(self, board: SummaryWriter) -> dict[str, Any]:
-        progress, dev = self.progress, self.progress.best_dev
-        assert dev is not None
-        load_weights(self.model, self._weights("best"))
-        best = progress.best_eval or self._evaluate(self.folder.path / self.config.eval_output)
-        write_summary(self.folder.path / "t-DCF_EER.txt", best)
-        if not self.config.eval_all_best:
-            _write_board(board, _board_figures("eval", best), progress.best_epoch)
-        # Where there is nothing to draw with, main.py says so.
+    def _final_evaluation(self, board: SummaryWriter) -> dict[str, Evaluation]:
+        progress, record = self.progress, self.record
+        assert progress.best_dev is not None
+        dev = self._best("dev", progress.best_dev)
+        load_weights(self.model, self.folder.weights("best"))
+        if progress.best_eval is None:
+            best = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
+            _write_board(board, _board_metrics("eval", best.metrics), progress.best_epoch)
+        else:
+            best = self._best("eval", progress.best_eval)
+        # Without a package to draw with, the story says so.
         with contextlib.suppress(MissingExtra):
-            board_figures(board, "eval", progress.best_epoch, self._eval_scores(), best, self.eval.asv)
+            board_figures(board, "eval", progress.best_epoch, best.scores, best.metrics, self.eval.asv)
         swa, count = self._evaluate_swa(), int(self.averaged.n_averaged)
-        _write_board(board, _board_figures("eval_swa", swa), self.config.num_epochs - 1)
-        self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev)}")
-        self._log(f"eval, selected epoch: {headline(best)}")
-        self._log(f"eval, SWA of {count} epochs: {headline(swa)}")
-        return {
-            "selected_epoch": progress.best_epoch,
-            "swa_epochs": count,
-            "metrics": {"dev": dev.as_dict(), "eval": best.as_dict(), "eval_swa": swa.as_dict()},
-            "batches_passed_over": len(progress.nonfinite),
-            "history": progress.history,
-        }
+        _write_board(board, _board_metrics("eval_swa", swa.metrics), self.config.num_epochs - 1)
+        self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev.metrics)}")
+        self._log(f"eval, selected epoch: {headline(best.metrics)}")
+        self._log(f"eval, SWA of {count} epochs: {headline(swa.metrics)}")
+        evaluations = {"dev": dev, "eval": best, "eval_swa": swa}
+        for name in ("eval", "eval_swa"):
+            write_summary(self.folder.summary(name), evaluations[name].metrics)
+        record.metrics = {name: found.metrics for name, found in evaluations.items()}
+        record.selected_epoch, record.swa_epochs = progress.best_epoch, count
+        record.skipped_batches, record.history = len(progress.nonfinite), progress.history
+        return evaluations
 
-    def _evaluate_swa(self) -> Metrics:
+    def _evaluate_swa(self) -> Evaluation:
         """Load the averaged weights into the model, recompute its BatchNorm statistics, save and score it."""
         self.model.load_state_dict(self.averaged.module.state_dict())
-        self._sampler.go_to(self.config.num_epochs)
-        recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug, self.config.precision)
-        about = without_time_and_place(self.about) | {"swa_epochs": int(self.averaged.n_averaged)}
-        save_weights(self.model, self._weights("swa"), about)
-        swa = self._evaluate(self.folder.path / self.config.eval_output_swa)
-        write_summary(self.folder.path / "t-DCF_EER_swa.txt", swa)
-        return swa
+        self._sampler.set_epoch(self.config.num_epochs)
+        precision = PRECISIONS[self.config.precision]
+        recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug, precision)
+        about = self.record.for_weights() | {"swa_epochs": int(self.averaged.n_averaged)}
+        save_weights(self.model, self.folder.weights("swa"), about)
+        return self.eval.evaluate(self.system.scorer(), self.folder.scores("eval_swa"))
+
+    def _best(self, name: str, metrics: Metrics) -> Evaluation:
+        """The evaluation of the selected epoch; of an earlier process, its score file is read."""
+        return self._evaluations.get(name) or Evaluation(read_cm_scores(self.folder.scores(name)), metrics)
 
     # ---- the state -----------------------------------------------------------------------------
 
@@ -245,14 +264,14 @@ class Fit:
         """Save the state of the training as it is now."""
         progress = self.progress
         state = {
-            "experiment": self.about["experiment"],
+            "experiment": self.record.experiment,
             "progress": progress.as_state(),
             "meter": self.meter.as_state(),
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "scaler": self.taking_step.scaler.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
             "loader": self._loader_state,
             "random": random_state(),
         }
@@ -269,8 +288,8 @@ class Fit:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
-        self.taking_step.scaler.load_state_dict(state["scaler"])
-        self.taking_step.passed_over = len(self.progress.nonfinite)
+        self.step.scaler.load_state_dict(state["scaler"])
+        self.step.skipped = len(self.progress.nonfinite)
         self._generator.set_state(state["loader"])
         set_random_state(state["random"])
         self.folder.write_log(self.progress.log)
@@ -288,22 +307,6 @@ class Fit:
         assert isinstance(self.train_loader.generator, torch.Generator)
         return self.train_loader.generator
 
-    def _scorer(self) -> Scorer:
-        return Scorer(self.model, self.device, self.config.precision, self.config.compile)
-
-    def _evaluate(self, score_file: Path) -> Metrics:
-        return self.eval.evaluate(self._scorer(), score_file)
-
-    def _eval_scores(self) -> CMScores:
-        return read_cm_scores(self.folder.path / self.config.eval_output)
-
-    @property
-    def _dev_scores(self) -> Path:
-        return self.folder.metrics / "dev_score.txt"
-
-    def _weights(self, name: str) -> Path:
-        return self.folder.weights / f"{name}.{self.config.weights_format}"
-
     def _log(self, line: str, aside: str = "") -> None:
         """Print a line and keep it in the log; `aside`, which no two runs share, is printed alone."""
         self.progress.log.append(line)
@@ -318,19 +321,19 @@ class Fit:
         return {"epoch": self.progress.epoch, "step": step, "utterances": [names[int(item)] for item in items]}
 
     def _write_nonfinite(self, *more: dict[str, Any]) -> Path:
-        path = self.folder.path / "nonfinite_batches.json"
+        path = self.folder.file("nonfinite")
         write_json(path, [*self.progress.nonfinite, *more])
         return path
 
 
-def _board_figures(name: str, metrics: Metrics) -> dict[str, float]:
-    figures = {f"EER_percent/{name}": 100 * metrics.eer}
+def _board_metrics(name: str, metrics: Metrics) -> dict[str, float]:
+    found = {f"EER_percent/{name}": 100 * metrics.eer}
     if metrics.min_tdcf is not None:
-        figures[f"min_tDCF/{name}"] = metrics.min_tdcf
-    return figures
+        found[f"min_tDCF/{name}"] = metrics.min_tdcf
+    return found
 
 
-def _write_board(board: SummaryWriter, figures: Mapping[str, float], epoch: int) -> None:
-    for name, value in figures.items():
+def _write_board(board: SummaryWriter, scalars: Mapping[str, float], epoch: int) -> None:
+    for name, value in scalars.items():
         board.add_scalar(name, value, epoch)
     board.flush()

@@ -10,7 +10,6 @@ import soundfile
 from s2pecnet.audio.decoding import UNKNOWN_LENGTH, BadAudio, read_audio, read_crop
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.published import read_protocol
-from s2pecnet.corpora.trials import Utterances
 from s2pecnet.data.utterances import AudioFolder
 
 
@@ -52,25 +51,27 @@ def test_short_and_silent_files_are_told(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short48.wav", np.full(470, 0.1), 48000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(9000), 16000)
     for name, message in [
-        ("short.wav", "159 samples, less than 10 ms"),
-        ("short48.wav", "470 samples, less than 10 ms"),
-        ("silent.wav", "the file is silent"),
+        ("short.wav", "holds 159 samples at 16000 Hz, less than 10 ms"),
+        ("short48.wav", "holds 470 samples at 48000 Hz, less than 10 ms"),
+        ("silent.wav", "is silent, all of its samples are 0"),
     ]:
         for read in (read_audio, lambda path: read_crop(path, 4000)):
             with pytest.raises(BadAudio, match=message):
                 read(tmp_path / name)
 
 
-@pytest.mark.parametrize("rate", [1, 3999, 22254, 44101, 1000003, 2**31 - 1])
-def test_rates_that_would_fill_the_memory_are_told(tmp_path: Path, rate: int) -> None:
+@pytest.mark.parametrize("rate", [1, 3999, 2000003, 2**31 - 1])
+def test_rates_that_would_fill_the_memory_are_refused(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "odd.wav", np.full(2000, 0.1), rate)
     for read in (read_audio, lambda path: read_crop(path, 100)):
-        with pytest.raises(BadAudio, match=rf"odd\.wav: a sample rate of {rate:,} Hz, too odd"):
+        with pytest.raises(BadAudio, match=rf"odd\.wav: a sample rate of {rate:,} Hz cannot"):
             read(tmp_path / "odd.wav")
 
 
-@pytest.mark.parametrize("rate", [4000, 5512, 8000, 11025, 22050, 32000, 44056, 44100, 48000, 96000, 192000])
-def test_usual_rates_are_not_too_odd(tmp_path: Path, rate: int) -> None:
+@pytest.mark.parametrize(
+    "rate", [4000, 5512, 8000, 11025, 22050, 32000, 44056, 44100, 48000, 96000, 192000, 22254, 44101]
+)
+def test_rates_in_use_and_odd_ones_are_resampled(tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "usual.wav", np.full(rate // 10, 0.1), rate)
     assert abs(len(read_audio(tmp_path / "usual.wav")) - 1600) <= 4
 
@@ -92,7 +93,7 @@ def test_lengths_that_lie_do_not_fill_the_memory(tmp_path: Path, announced: int)
 def test_samples_far_outside_are_told(tmp_path: Path) -> None:
     for subtype, value in (("FLOAT", 3e38), ("DOUBLE", 1e300), ("FLOAT", -1e30)):
         soundfile.write(tmp_path / "loud.wav", np.full((9000, 2), value), 16000, subtype=subtype)
-        with pytest.raises(BadAudio, match=r"loud\.wav: the file holds (samples up to|NaN or infinite)"):
+        with pytest.raises(BadAudio, match=r"loud\.wav: holds (samples up to|NaN or infinite)"):
             read_audio(tmp_path / "loud.wav")
 
 
@@ -152,6 +153,7 @@ def test_a_flac_file_whose_header_tells_no_length_is_read_to_its_end(tmp_path: P
 
 def test_bad_audio_of_a_protocol_names_its_line(corpus: Path, tmp_path: Path) -> None:
     split = find_split(corpus, "LA", "dev")
-    audio = AudioFolder(tmp_path, Utterances(read_protocol(split.protocol)))
+    trials = read_protocol(split.protocol)
+    audio = AudioFolder(tmp_path, trials.utterance, trials=trials)
     with pytest.raises(BadAudio, match=r"no such audio file \(.*dev\.trl\.txt:3\)"):
-        audio.whole(2)
+        audio.complete(2)

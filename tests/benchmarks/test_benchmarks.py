@@ -233,11 +233,11 @@ def test_workers_load_the_same_corpus(folder: Path) -> None:
 
 def test_the_ways_of_loading_give_the_same(folder: Path) -> None:
     split = loading.find_or_make_corpus(folder, 12)
-    feature = utterance_feature(load_config(CONFIGS / f"{INPUTS['waveform+LFCC']}.conf").model_config)
+    inputs = inputs_of(load_config(CONFIGS / f"{INPUTS['waveform+LFCC']}.conf"))
     items = []
     for way in ("ours", "cached", "plain"):
         workload = Workload("load", way, "waveform+LFCC", batch=2, folder=str(folder), trials=12)
-        dataset: Any = loading.make_training_loader(workload, split, feature).dataset
+        dataset: Any = loading.make_training_loader(workload, split, inputs).dataset
         items.append([dataset[index] for index in range(12)])
     lengths = [len(loading.soundfile.read(str(path))[0]) for path in sorted((split.audio / "flac").iterdir())]
     compared = [index for index in range(12) if lengths[index] <= CROP]

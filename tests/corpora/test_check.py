@@ -95,7 +95,7 @@ def test_an_utterance_that_stands_twice_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(b"x")
     (tmp_path / "b.wav").write_bytes(b"x")
     assert check_tree(tmp_path / "mine.csv").problems == [
-        f"{tmp_path / 'mine.csv'}:4: utterance 'a.wav' stands already on line 2"
+        f"{tmp_path / 'mine.csv'}:4: utterance 'a.wav' already stands on line 2"
     ]
 
 

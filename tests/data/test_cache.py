@@ -14,9 +14,9 @@ import soundfile
 from s2pecnet.audio.decoding import BadAudio
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.published import read_protocol
-from s2pecnet.corpora.trials import Protocol, Split, Utterances
+from s2pecnet.corpora.trials import Split, Trials
 from s2pecnet.data import cache
-from s2pecnet.data.cache import AudioCache, read_headers, require_audio
+from s2pecnet.data.cache import AudioCache, check_headers, read_headers
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
 
@@ -29,14 +29,14 @@ def split(corpus: Path, tmp_path: Path) -> Split:
     return find_split(root, "LA", "dev")
 
 
-def opened(split: Split) -> tuple[AudioFolder, Protocol]:
-    protocol = read_protocol(split.protocol)
-    return AudioFolder(split.audio, Utterances(protocol)), protocol
+def opened(split: Split) -> tuple[AudioFolder, Trials]:
+    trials = read_protocol(split.protocol)
+    return AudioFolder(split.audio, trials.utterance, trials=trials), trials
 
 
 def cached(split: Split, folder: Path) -> AudioCache:
     audio, protocol = opened(split)
-    return AudioCache.of(audio, protocol, read_headers(audio, protocol, folder), folder)
+    return AudioCache.of_headers(audio, protocol, read_headers(audio, protocol, folder), folder)
 
 
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -64,8 +64,8 @@ def test_the_cache_gives_the_samples_of_the_files(split: Split, tmp_path: Path) 
     kinds = set(np.asarray(cache._records()["kind"]).tolist())
     assert kinds == {0, 1}
     for index in range(len(audio.utterances)):
-        np.testing.assert_array_equal(cache.whole(index), audio.whole(index))
-        assert cache.whole(index).dtype == np.float32
+        np.testing.assert_array_equal(cache.complete(index), audio.complete(index))
+        assert cache.complete(index).dtype == np.float32
         np.testing.assert_array_equal(
             cache.crop(index, 3000, lambda spare: spare // 3), audio.crop(index, 3000, lambda spare: spare // 3)
         )
@@ -94,7 +94,7 @@ def test_a_cache_that_does_not_fit_is_made_anew(
     second = cached(split, tmp_path / "cache")
     assert len(decoded) == 18
     audio, _ = opened(split)
-    np.testing.assert_array_equal(second.whole(5), audio.whole(5))
+    np.testing.assert_array_equal(second.complete(5), audio.complete(5))
 
 
 def test_other_protocols_and_folders_have_caches_of_their_own(split: Split, corpus: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_bad_files_are_left_out_and_told_when_asked_for(split: Split, tmp_path: 
     cache = cached(split, tmp_path / "cache")
     with pytest.raises(BadAudio, match="cannot be decoded"):
         cache.crop(3, 1000)
-    np.testing.assert_array_equal(cache.whole(4), audio.whole(4))
+    np.testing.assert_array_equal(cache.complete(4), audio.complete(4))
 
 
 def make_in_process(split: Split, folder: Path, start: "multiprocessing.synchronize.Event", made: Path) -> None:
@@ -148,7 +148,7 @@ def test_headers_are_read_once_and_again_where_a_file_changed(
     audio, protocol = opened(split)
     before = read_headers(audio, protocol, tmp_path)
     assert before["rate"].tolist() == [16000] * 18
-    assert before["frames"][4] == len(audio.whole(4))
+    assert before["frames"][4] == len(audio.complete(4))
     read: list[int] = []
     real = cache._header
 
@@ -185,7 +185,7 @@ def test_missing_and_unreadable_files_are_named_before_anything_starts(split: Sp
     audio, protocol = opened(split)
 
     def check(tolerated: float = 0.0) -> None:
-        require_audio(audio, protocol, read_headers(audio, protocol), tolerated)
+        check_headers(audio, protocol, read_headers(audio, protocol), tolerated)
 
     check()
     audio.path(6).write_bytes(b"")

@@ -16,6 +16,7 @@ from s2pecnet.data.datasets import Dataset_ASVspoof2019_devNeval, Dataset_ASVspo
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError
 from s2pecnet.features import LFCC, FixedFrames
+from s2pecnet.systems.inputs import Inputs
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 9))
@@ -53,7 +54,7 @@ def test_datasets_as_forks_use_them(corpus: Path) -> None:
 
 def test_features_are_of_the_whole_utterance(corpus: Path) -> None:
     split = find_split(corpus, "LA", "dev")
-    loader = make_loader(split, batch_size=4, seed=0, cut=1600, feature=FixedFrames(LFCC(), 90))
+    loader = make_loader(split, batch_size=4, seed=0, inputs=Inputs(1600, FixedFrames(LFCC(), 90)))
     waveforms, features, utterances = next(iter(loader))
     assert waveforms.shape == (4, 1600)
     assert features.shape == (4, 60, 90)
@@ -68,8 +69,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(corpus: Path, workers: i
             find_split(corpus, "LA", "train"),
             batch_size=5,
             seed=3,
-            cut=4000,
-            feature=FixedFrames(LFCC(), 50),
+            inputs=Inputs(4000, FixedFrames(LFCC(), 50)),
             num_workers=num_workers,
         )
         return [torch.cat([part.flatten().float() for part in batch]) for _ in range(2) for batch in loader]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from s2pecnet.reporting import report
+from s2pecnet.reporting.html.runs import read_runs
+from s2pecnet.reporting.report import write_report
 from tests.helpers.browser import Page, browser, find_browser
 from tests.helpers.run_samples import make_run
 
@@ -33,8 +34,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> dict[str,
     paths = {"one": folder / "one.html", "three": folder / "three.html"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("s2pecnet.reporting.html.runs.replicates_of", lambda trials: 20)
-        report.write_report(runs[2:], paths["one"])
-        report.write_report(runs, paths["three"])
+        write_report(read_runs(runs[2:]), paths["one"])
+        write_report(read_runs(runs), paths["three"])
     return paths
 
 

@@ -52,7 +52,7 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_writes_all_it_promises(trained: Path) -> None:
     names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
     promised = {
-        "config.conf", "weights/best.pth", "weights/swa.pth", "metrics/dev_score.txt", "metric_log.txt",
+        "config.conf", "weights/best.pth", "weights/swa.pth", "dev_scores.txt", "metric_log.txt",
         "t-DCF_EER.txt", "t-DCF_EER_swa.txt", "report.html",
         "eval_scores_using_best_dev_model.txt", "results.json", "figures.png",
         "metrics/dev_t-DCF_EER_0epo.txt", "metrics/dev_t-DCF_EER_1epo.txt",
@@ -266,10 +266,14 @@ def empty_audio(root: Path) -> None:
         (break_nothing, ["--set", "num_epochs=few"], 'num_epochs: got "few", expected an integer >= 1'),
         (break_nothing, ["--set", "model_config.architecture=AASSIST"], "unknown architecture 'AASSIST'"),
         (break_nothing, ["--set", "model_config.orders=3"], "model_config.orders: got 3, expected one of"),
-        (break_nothing, ["--set", "database_path=/nowhere"], "no such protocol; database_path is to be the folder"),
+        (
+            break_nothing,
+            ["--set", "database_path=/nowhere"],
+            "no such protocol; expected database_path to be the folder",
+        ),
         (break_nothing, ["--set", "track=PA"], "no such protocol"),
         (break_nothing, ["--set", "asv_score_path=no.txt"], "no such ASV scores (asv_score_path)"),
-        (break_nothing, ["--eval"], "no weights to score with"),
+        (break_nothing, ["--eval"], "no weights; give"),
         (break_nothing, ["--eval", "--eval_model_weights", "no.pth"], "no.pth: no such checkpoint"),
         (break_nothing, ["--eval_model_weights", "no.pth"], "--eval_model_weights is for --eval"),
         (break_nothing, ["--split", "dev"], "--split is for --eval"),

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from s2pecnet import load_scorer
 from s2pecnet.audio.crops import pad
 from s2pecnet.audio.decoding import read_audio
 from s2pecnet.cli import export, predict
@@ -132,12 +133,12 @@ def run_example(output: Path, clip: Path, cwd: Path) -> dict[str, float]:
 def test_both_formats_of_every_system_give_its_scores(name: str, tmp_path: Path, clips: Path) -> None:
     system = make_system(tmp_path, name)
     config = load_config(system.config)
-    loaded = check.load_system(config, str(system.weights))
+    loaded = check.load(config, str(system.weights))
     waveforms = [read_audio(path) for path in sorted(clips.glob("*.wav"))]
     graphs, about = check.make_graphs(loaded, False), check.describe(config, str(system.weights), CALIBRATION, "onnx")
     if name == "S2pecNet":
         about["feature_file"] = "S.feature.onnx"
-    scorer = build.load_scorer(system.config, system.weights, "cpu")
+    scorer = load_scorer(system.config, system.weights, "cpu")
 
     def scores(score: Any, feature: Any, count: int) -> torch.Tensor:
         inputs = [torch.from_numpy(np.stack([pad(waveform, config.samples) for waveform in waveforms[:count]]))]
@@ -146,7 +147,7 @@ def test_both_formats_of_every_system_give_its_scores(name: str, tmp_path: Path,
         found: torch.Tensor = score(*inputs)
         return found
 
-    expected = scores(scorer, loaded.feature, 3)
+    expected = scores(scorer, loaded.inputs.feature, 3)
     assert expected.diff().abs().min() > 2e-4
     for kind in FORMATS:
         files = [FORMATS[kind].write(graph, about) for graph in graphs]
@@ -266,7 +267,7 @@ def test_windows_of_any_length_where_the_model_allows_it(tmp_path: Path) -> None
     for name in ("RawGAT-ST", "S2pecNet"):
         system = make_system(tmp_path, name)
         with pytest.raises(InputError, match=r"--any-length: the system does not take windows of \d+ samples"):
-            check.make_graphs(check.load_system(load_config(system.config), str(system.weights)), True)
+            check.make_graphs(check.load(load_config(system.config), str(system.weights)), True)
 
 
 def test_rawnet2_takes_windows_of_any_length(tmp_path: Path, clips: Path, capsys: Output) -> None:

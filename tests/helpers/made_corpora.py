@@ -19,7 +19,7 @@ class Clip(NamedTuple):
 def clips(corpus: Path, *splits: str) -> Iterator[Clip]:
     for name in splits or SPLITS:
         split = find_split(corpus, "LA", name)
-        for trial in split.trials.read():
+        for trial in split.trials:
             yield Clip(name, trial, split.audio / "flac" / f"{trial.utterance}.flac")
 
 

@@ -1,6 +1,7 @@
 """A report is one whole HTML file that tells the figures of its runs, whatever is missing, and whatever names say."""
 
 import base64
+import dataclasses
 import io
 import json
 import math
@@ -129,7 +130,7 @@ def test_published_scores_give_the_published_figures(shared: Path, expected: Map
 
 
 def test_the_file_asks_nobody_for_anything(run: Path, tmp_path: Path) -> None:
-    write_report([run], tmp_path / "report.html")
+    write_report(read_runs([run]), tmp_path / "report.html")
     document = (tmp_path / "report.html").read_text(encoding="utf-8")
     reader = Reader(document)
     assert len(reader.named("audio")) >= 6
@@ -329,7 +330,7 @@ def test_names_are_text_and_nothing_else(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "plain.txt"
     other.write_text((renamed / path.name).read_text())
     for runs in ([renamed], [renamed, other]):
-        write_report(runs, tmp_path / "report.html")
+        write_report(read_runs(runs), tmp_path / "report.html")
         reader = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
         assert len(reader.named("script")) == 1
         assert all("onerror" not in attributes for attributes in reader.named("img"))
@@ -473,7 +474,7 @@ def test_a_clip_is_what_the_system_heard(corpus: Path, tmp_path: Path, files: st
     path = tmp_path / files.format("u")
     path.parent.mkdir(exist_ok=True)
     soundfile.write(path, samples, 16000)
-    split = find_split(corpus, "LA", "eval")._replace(audio=tmp_path, files=files)
+    split = dataclasses.replace(find_split(corpus, "LA", "eval"), audio=tmp_path, files=files)
     clip = ClipMaker(10**6, 10).make(split, "u", 32_300)
     assert isinstance(clip, Clip)
     assert clip.seen == 0.5
@@ -582,5 +583,5 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_figures_without_numbers_do_not_break_the_page() -> None:
     metrics = Metrics(0.0, math.nan, None, None, None, {}, 0, 0)
-    run = Run("r", Path("r"), {}, [Evaluation("eval", "eval", metrics)], None, [], [])
+    run = Run("r", Path("r"), None, [Evaluation("eval", "eval", metrics)], None, [], [])
     assert "EER 0 %" in Reader(page([run])).text

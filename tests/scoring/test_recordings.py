@@ -14,6 +14,7 @@ from s2pecnet.audio.paths import Found
 from s2pecnet.errors import InputError
 from s2pecnet.features import LFCC, FixedFrames
 from s2pecnet.scoring.recordings import FileScorer, Prediction, WindowScore
+from s2pecnet.systems.inputs import Inputs
 
 LENGTH, HOP = 4000, 2000
 
@@ -32,8 +33,8 @@ class Loudness:
         return waveforms.square().mean(dim=1)
 
 
-def scorer_of(loudness: Loudness, **options: object) -> FileScorer:
-    return FileScorer(loudness, LENGTH, HOP, **options)  # type: ignore[arg-type]
+def scorer_of(loudness: Loudness, feature: FixedFrames | None = None, **options: object) -> FileScorer:
+    return FileScorer(loudness, Inputs(LENGTH, feature), HOP, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -131,7 +132,7 @@ def test_scores_that_are_not_finite_are_an_error(files: list[str]) -> None:
     def broken(waveforms: Tensor) -> Tensor:
         return torch.full((len(waveforms),), torch.nan)
 
-    (result,) = FileScorer(broken, LENGTH, HOP)(files[:1])  # type: ignore[arg-type]
+    (result,) = FileScorer(broken, Inputs(LENGTH), HOP)(files[:1])  # type: ignore[arg-type]
     assert str(result) == f"{files[0]}: the score is not finite; the weights or the audio are broken"
 
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from s2pecnet import load_scorer
 from s2pecnet.audio.crops import pad
 from s2pecnet.audio.decoding import read_crop
 from s2pecnet.config.experiment import load_config
 from s2pecnet.errors import InputError
 from s2pecnet.nn.packed_gru import PackedGRU
+from s2pecnet.precision import PRECISIONS
 from s2pecnet.systems import build
 from s2pecnet.systems.registry import find_model, utterance_feature
 from s2pecnet.systems.scorer import Scorer, fold_batch_norms
@@ -67,7 +69,7 @@ def test_a_packed_gru_has_the_states_of_the_gru(batch: int) -> None:
 def test_weights_are_packed_for_float32_alone() -> None:
     model = random_model("RawNet2_baseline")
     assert isinstance(Scorer(model, CPU).model.gru, PackedGRU)
-    assert isinstance(Scorer(model, CPU, "bf16").model.gru, torch.nn.GRU)
+    assert isinstance(Scorer(model, CPU, PRECISIONS["bf16"]).model.gru, torch.nn.GRU)
     assert isinstance(fold_batch_norms(model).gru, torch.nn.GRU)
     assert isinstance(model.gru, torch.nn.GRU)
 
@@ -76,7 +78,7 @@ def test_load_scorer_is_what_eval_scores_with(tiny_config: Path, tmp_path: Path)
     config = load_config(tiny_config)
     model = build.get_model(config.model_config, "cpu")
     save_weights(model, tmp_path / "w.pth")
-    scorer = build.load_scorer(tiny_config, tmp_path / "w.pth", device="cpu")
+    scorer = load_scorer(tiny_config, tmp_path / "w.pth", device="cpu")
     waveforms = np.random.default_rng(0).normal(size=(3, config.samples)).astype(np.float32)
     scores = scorer(waveforms)
     assert scores.shape == (3,)
@@ -84,12 +86,12 @@ def test_load_scorer_is_what_eval_scores_with(tiny_config: Path, tmp_path: Path)
     feature = utterance_feature(config.model_config)
     assert feature is not None
     torch.testing.assert_close(scorer(waveforms, feature(torch.from_numpy(waveforms))), scores)
-    as_dictionary = build.load_scorer(config.raw | {"model_path": str(tmp_path / "w.pth")})
+    as_dictionary = load_scorer(config.raw | {"model_path": str(tmp_path / "w.pth")})
     torch.testing.assert_close(as_dictionary(waveforms), scores)
     with pytest.raises(InputError, match="expected waveforms"):
         scorer(waveforms[0])
-    with pytest.raises(InputError, match="no weights to score with"):
-        build.load_scorer(tiny_config)
+    with pytest.raises(InputError, match="no weights; give"):
+        load_scorer(tiny_config)
 
 
 class Small(torch.nn.Module):
@@ -125,8 +127,8 @@ def test_scores_in_other_precisions(shared: Path, precision: str, tolerance: flo
     clips = sorted((shared / "minila" / "LA" / "ASVspoof2019_LA_eval" / "flac").glob("*.flac"))[:2]
     waveforms = np.stack([pad(read_crop(clip, 24000), 24000) for clip in clips])
     config = load_config(CONFIG / "AASIST.conf").raw
-    expected = build.load_scorer(config, weights, device="cpu")(waveforms)
-    scores = build.load_scorer(config | {"precision": precision}, weights, device="cpu")(waveforms)
+    expected = load_scorer(config, weights, device="cpu")(waveforms)
+    scores = load_scorer(config | {"precision": precision}, weights, device="cpu")(waveforms)
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores, expected, atol=tolerance, rtol=0)
     assert (precision == "tf32") == torch.equal(scores, expected)

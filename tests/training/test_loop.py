@@ -76,7 +76,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     model = Toy()
     with torch.no_grad():
         model.out.bias.fill_(float("inf"))
-    with pytest.raises(InputError, match="the loss became nan"):
+    with pytest.raises(InputError, match="the loss is nan"):
         train_epoch(batches(1), model, torch.optim.SGD(model.parameters(), lr=0.1), CPU, None, CONFIG)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from s2pecnet.config.experiment import as_config
 from s2pecnet.errors import InputError
-from s2pecnet.training.step import TrainingStep, is_out_of_memory, memory_told
+from s2pecnet.training.step import TrainingStep, explain_oom, is_out_of_memory
 from tests.helpers.samples import TINIEST
 
 
@@ -31,7 +31,7 @@ def told(model: nn.Module, batch: int = 24, **changes: Any) -> str:
     config = as_config(TINIEST | changes)
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, config, torch.device("cpu"))
     inputs, labels = [torch.randn(batch, 4)], torch.arange(batch) % 2
-    with pytest.raises(InputError) as caught, memory_told(step, inputs, labels):
+    with pytest.raises(InputError) as caught, explain_oom(step, inputs, labels):
         step(inputs, labels)
     return str(caught.value)
 
@@ -55,7 +55,7 @@ def test_the_largest_batch_that_fits_is_named(error: type[Exception], text: str)
 
 def test_keys_that_are_in_use_are_not_proposed() -> None:
     message = told(Hungry(2, torch.OutOfMemoryError), activation_checkpointing=True, micro_batch_size=8)
-    assert "in pieces of 8 (micro_batch_size) does not fit; 2 fits" in message
+    assert "in micro-batches of 8 (micro_batch_size) does not fit; 2 fits" in message
     assert "activation_checkpointing" not in message
 
 
@@ -80,5 +80,5 @@ def test_other_errors_stay_what_they_are() -> None:
         model, torch.optim.SGD(model.parameters(), lr=0.1), None, as_config(TINIEST), torch.device("cpu")
     )
     inputs, labels = [torch.randn(2, 4)], torch.arange(2)
-    with pytest.raises(RuntimeError, match="a defect of ours"), memory_told(step, inputs, labels):
+    with pytest.raises(RuntimeError, match="a defect of ours"), explain_oom(step, inputs, labels):
         step(inputs, labels)

@@ -18,20 +18,21 @@ def results(folder: Path, seed: int) -> Any:
     return json.loads((folder / f"LA_tiniest_ep1_bs6_seed{seed}" / "results.json").read_text())
 
 
-def test_a_series_of_seeds(tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_series_of_seeds(tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     arguments = ["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set=num_epochs=1"]
+    caplog.set_level("INFO")
     train.main([*arguments, "--seeds", "1,2"])
     train.main([*arguments, "--seeds", "1,2,5"])
-    assert capsys.readouterr().out.count("finished; nothing to do") == 2
+    assert caplog.text.count("finished; nothing to do") == 2
     summary = json.loads((tmp_path / "LA_tiniest_ep1_bs6_series" / "summary.json").read_text())
     assert summary["seeds"] == [1, 2, 5]
-    assert set(summary["figures"]) == {"dev", "eval", "eval_swa"}
-    for name, figures in summary["figures"].items():
+    assert set(summary["metrics"]) == {"dev", "eval", "eval_swa"}
+    for name, metrics in summary["metrics"].items():
         values = [results(tmp_path, seed)["metrics"][name]["eer"] for seed in (1, 2, 5)]
-        assert figures["eer"]["values"] == values
-        assert figures["eer"]["mean"] == pytest.approx(statistics.fmean(values))
-        assert figures["eer"]["standard_deviation"] == pytest.approx(statistics.stdev(values))
-    low, high = summary["figures"]["eval"]["eer"]["interval"]
+        assert metrics["eer"]["values"] == values
+        assert metrics["eer"]["mean"] == pytest.approx(statistics.fmean(values))
+        assert metrics["eer"]["standard_deviation"] == pytest.approx(statistics.stdev(values))
+    low, high = summary["metrics"]["eval"]["eer"]["interval"]
     assert 0 <= low <= high <= 1
     text = (tmp_path / "LA_tiniest_ep1_bs6_series" / "summary.txt").read_text()
     assert "eval_swa  min_tdcf mean" in text

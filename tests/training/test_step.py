@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.errors import InputError
-from s2pecnet.nn.blocks import Recomputable
+from s2pecnet.nn.blocks import Checkpointed
 from s2pecnet.systems import build
 from s2pecnet.systems.registry import utterance_feature
 from s2pecnet.training.loop import prepare_for_training
@@ -98,7 +98,7 @@ def test_maps_that_are_computed_again_are_not_kept(system: str) -> None:
 def test_blocks_keep_no_maps_for_scoring() -> None:
     config = config_of("AASIST", activation_checkpointing=True)
     model = prepare_for_training(build.get_model(config.model_config, CPU), config)
-    assert any(isinstance(module, Recomputable) and module.recompute for module in model.modules())
+    assert any(isinstance(module, Checkpointed) and module.recompute for module in model.modules())
     inputs, _ = batch("AASIST")
     plain = build.get_model(config.model_config, CPU)
     plain.load_state_dict(model.state_dict())
@@ -181,7 +181,7 @@ def poisoned_step(allowed: int) -> tuple[TrainingStep, list[Tensor], list[Tensor
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     step, good, bad, labels = poisoned_step(allowed=0)
     assert set(step(good, labels)) == {"classification"}
-    with pytest.raises(NonFiniteLoss, match="the loss became nan"):
+    with pytest.raises(NonFiniteLoss, match="the loss is nan"):
         step(bad, labels)
 
 
@@ -192,7 +192,7 @@ def test_a_few_such_batches_are_passed_over_and_leave_no_trace() -> None:
         assert step(bad, labels) == {}
         step(good, labels)
         other(good, labels)
-    assert step.passed_over == 2
+    assert step.skipped == 2
     state, clean = step.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(state[name], clean[name]) for name in state)
     with pytest.raises(NonFiniteLoss):
@@ -204,5 +204,5 @@ def test_a_piece_too_small_for_batch_norm_is_told() -> None:
     config = as_config(TINIEST | {"batch_size": 3, "micro_batch_size": 2})
     model = build.get_model(config.model_config, CPU).train()
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, config, CPU)
-    with pytest.raises(InputError, match=r"a piece of one, of 1 leaves BatchNorm one value .* micro_batch_size"):
+    with pytest.raises(InputError, match=r"BatchNorm needs more than one value, and a batch of 1 .* micro_batch_size"):
         step([torch.randn(3, config.samples)], torch.tensor([0, 1, 0]))

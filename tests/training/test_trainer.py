@@ -17,7 +17,8 @@ import torch
 from s2pecnet.cli import train
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import Metrics
-from s2pecnet.training.trainer import Fit, Progress
+from s2pecnet.training import trainer
+from s2pecnet.training.trainer import Progress
 from tests.helpers import ROOT
 from tests.helpers.samples import TINY
 
@@ -27,12 +28,10 @@ def metrics(eer: float) -> Metrics:
 
 
 def test_ties_go_to_the_later_epoch_and_the_first_epoch_counts() -> None:
-    fit = object.__new__(Fit)
-    fit.progress = Progress()
-    assert fit._is_best(metrics(0.9))
-    fit.progress.best_dev = metrics(0.2)
-    assert fit._is_best(metrics(0.2))
-    assert not fit._is_best(metrics(0.21))
+    assert Progress().is_best(metrics(0.9))
+    progress = Progress(best_dev=metrics(0.2))
+    assert progress.is_best(metrics(0.2))
+    assert not progress.is_best(metrics(0.21))
 
 
 def test_swa_is_the_mean_of_the_selected_epochs(tiny_config: Path, tmp_path: Path) -> None:
@@ -55,7 +54,7 @@ def test_the_selected_weights_carry_the_calibration_of_their_dev_scores(tiniest_
     train.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
     folder = tmp_path / "LA_tiniest_ep1_bs6"
     stored = description(folder / "weights" / "best.pth")["calibration"]
-    assert stored == calibration.fit(read_cm_scores(folder / "metrics" / "dev_score.txt")).as_dict()
+    assert stored == calibration.fit(read_cm_scores(folder / "dev_scores.txt")).as_dict()
     dev = json.loads((folder / "results.json").read_text())["metrics"]["dev"]
     assert stored["eer_threshold"] == dev["eer_threshold"]
 
@@ -114,14 +113,13 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
     settings = [f"--set={key}={json.dumps(value)}" for key, value in changes.items()]
     more = [*settings, "--set=save_every_steps=1"]
     train.main(arguments(tiniest_config, tmp_path / "whole", *more))
-    real, calls = Fit._after_step, iter(range(100))
+    calls = iter(range(100))
 
-    def cut(self: Fit) -> None:
-        real(self)
-        if next(calls) in (1, 3, 6):
+    def cut(where: str) -> None:
+        if where.startswith("after step") and next(calls) in (1, 3, 6):
             raise Killed
 
-    monkeypatch.setattr(Fit, "_after_step", cut)
+    monkeypatch.setattr(trainer, "raise_if_stop_requested", cut)
     for _ in range(3):
         with pytest.raises(Killed):
             train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
@@ -136,8 +134,6 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
 def test_a_run_that_was_cut_between_its_steps_goes_on_too(
     place: str, tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from s2pecnet.training import trainer
-
     train.main(arguments(tiniest_config, tmp_path / "whole"))
     real, calls = getattr(trainer, place), iter(range(100))
 
@@ -158,15 +154,14 @@ def test_a_run_that_was_cut_between_its_steps_goes_on_too(
 @pytest.fixture
 def unfinished(tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run that was killed after six steps (two of the second epoch), each of them saved."""
-    real, calls = Fit._after_step, iter(range(100))
+    calls = iter(range(100))
 
-    def cut(self: Fit) -> None:
-        real(self)
+    def cut(where: str) -> None:
         if next(calls) == 5:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Fit, "_after_step", cut)
+        patch.setattr(trainer, "raise_if_stop_requested", cut)
         with pytest.raises(Killed):
             train.main(arguments(tiniest_config, tmp_path / "out", "--set=save_every_steps=1"))
     return tmp_path / "out" / "LA_tiniest_ep2_bs6"
@@ -217,25 +212,27 @@ def test_what_does_not_decide_about_the_results_may_change(
 
 
 def test_resume_in_the_config_and_a_finished_run(
-    tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With "resume": "auto" the first run starts, and the second finds it finished."""
+    caplog.set_level("INFO")
     for _ in range(2):
         train.main(arguments(tiniest_config, tmp_path, "--set=resume=auto", "--set=num_epochs=1"))
-    assert "finished; nothing to do" in capsys.readouterr().out
+    assert "finished; nothing to do" in caplog.text
     assert not list(tmp_path.glob("*.1"))
 
 
-def test_without_resume_the_unfinished_run_is_kept_aside(
-    unfinished: Path, tiniest_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_without_resume_the_unfinished_run_is_backed_up(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     train.main(arguments(tiniest_config, tmp_path / "out", "--set=num_epochs=2"))
-    assert "unfinished: --resume would have gone on with it" in capsys.readouterr().out
+    assert "unfinished: --resume would have resumed it" in caplog.text
     assert len(list((unfinished.with_name(f"{unfinished.name}.1") / "state").iterdir())) == 2
 
 
 def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the loss became nan; .* utterances of that batch are in") as caught:
+    with pytest.raises(InputError, match=r"the loss is nan; .* utterances of that batch are in") as caught:
         train.main(
             arguments(tiniest_config, tmp_path, "--set=optim_config.base_lr=1e6", "--set=optim_config.optimizer=sgd")
         )
@@ -279,18 +276,18 @@ def test_signals_save_and_leave_and_a_second_run_is_refused(long_config: Path, t
     process = start(long_config, tmp_path)
     wait_for(saved, process)
     second = start(long_config, tmp_path)
-    assert second.communicate()[1].startswith(f"error: {folder}: another run (pid {process.pid} on ")
+    assert second.communicate()[1].splitlines()[-1].startswith(f"error: {folder}: another run (pid {process.pid} on ")
     assert second.returncode == 2
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert err.splitlines()[-1].startswith("stopped by SIGTERM: ")
-    assert err.splitlines()[-1].endswith("the training's state is saved, --resume goes on with it")
+    assert err.splitlines()[-1].endswith("the training's state is saved, --resume continues it")
     assert "Traceback" not in err
 
     process = start(long_config, tmp_path, "--resume")
-    line = process.stdout.readline() + process.stdout.readline()  # type: ignore[union-attr]
-    assert "note: going on after step" in line
+    lines = [process.stderr.readline() for _ in range(3)]  # type: ignore[union-attr]
+    assert "note: resuming after step" in lines[-1], lines
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
@@ -305,7 +302,9 @@ def test_a_second_sigint_leaves_at_once(long_config: Path, tmp_path: Path) -> No
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
     assert process.stderr is not None
-    assert process.stderr.readline() == "SIGINT: leaving soon; again: at once\n"
+    while (line := process.stderr.readline()).startswith("note: "):
+        pass
+    assert line == "SIGINT: stopping soon; again: at once\n"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode in (-signal.SIGINT, 128 + signal.SIGINT)
@@ -325,7 +324,7 @@ def test_a_full_disk_leaves_the_states_as_they_were(unfinished: Path, tiniest_co
     command = [sys.executable, "-c", FULL_DISK, *arguments(tiniest_config, tmp_path / "out", "--resume")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
+    line = done.stderr.splitlines()[-1]
     assert line.startswith(f"error: {unfinished}/state/")
     assert line.endswith("File too large")
     assert before == {path: path.read_bytes() for path in (unfinished / "state").iterdir()}

@@ -149,7 +149,7 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
     titles = "Bona fide with the lowest scores", "Spoofs with the highest scores"
     worst = worst_trials(evaluation.scores, evaluation.metrics.eer_threshold, clips.most)
     for title, trials in zip(titles, worst, strict=True):
-        shown = [_trial(trial, split and clips.make(split, trial.utterance, scored)) for trial in trials]
+        shown = [_trial(one, split if split is None else clips.make(split, one.utterance, scored)) for one in trials]
         content += [tag("h3", title), tag("ol", shown, class_="trials")]
     return card("Worst errors", content, remark=remark)
 

@@ -1,12 +1,12 @@
-"""What a run folder or a score file holds, as far as it can be read.
+"""Runs as a report shows them: the run record with the scores that its metrics come from.
 
-A report is made of old runs too, and on machines that have neither the corpus nor its ASV scores: what is missing is
-left out, and a note says so. Where results.json and a score file disagree, the score file is believed for eval.
+    Run.of       a run that is in memory, as training and evaluation hand it over
+    read_runs    folders of runs and bare score files, for `s2pecnet report`
+
+A report is also made on machines that have neither the corpus nor its ASV scores: what is missing is left out, and a
+note says so. Where results.json and a score file disagree, the score file is shown, with a warning.
 """
 
-import json
-import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,16 +15,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from s2pecnet.corpora.detect import find_split
-from s2pecnet.corpora.trials import Split
+from s2pecnet.config.experiment import Config, as_config
+from s2pecnet.conventions import EVAL_OUTPUT, RUN_FILES
+from s2pecnet.corpora.detect import find_corpus
+from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
 from s2pecnet.errors import InputError, describe_os_error
 from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
-from s2pecnet.metrics.det import Floats, compute_det_curve, equal_error
+from s2pecnet.metrics.det import Floats, compute_det_curve, compute_eer, equal_error
 from s2pecnet.metrics.tdcf import TandemWeights, fix_asv, normalised_tdcf
+from s2pecnet.runs.folder import RunFolder
+from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
 
-DEFAULT_SCORES = "eval_scores_using_best_dev_model.txt"
+# In the order in which a page shows them.
+EVALUATIONS = ("eval", "eval_swa", "dev")
 
 
 class Sweep(NamedTuple):
@@ -48,7 +53,7 @@ class Sweep(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures of a system on a split, and the scores they come from where these are at hand.
+    """Metrics of a system on a split, and the scores they come from where these are at hand.
 
     Attributes:
         name: "eval", "eval_swa" or "dev".
@@ -80,36 +85,57 @@ class Run:
     """A run and what is known of it.
 
     Attributes:
-        about: results.json; empty of a bare score file.
+        record: None of a bare score file.
         evaluations: the first is the one that counts: eval, of the selected epoch.
         split: where the eval audio lies, if anything says so.
-        warnings: what a reader of the figures must know.
+        warnings: what a reader of the metrics must know.
         notes: what is not in the report, and why.
     """
 
     name: str
     path: Path
-    about: Mapping[str, Any]
+    record: RunRecord | None
     evaluations: Sequence[Evaluation]
-    split: Split | None
-    warnings: Sequence[str]
-    notes: Sequence[str]
+    split: Split | None = None
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        record: RunRecord,
+        scores: Mapping[str, CMScores],
+        asv: Mapping[str, ASVScores | None],
+        split: Split,
+    ) -> "Run":
+        """A run in memory: its record, with the scores and ASV scores of each evaluation in it."""
+        evaluations = [
+            _evaluation(name, record, record.metrics[name], scores[name], asv[name])
+            for name in EVALUATIONS
+            if name in record.metrics
+        ]
+        return cls(path.resolve().name, path, record, evaluations, split, _warnings(record))
 
     @property
     def main(self) -> Evaluation:
         """The evaluation that counts."""
         return self.evaluations[0]
 
+    @cached_property
+    def about(self) -> Mapping[str, Any]:
+        """The record as values for people; empty of a bare score file."""
+        return {} if self.record is None else self.record.as_dict()
+
     @property
     def config(self) -> Mapping[str, Any]:
         """The config as it was used."""
-        return mapping(self.about.get("config"))
+        return {} if self.record is None else self.record.config
 
     @property
-    def history(self) -> list[Mapping[str, Any]]:
-        """What is told of each epoch; empty of an evaluation."""
-        epochs = self.about.get("history")
-        return [epoch for epoch in epochs if isinstance(epoch, Mapping)] if isinstance(epochs, list) else []
+    def history(self) -> list[dict[str, Any]]:
+        """A dictionary an epoch; empty of an evaluation."""
+        return [] if self.record is None else self.record.history
 
 
 def read_runs(paths: Sequence[Path], asv: Path | None = None, database_path: Path | None = None) -> list[Run]:
@@ -124,147 +150,9 @@ def read_runs(paths: Sequence[Path], asv: Path | None = None, database_path: Pat
         OSError: a file cannot be read.
     """
     given = None if asv is None else read_asv_scores(asv)
-    runs = [_Reader(Path(path), given, database_path).read() for path in paths]
+    runs = [_read_run(Path(path), given, database_path) for path in paths]
     names = [run.name for run in runs]
     return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one: what an old or foreign file may lack."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def finite(value: Any) -> float | None:
-    """The value if it is a number that a figure may have."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100
-    return float(value) if known else None
-
-
-class _Reader:
-    """One run, while it is read."""
-
-    def __init__(self, path: Path, asv: ASVScores | None, database_path: Path | None):
-        self.path, self.asv, self.database_path = path, asv, database_path
-        self.about: Mapping[str, Any] = {}
-        self.warnings: list[str] = []
-        self.notes: list[str] = []
-
-    def read(self) -> Run:
-        if self.path.is_dir():
-            self.about = self._results()
-            name = self.path.resolve().name
-            evaluations = [one for one in map(self._evaluation, ("eval", "eval_swa", "dev")) if one]
-        elif self.path.exists():
-            name = self.path.name.removesuffix(".gz").removesuffix(".txt")
-            evaluations = [_with_scores("eval", "scores", read_cm_scores(self.path), self.asv)]
-        else:
-            raise InputError(f"{self.path}: no such run; expected the folder of a run, or a score file")
-        if not evaluations:
-            raise InputError(
-                f"{self.path}: holds neither results.json with metrics nor {self._score_file('eval').name}; expected "
-                "the folder of a finished run, or a score file"
-            )
-        passed_over = finite(self.about.get("batches_passed_over"))
-        if passed_over:
-            self.warnings.append(f"{passed_over:.0f} batches without a finite loss were passed over in training.")
-        return Run(name, self.path, self.about, evaluations, self._split("eval"), self.warnings, self.notes)
-
-    def _results(self) -> Mapping[str, Any]:
-        path = self.path / "results.json"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            self.warnings.append("There is no results.json (an unfinished run?): only the score file is reported.")
-            return {}
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON ({error}); expected what main.py writes") from None
-        if not isinstance(content, Mapping):
-            raise InputError(f"{path}: {type(content).__name__}, expected an object {{...}} as main.py writes it")
-        return content
-
-    def _evaluation(self, name: str) -> Evaluation | None:
-        told = _as_metrics(mapping(self.about.get("metrics")).get(name))
-        path = self._score_file(name)
-        scores = read_cm_scores(path) if path.is_file() and (told or name == "eval") else None
-        if scores is None:
-            if told:
-                self.notes.append(f"{path.name} is not there: of {_label(name, self.about)} there are no curves.")
-            return Evaluation(name, _label(name, self.about), told) if told else None
-        found = _with_scores(name, _label(name, self.about), scores, self._asv_scores(name, told))
-        return found if told is None else self._reconciled(found, told)
-
-    def _reconciled(self, found: Evaluation, told: Metrics) -> Evaluation | None:
-        """The figures of a score file beside what results.json tells of them."""
-        if found.name == "dev" and _point(found.metrics) != _point(told):
-            # The dev scores are those of the last epoch; the figures in results.json are the selected one's.
-            self.notes.append("The dev scores kept are not of the selected epoch: of dev there are no curves.")
-            return Evaluation(found.name, found.label, told)
-        if abs(found.metrics.eer - told.eer) > 1e-9:
-            self.warnings.append(
-                f"{self._score_file(found.name).name} gives another EER ({100 * found.metrics.eer:.4f} %) than "
-                f"results.json tells ({100 * told.eer:.4f} %): the report shows the score file's."
-            )
-        elif found.metrics.min_tdcf is None and told.min_tdcf is not None:
-            kept = replace(found.metrics, min_tdcf=told.min_tdcf, asv_eer=told.asv_eer)
-            return replace(found, metrics=replace(kept, min_tdcf_threshold=told.min_tdcf_threshold))
-        return found
-
-    def _score_file(self, name: str) -> Path:
-        if name == "dev":
-            return self.path / "metrics" / "dev_score.txt"
-        output = mapping(self.about.get("config")).get("eval_output")
-        path = self.path / os.path.basename(output if isinstance(output, str) and output else DEFAULT_SCORES)
-        return path if name == "eval" else path.with_name(f"{path.stem}_swa{path.suffix}")
-
-    def _asv_scores(self, name: str, told: Metrics | None) -> ASVScores | None:
-        """The ASV scores that a run used, those given, or none (said so where the run had some)."""
-        split = self._split("dev" if name == "dev" else "eval")
-        key = "asv_score_path_dev" if name == "dev" else "asv_score_path"
-        named = mapping(self.about.get("config")).get(key)
-        path = split and (self._database() / named if isinstance(named, str) else split.asv_scores)
-        try:
-            if path and path.is_file():
-                scores = read_asv_scores(path)
-                fix_asv(scores)
-                return scores
-        except (InputError, OSError) as error:
-            self.warnings.append(describe_os_error(error) if isinstance(error, OSError) else str(error))
-        if self.asv is not None and name != "dev":
-            return self.asv
-        if told and told.min_tdcf is not None:
-            of = f"{split.name} at {path}" if split else name
-            self.notes.append(
-                f"There are no ASV scores of {of}: {_label(name, self.about)} has its "
-                "min t-DCF from results.json, without interval and curve (--asv or --database_path tell where)."
-            )
-        return None
-
-    def _database(self) -> Path:
-        if self.database_path is not None:
-            return self.database_path
-        told = Path(str(mapping(self.about.get("config")).get("database_path", "")))
-        directory = self.about.get("working_directory")
-        from_there = Path(directory) / told if isinstance(directory, str) else told
-        return from_there if from_there.exists() else told
-
-    def _split(self, name: str) -> Split | None:
-        config = mapping(self.about.get("config"))
-        if self.database_path is None and not isinstance(config.get("database_path"), str):
-            return None
-        keys = ("track", "corpus", "unsplit", "eval_subset")
-        given = {key: config[key] for key in keys if isinstance(config.get(key), str)}
-        try:
-            return find_split(self._database(), name=name, **{"track": "LA"} | given)
-        except InputError:
-            # The corpus is another by now, or elsewhere: the report goes without its audio.
-            return None
-
-
-def _with_scores(name: str, label: str, scores: CMScores, asv: ASVScores | None) -> Evaluation:
-    metrics = evaluate(scores, asv)
-    replicates = replicates_of(scores.scores.size)
-    intervals = bootstrap_intervals([scores], asv, replicates=replicates)
-    return Evaluation(name, label, metrics, scores, None if asv is None else fix_asv(asv)[0], intervals, replicates)
 
 
 def replicates_of(trials: int) -> int:
@@ -276,33 +164,146 @@ def replicates_of(trials: int) -> int:
     return min(1000, max(200, 80_000_000 // trials))
 
 
-def _label(name: str, about: Mapping[str, Any]) -> str:
-    if name == "eval_swa":
-        count = about.get("swa_epochs")
-        return f"eval, SWA of {count} epochs" if isinstance(count, int) else "eval, SWA"
-    epoch = about.get("selected_epoch")
-    return f"{name}, epoch {epoch}" if isinstance(epoch, int) else name
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
 
 
-def _as_metrics(told: Any) -> Metrics | None:
-    """What results.json tells of an evaluation; None where it tells no EER."""
-    figures = mapping(told)
-    eer = finite(figures.get("eer"))
-    if eer is None:
+def finite(value: Any) -> float | None:
+    """The value if it is a number that a metric may have."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100
+    return float(value) if known else None
+
+
+def _read_run(path: Path, asv: ASVScores | None, database_path: Path | None) -> Run:
+    if not path.exists():
+        raise InputError(f"{path}: no such run; expected the folder of a run, or a score file")
+    if not path.is_dir():
+        scores = read_cm_scores(path)
+        name = path.name.removesuffix(".gz").removesuffix(".txt")
+        return Run(name, path, None, [_evaluation("eval", None, evaluate(scores, asv), scores, asv, "scores")])
+    if (path / RUN_FILES["results"]).is_file():
+        return _FolderReader(path, RunRecord.read(path / RUN_FILES["results"]), asv, database_path).run()
+    file = path / EVAL_OUTPUT
+    if not file.is_file():
+        raise InputError(
+            f"{path}: holds neither {RUN_FILES['results']} nor {file.name}; expected the folder of a finished run, or "
+            "a score file"
+        )
+    scores = read_cm_scores(file)
+    evaluation = _evaluation("eval", None, evaluate(scores, asv), scores, asv)
+    warning = f"There is no {RUN_FILES['results']} (an unfinished run?): only the score file is reported."
+    return Run(path.resolve().name, path, None, [evaluation], warnings=[warning])
+
+
+class _FolderReader:
+    """Reads what the record of a run folder refers to: scores, ASV scores, the corpus."""
+
+    def __init__(self, path: Path, record: RunRecord, asv: ASVScores | None, database_path: Path | None):
+        self.path, self.record, self.given, self.database_path = path, record, asv, database_path
+        self.warnings, self.notes = _warnings(record), list[str]()
+        try:
+            self.config: Config | None = as_config(record.config)
+        except InputError as error:
+            self.config = None
+            self.notes.append(f"The config in {RUN_FILES['results']} cannot be used here: {error}")
+        self.corpus = self._find_corpus()
+
+    def run(self) -> Run:
+        evaluations = [self._evaluation(name) for name in EVALUATIONS if name in self.record.metrics]
+        if not evaluations:
+            raise InputError(f"{self.path / RUN_FILES['results']}: holds no metrics; expected those of a finished run")
+        split = self.corpus.splits.get("eval") if self.corpus else None
+        name = self.path.resolve().name
+        return Run(name, self.path, self.record, evaluations, split, self.warnings, self.notes)
+
+    def _evaluation(self, name: str) -> Evaluation:
+        metrics, label = self.record.metrics[name], _label(name, self.record)
+        file = RunFolder(self.path, self.config).scores(name) if self.config else None
+        if file is None or not file.is_file():
+            if file:
+                self.notes.append(f"{file.name} is not there: of {label} there are no curves.")
+            return Evaluation(name, label, metrics)
+        scores, asv = read_cm_scores(file), self._asv_scores(name, metrics)
+        eer = compute_eer(scores.bonafide, scores.spoof)[0]
+        if abs(eer - metrics.eer) <= 1e-9:
+            return _evaluation(name, self.record, metrics, scores, asv)
+        self.warnings.append(
+            f"{file.name} gives another EER ({100 * eer:.4f} %) than {RUN_FILES['results']} "
+            f"({100 * metrics.eer:.4f} %): the report shows the score file's."
+        )
+        return _evaluation(name, None, evaluate(scores, asv), scores, asv, label)
+
+    def _asv_scores(self, name: str, metrics: Metrics) -> ASVScores | None:
+        """The ASV scores that the run used, those given, or none (with a note where the run had some)."""
+        split = "dev" if name == "dev" else "eval"
+        path = self._asv_file(split)
+        try:
+            if path and path.is_file():
+                scores = read_asv_scores(path)
+                fix_asv(scores)
+                return scores
+        except (InputError, OSError) as error:
+            self.warnings.append(describe_os_error(error) if isinstance(error, OSError) else str(error))
+        if self.given is not None and split == "eval":
+            return self.given
+        if metrics.min_tdcf is not None:
+            self.notes.append(
+                f"There are no ASV scores of {split}{f' at {path}' if path else ''}: {_label(name, self.record)} has "
+                f"its min t-DCF from {RUN_FILES['results']}, without interval and curve (--asv or --database_path give "
+                "them)."
+            )
         return None
-    threshold = finite(figures.get("eer_threshold"))
-    attacks = {str(name): finite(value) for name, value in mapping(figures.get("per_attack_eer")).items()}
-    counts = {name: int(finite(figures.get(name)) or 0) for name in ("n_bonafide", "n_spoof", "n_unscored")}
-    return Metrics(
-        eer=eer,
-        eer_threshold=math.nan if threshold is None else threshold,
-        per_attack_eer={name: value for name, value in attacks.items() if value is not None},
-        min_tdcf=finite(figures.get("min_tdcf")),
-        min_tdcf_threshold=finite(figures.get("min_tdcf_threshold")),
-        asv_eer=finite(figures.get("asv_eer")),
-        **counts,
-    )
+
+    def _asv_file(self, split: str) -> Path | None:
+        used = self.record.asv_scores.get(split)
+        if used and self.database_path is None:
+            return Path(self.record.working_directory) / used
+        if self.corpus is None or self.config is None or split not in self.corpus.splits:
+            return None
+        given = self.config.asv_score_path if split == "eval" else self.config.asv_score_path_dev
+        return self.corpus.asv_file(split, given)
+
+    def _find_corpus(self) -> Corpus | None:
+        config = self.config
+        if config is None:
+            return None
+        from_there = Path(self.record.working_directory) / config.database_path
+        found = from_there if from_there.exists() else Path(config.database_path)
+        options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
+        try:
+            return find_corpus(self.database_path or found, config.corpus, options)
+        except InputError:
+            # The corpus is another by now, or elsewhere: the report goes without its audio.
+            return None
 
 
-def _point(metrics: Metrics) -> tuple[float, float]:
-    return round(metrics.eer, 9), float(f"{metrics.eer_threshold:.6g}")
+def _evaluation(
+    name: str,
+    record: RunRecord | None,
+    metrics: Metrics,
+    scores: CMScores,
+    asv: ASVScores | None,
+    label: str | None = None,
+) -> Evaluation:
+    """An evaluation with its intervals: the record's, or new ones."""
+    tandem = None if asv is None else fix_asv(asv)[0]
+    if record is not None and record.intervals.get(name):
+        intervals: Mapping[str, Interval | None] = record.intervals[name]
+        replicates = record.replicates
+    else:
+        replicates = replicates_of(scores.scores.size)
+        intervals = bootstrap_intervals([scores], asv, replicates=replicates)
+    return Evaluation(name, label or _label(name, record), metrics, scores, tandem, intervals, replicates)
+
+
+def _warnings(record: RunRecord) -> list[str]:
+    if not record.skipped_batches:
+        return []
+    return [f"{record.skipped_batches} batches without a finite loss were skipped in training."]
+
+
+def _label(name: str, record: RunRecord | None) -> str:
+    if name == "eval_swa":
+        return f"eval, SWA of {record.swa_epochs} epochs" if record and record.swa_epochs else "eval, SWA"
+    return f"{name}, epoch {record.selected_epoch}" if record and record.selected_epoch is not None else name
