@@ -32,12 +32,12 @@ def test_figures_without_matplotlib(cm_file: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_a_training_without_matplotlib_ends_well(
-    tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     train.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
-    warning = 'warning: no figures.png: drawing figures needs the package matplotlib: pip install "s2pecnet[report]"'
-    assert capsys.readouterr().err.startswith(warning)
+    warning = 'no figures.png: drawing figures needs the package matplotlib: pip install "s2pecnet[report]"'
+    assert caplog.messages[-1].startswith(warning)
     names = {path.name for path in (tmp_path / "LA_tiniest_ep1_bs6").iterdir()}
     assert {"results.json", "report.html"} <= names
     assert "figures.png" not in names

@@ -29,6 +29,7 @@ from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.export import PACKAGES
 from s2pecnet.export.graphs import BATCH, FORMATS, Axis, FeatureForm, Graph, Input, Runner, ScoringForm, trace
+from s2pecnet.features import FixedFrames
 from s2pecnet.files import sha256_of, whole_file
 from s2pecnet.metrics.calibration import Calibration
 from s2pecnet.runs.provenance import commit, versions
@@ -168,7 +169,8 @@ def export(
             lines.append(f"{path}: {graph.describe()}, {stream.tell() / 1e6:.1f} MB")
             stream.seek(0)
             runners.append(form.read(stream.read())[0])
-        checked = compare(system, runners, utterances, window_lengths(system.inputs.samples, any_length))
+        lengths = window_lengths(system.inputs.samples, any_length)
+        checked = compare(system.scorer(), system.inputs.feature, runners, utterances, lengths)
         beyond = sum(difference > tolerance for difference in checked.differences)
         if beyond:
             raise InputError(
@@ -179,16 +181,21 @@ def export(
 
 
 def compare(
-    system: System, runners: Sequence[Runner], utterances: Iterable[Floats], lengths: Sequence[int]
+    scorer: Runner,
+    feature: FixedFrames | None,
+    runners: Sequence[Runner],
+    utterances: Iterable[Floats],
+    lengths: Sequence[int],
 ) -> Comparison:
     """Compare exported scores with the system's own; a score that is not finite is infinitely far off.
 
     Args:
+        scorer, feature: what the system itself scores with, and what makes its second input.
         runners: the scoring graph, and that of the second input where there is one.
         utterances: waveforms (samples,) at 16 kHz of any length; of each the first window is scored, as `--eval` does.
         lengths: samples of the windows, one after the other.
     """
-    (score, *features), scorer = runners, system.scorer()
+    score, *features = runners
     found = Comparison()
 
     def counted() -> Iterator[Floats]:
@@ -198,7 +205,7 @@ def compare(
 
     for batch in _in_batches(counted()):
         for length in lengths:
-            inputs = Inputs(length, system.inputs.feature).batch(batch)
+            inputs = Inputs(length, feature).batch(batch)
             own = scorer(*inputs)
             if features:
                 inputs[1] = torch.cat([features[0](torch.from_numpy(utterance)[None]) for utterance in batch])

@@ -5,7 +5,6 @@ It holds what is needed to run it again (config, seed, protocols, versions, comm
 """
 
 import dataclasses
-import json
 import os
 import platform
 import subprocess
@@ -15,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from s2pecnet import __version__
 from s2pecnet.config.experiment import Config
 from s2pecnet.corpora.trials import Corpus
@@ -22,6 +23,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.files import write_json
 from s2pecnet.metrics.bootstrap import Interval
 from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.text import load_json_object, shown
 
 # Of results.json. Version 1, of the flat layout, had no number.
 VERSION = 2
@@ -48,12 +50,12 @@ class RunRecord:
         history: a dictionary an epoch.
     """
 
-    mode: str
-    system: str
-    seed: int
-    device: str
-    config: dict[str, Any]
-    config_file: str
+    mode: str = "eval"
+    system: str = ""
+    seed: int = 0
+    device: str = ""
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config_file: str = ""
     command: list[str] = dataclasses.field(default_factory=list)
     working_directory: str = ""
     started: str = ""
@@ -95,38 +97,26 @@ class RunRecord:
             InputError: it is none.
             OSError: it cannot be read.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON ({error}); expected the results.json of a run") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: got {type(content).__name__}, expected an object {{...}}, the results of a run")
+        content = load_json_object(path.read_text(encoding="utf-8", errors="replace"), str(path))
         try:
             return cls.from_dict(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: not the results.json of a run ({type(error).__name__}: {error})") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            what = f"{key}: got {shown(first['input'])}: {first['msg']}"
+            raise InputError(f"{path}: not the results.json of a run: {what}") from None
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "RunRecord":
-        """The inverse of `as_dict`; values of version 1 are taken over."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        given = {name: value for name, value in content.items() if name in known}
-        if content.get("version", 1) < VERSION:
-            given["skipped_batches"] = content.get("batches_passed_over", 0)
-        given["metrics"] = {name: Metrics.from_dict(one) for name, one in given.get("metrics", {}).items()}
-        given["intervals"] = {
-            name: {metric: Interval(**interval) for metric, interval in found.items()}
-            for name, found in given.get("intervals", {}).items()
-        }
-        defaults: dict[str, Any] = {
-            "mode": "eval",
-            "system": "",
-            "seed": 0,
-            "device": "",
-            "config": {},
-            "config_file": "",
-        }
-        return cls(**defaults | given)
+        """The inverse of `as_dict`; values of version 1 are taken over.
+
+        Raises:
+            ValidationError: a value has another type than the field.
+        """
+        given = dict(content)
+        if given.get("version", 1) == 1:
+            given["skipped_batches"] = given.get("batches_passed_over", 0)
+        return TypeAdapter(cls).validate_python(given)
 
     def for_weights(self) -> dict[str, Any]:
         """The record for a checkpoint: two runs of an experiment give files that are equal to the byte."""

@@ -18,6 +18,7 @@ from benchmarks.workload import CONFIGS, INPUTS, PROCESSOR, Workload
 from s2pecnet.config.experiment import Config, load_config
 from s2pecnet.conventions import CROP
 from s2pecnet.errors import InputError
+from s2pecnet.systems.build import inputs_of
 from s2pecnet.systems.registry import find_model, utterance_feature
 from s2pecnet.training import optim
 from tests.helpers.samples import TINIEST, TINY

@@ -107,13 +107,16 @@ def test_scores_are_those_of_the_scorer(system: System, capsys: Output) -> None:
     assert d["min"] == min(window["score"] for window in d["windows"])
 
 
-def test_without_a_calibration_there_are_no_ratios_and_a_note(system: System, capsys: Output) -> None:
+def test_without_a_calibration_there_are_no_ratios_and_a_note(
+    system: System, capsys: Output, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     assert predict.main(system.arguments(system.audio / "a.wav")) == 0
     output = capsys.readouterr()
-    assert output.err.count("note: no calibration is stored") == 1
+    assert caplog.text.count("no calibration is stored") == 1
     *head, columns, row = output.out.splitlines()
     assert "higher = bona fide" in head[1]
-    assert "above 0.000000, taken for want of a calibration" in head[2]
+    assert "above 0.000000, the default threshold, no calibration" in head[2]
     assert columns.split() == ["score", "llr", "verdict", "min", "windows", "path"]
     score, llr, verdict, lowest, windows, path = row.split()
     assert (llr, windows, path) == ("-", "1", str(system.audio / "a.wav"))
@@ -136,13 +139,16 @@ def test_the_stored_calibration_is_used(system: System, capsys: Output) -> None:
     assert "calibration" not in output.err
 
 
-def test_a_calibration_file_comes_before_the_stored_one(system: System, capsys: Output, tmp_path: Path) -> None:
+def test_a_calibration_file_comes_before_the_stored_one(
+    system: System, capsys: Output, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    caplog.set_level("INFO")
     path = tmp_path / "c.json"
     path.write_text(json.dumps(CALIBRATION.as_dict() | {"slope": 0, "offset": 0}))
     (row,) = records(system, capsys, "--calibration", path, system.audio / "a.wav", weights=system.calibrated)
     assert row["llr"] == 0
     predict.main(system.arguments("--calibration", path, system.audio / "a.wav"))
-    assert "note: the calibration is flat" in capsys.readouterr().err
+    assert "the calibration is flat" in caplog.text
 
 
 def test_thresholds() -> None:
@@ -243,7 +249,7 @@ def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: 
     for arguments, message in cases:
         with pytest.raises(InputError, match=message):
             predict.main(system.arguments(*arguments))
-    with pytest.raises(InputError, match="no weights; give; give --weights"):
+    with pytest.raises(InputError, match="no weights to score with"):
         predict.main(["--config", str(system.config), str(system.audio)])
 
 

@@ -156,7 +156,7 @@ def test_a_long_list_takes_a_few_bytes_a_trial(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert len(trials) == 10_000
     # Those of dev are read with them.
-    assert sum(trace.size for trace in held.traces) < 80 * len(trials)
+    assert sum(trace.size for trace in held.traces) < 100 * len(trials)
     assert trials[9_999].utterance == "clips/19999.wav"
     assert trials[9_999].line == 20_001
     assert trials.location(0).endswith("mine.csv:3")
@@ -323,12 +323,13 @@ def test_folders_are_trained_on(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_a_divided_corpus_is_trained_on_and_says_so(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     root = make_folders(corpus, tmp_path / "mine", by_split=False)
     rows = trained(root, tmp_path)
     assert {divide(row[0]) for row in rows} == {"eval"}
-    assert "names no splits: it is divided by a hash of the path" in capsys.readouterr().out
+    assert "names no splits: it is divided by a hash of the path" in caplog.text
 
 
 def test_missing_audio_names_file_and_line(corpus: Path, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def test_a_long_protocol_is_checked_in_a_few_bytes_a_trial(tmp_path: Path) -> No
         tracemalloc.stop()
     assert trials[19_999].utterance == "LA_E_0019999"
     # The place of a line, its number, a hash of the name; arrays that grow have some room to spare.
-    assert peak < 40 * len(trials)
+    # Python's own objects of the lines would be some 400.
+    assert peak < 90 * len(trials)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_long_protocol_is_checked_in_a_few_bytes_a_trial(tmp_path: Path) -> No
         ("LA_T_2", "../LA_T_2", r"protocol.txt:2: utterance '../LA_T_2': expected a name, not a path"),
         (GOOD, "\n", "the protocol is empty"),
         ("LA_T_2", "LA_T\0_2", r"protocol.txt:2: 'LA_T\\x00_2': expected a name"),
-        ("LA_T_2", "\x1b[2J", r"protocol.txt:2: '\\x1b\[2J' "),
+        ("LA_T_2", "\x1b[2J", r"protocol.txt:2: '\\x1b\[2J': expected a name"),
         ("LA_T_2", "x" * 201, r"protocol.txt:2: 'x+\.\.\.': expected a name of at most 200 bytes"),
         ("A01", "é" * 101, r"protocol.txt:2: 'é+': expected a name of at most 200 bytes"),
         ("spoof", "x" * 5000, r"protocol.txt:2: key 'x+\.\.\.', expected one of"),

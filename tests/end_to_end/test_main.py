@@ -43,7 +43,7 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     config = folder / "tiny.conf"
     config.write_text(json.dumps(TINY | {"database_path": str(corpus), "eval_all_best": "True"}))
-    done = command("--config", config, "--output_dir", folder / "out", "--seed", 5, "--comment", "first")
+    done = command("--config", config, "--output_dir", folder / "out", "--seed", 5, "--comment", "first", "-q")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder / "out" / "LA_tiny_ep2_bs6_first"
@@ -156,13 +156,14 @@ def test_a_second_run_keeps_the_first(tiny_config: Path, tmp_path: Path) -> None
 
 
 def test_without_asv_scores_there_is_an_eer_and_a_note(
-    tiny_config: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_config: Path, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     root = tmp_path / "LA"
     shutil.copytree(corpus, root, ignore=shutil.ignore_patterns("*asv_scores*"))
     train.main(["--config", str(tiny_config), "--output_dir", str(tmp_path), "--set", f"database_path={root}",
                "--set", "num_epochs=1"])  # fmt: skip
-    assert "note: dev has no ASV scores" in capsys.readouterr().out
+    assert "dev has no ASV scores" in caplog.text
     results = json.loads((tmp_path / "LA_tiny_ep1_bs6" / "results.json").read_text())
     assert results["metrics"]["eval"]["min_tdcf"] is None
 

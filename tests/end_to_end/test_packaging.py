@@ -93,7 +93,7 @@ def runs(s2pec: Run, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """A training by the installed command and one by the checkout's, in `installed/` and `checkout/`."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "tiniest.conf").write_text(json.dumps(TINIEST | {"database_path": str(corpus), "num_epochs": 1}))
-    words = ["--config", "tiniest.conf", "--seed", 3, "--device", "cpu", "--set", "num_workers=1", "--output_dir"]
+    words = ["--config", "tiniest.conf", "--seed", 3, "--device", "cpu", "--set", "num_workers=1", "-q", "--output_dir"]
     for done in (
         s2pec("train", *words, "installed", cwd=folder),
         python(ROOT / "main.py", *words, "checkout", cwd=folder),
@@ -159,7 +159,7 @@ def test_a_system_of_ones_own_is_found_where_the_command_runs(
     words = ["--config", project / "config" / "Mine.conf", "--eval_model_weights", "mine.pth"]
     done = python("spawned.py", "score", *words, cwd=tmp_path, path=installed)
     assert done.returncode == 0, done.stderr
-    assert "Mine: 1,602 parameters" in done.stdout
+    assert "note: Mine: 1,602 parameters" in done.stderr
     # The config is found by its name, and models/ where the command runs.
     (project / "models" / "Mine.py").rename(project / "models" / "Renamed.py")
     done = s2pec("train", "--config", "Mine", cwd=project)

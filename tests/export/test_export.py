@@ -220,21 +220,23 @@ def test_scores_that_differ_leave_no_file(
     assert tried == "  in batches of 1, 2, 4; windows of 2400 samples"
 
 
+def first(waveforms: torch.Tensor) -> torch.Tensor:
+    return waveforms[:, 0]
+
+
 def test_a_score_that_is_not_finite_is_a_difference() -> None:
-    system = check.System(100, torch.nn.Identity(), lambda x: x[:, 0], None)  # type: ignore[arg-type]
     clip = np.ones(50, dtype=np.float32)
-    same = check.compare(system, [lambda x: x[:, 0]], [clip] * 9, [100])
+    same = check.compare(first, None, [first], [clip] * 9, [100])
     assert same == check.Comparison([0.0] * 9, 9, {1, 2, 4}, {100})
-    assert check.compare(system, [lambda x: x[:, 0] * np.nan], [clip], [100]).difference == np.inf
+    assert check.compare(first, None, [lambda x: x[:, 0] * np.nan], [clip], [100]).difference == np.inf
 
 
 def test_a_graph_that_fails_when_it_is_run_is_told_in_one_line() -> None:
     def fails(x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("expected 200 samples\nand more")
 
-    system = check.System(100, torch.nn.Identity(), lambda x: x[:, 0], None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"fails on inputs of shape \(1, 100\): expected 200 samples$"):
-        check.compare(system, [fails], [np.ones(50, dtype=np.float32)], [100])
+        check.compare(first, None, [fails], [np.ones(50, dtype=np.float32)], [100])
 
 
 def test_bad_input_is_told_before_the_work(tmp_path: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from s2pecnet.audio import streaming
+from s2pecnet.audio import decoding
 from s2pecnet.audio.decoding import BadAudio
 from s2pecnet.reporting.audio_plot import COLUMNS, Sketch, save_audio_plot
 from s2pecnet.scoring.recordings import Prediction, WindowScore
@@ -34,7 +34,7 @@ def test_any_file_gives_a_whole_png(tmp_path: Path, samples: int, windows: int) 
 @pytest.mark.parametrize("rate", [16000, 22050])
 def test_a_sketch_shows_time_and_frequency(tmp_path: Path, rate: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # Blocks that are no multiple of a hop: nothing may be lost at their seams.
-    monkeypatch.setattr(streaming, "BLOCK", 7001)
+    monkeypatch.setattr(decoding, "BLOCK", 7001)
     waveform = np.concatenate([tone(1000, 6, rate), 0.1 * tone(5000, 6, rate)])
     soundfile.write(tmp_path / "a.wav", waveform, rate)
     sketch = Sketch(tmp_path / "a.wav")

@@ -286,7 +286,7 @@ def test_signals_save_and_leave_and_a_second_run_is_refused(long_config: Path, t
     assert "Traceback" not in err
 
     process = start(long_config, tmp_path, "--resume")
-    lines = [process.stderr.readline() for _ in range(3)]  # type: ignore[union-attr]
+    lines = [process.stderr.readline() for _ in range(2)]  # type: ignore[union-attr]
     assert "note: resuming after step" in lines[-1], lines
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
