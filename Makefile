@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint bench docs wheel install clean
+.PHONY: help demo quick test check lint bench docs figures wheel install clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -12,10 +12,14 @@ help: ## list these targets
 demo: $(VENV)/.installed ## make a small synthetic corpus, train a small S2pecNet on it, score and plot it
 	$(BIN)/python download_dataset.py --demo ./demo_corpus/LA
 	$(BIN)/python main.py --config ./config/demo.conf --comment demo
-	@echo "figures: exp_result/LA_demo_*_demo/figures.png (a synthetic corpus: it proves nothing about speech)"
+	@echo "plots: exp_result/LA_demo_*_demo/figures.png (a synthetic corpus: it proves nothing about speech)"
 
-test: $(VENV)/.installed-dev ## run the whole test suite
-	$(BIN)/python -m pytest
+quick: $(VENV)/.installed-dev ## run the tests that take a second or less each, in parallel
+	$(BIN)/python -m pytest -m "not slow" -n auto
+	@echo "left out: the slow tests (end to end, full-size systems, fuzzing); make test runs all"
+
+test: $(VENV)/.installed-dev ## run all tests, in parallel
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed-dev lint test ## lint and test: what CI runs
 
@@ -30,6 +34,9 @@ bench: $(VENV)/.installed ## measure speed and memory on this machine
 
 docs: $(VENV)/.installed ## write docs/config.md and config/config.schema.json from the code
 	$(BIN)/python -m tools.config_reference
+
+figures: demo ## make the pictures of README.md from the run of the demo
+	$(BIN)/python -m tools.readme_figures exp_result/LA_demo_*_demo
 
 wheel: $(VENV)/.installed-dev ## build the package into dist/
 	rm -rf build dist

@@ -10,6 +10,8 @@ from s2pecnet.reporting.report import write_report
 from tests.helpers.browser import Page, browser, find_browser
 from tests.helpers.run_samples import make_run
 
+pytestmark = pytest.mark.slow
+
 OVERFLOWING = """
   [...document.querySelectorAll('body *')]
     .filter(e => !e.closest('.scrolling, svg, .picture') && e.getBoundingClientRect().right > innerWidth + 1)

@@ -16,6 +16,8 @@ from s2pecnet.scoring import splits
 from s2pecnet.training import trainer
 from tests.helpers.samples import TINIEST
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:

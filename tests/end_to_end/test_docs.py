@@ -33,6 +33,8 @@ from tests.helpers.doc_commands import (
     python_blocks,
 )
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = {
     "main.py": "s2pecnet.cli.train",
     "evaluation.py": "s2pecnet.cli.evaluate",

@@ -16,6 +16,8 @@ from s2pecnet.systems.build import System, get_model, load_system
 from s2pecnet.systems.weights import save_weights
 from tests.helpers.samples import TINIEST, TINY
 
+pytestmark = pytest.mark.slow
+
 RATES = (8000, 11025, 16000, 22050, 44100)
 
 

@@ -45,6 +45,8 @@ from s2pecnet.training.optim import create_optimizer
 from s2pecnet.training.step import TrainingStep
 from tests.helpers.samples import ASV_TEXT, CM_TEXT, TINIEST, TINY
 
+pytestmark = pytest.mark.slow
+
 FACTOR = int(os.environ.get("S2PEC_FUZZ", "1"))
 BUDGET: Counter[str] = Counter()
 RUN: Counter[str] = Counter()

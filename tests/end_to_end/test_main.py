@@ -30,6 +30,8 @@ from s2pecnet.training.optim import create_optimizer
 from tests.helpers import ROOT
 from tests.helpers.samples import TINY
 
+pytestmark = pytest.mark.slow
+
 
 def command(*arguments: object, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(

@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = ROOT / "examples" / "demo.ipynb"
 CLIPS = {"train": 24, "dev": 18, "eval": 18}
 

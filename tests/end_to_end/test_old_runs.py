@@ -17,6 +17,8 @@ from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.systems.weights import description
 from tests.helpers import ROOT
 
+pytestmark = pytest.mark.slow
+
 OLD = ROOT / "tests" / "data_of_0.1.0"
 
 

@@ -23,6 +23,8 @@ from s2pecnet.systems import build
 from s2pecnet.systems.weights import save_weights
 from tests.helpers.samples import TINIEST
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:

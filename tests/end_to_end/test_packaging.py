@@ -16,6 +16,8 @@ import s2pecnet
 from tests.helpers import ROOT
 from tests.helpers.samples import TINIEST
 
+pytestmark = pytest.mark.slow
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # python 3.10 has no reader of its own; pip brings one
