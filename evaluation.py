@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
 import os
 
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import Floats, compute_det_curve, compute_eer, obtain_asv_error_rates
 from s2pecnet.metrics.tdcf import ASVSPOOF2019_COST_MODEL, compute_tDCF
@@ -59,7 +59,7 @@ def calculate_tDCF_EER(
     """
     asv = None if asv_score_file is None else read_asv_scores(asv_score_file)
     metrics = evaluate(read_cm_scores(cm_scores_file), asv)
-    with whole_file(output_file) as stream:
+    with atomic_write(output_file) as stream:
         stream.write(metrics.summary() + "\n")
     if printout:
         print(metrics.summary())

@@ -15,7 +15,7 @@ from benchmarks.workload import PROCESSOR, Workload
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.trials import Split
 from s2pecnet.data.loaders import make_loader
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.metrics import countermeasure
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.runtime import keep_freed_memory
@@ -78,7 +78,7 @@ def find_or_make_scores(folder: Path) -> tuple[Path, Path]:
 
 def _write_shuffled(path: Path, kinds: list[tuple[str, str, float]], rng: np.random.Generator, name: str) -> None:
     order, noise = rng.permutation(len(kinds)), rng.normal(size=len(kinds))
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         for number, place in enumerate(order):
             source, key, centre = kinds[place]
             stream.write(f"{name.format(number=number)}{source} {key} {centre + 1.5 * noise[number]:.9g}\n")
@@ -111,7 +111,7 @@ def find_or_make_list(folder: Path, trials: int) -> Split:
         return split
     flac = split.audio / "flac"
     flac.mkdir(parents=True, exist_ok=True)
-    with whole_file(split.protocol) as stream:
+    with atomic_write(split.protocol) as stream:
         for name in _linked_files(flac, trials):
             stream.write(f"LA_0001 {name} - - bonafide\n")
     return split

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from s2pecnet.config.experiment import as_config
-from s2pecnet.files import remove_leftovers, whole_file, write_json
+from s2pecnet.files import atomic_write, remove_leftovers, write_json
 from s2pecnet.runs.folder import RunFolder, back_up
 from tests.helpers import ROOT
 from tests.helpers.samples import TINIEST
@@ -20,8 +20,8 @@ from tests.helpers.samples import TINIEST
 # Opens a file, writes half of it, says so, and goes on when it is told to.
 SLOW_WRITER = """
 import sys
-from s2pecnet.files import whole_file
-with whole_file(sys.argv[1]) as stream:
+from s2pecnet.files import atomic_write
+with atomic_write(sys.argv[1]) as stream:
     stream.write("slow")
     stream.flush()
     print("open", flush=True)
@@ -30,9 +30,9 @@ with whole_file(sys.argv[1]) as stream:
 
 BUSY_WRITER = """
 import sys
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 for number in range(100):
-    with whole_file(sys.argv[1]) as stream:
+    with atomic_write(sys.argv[1]) as stream:
         stream.write(f"{sys.argv[2]} {number}\\n" * 50)
 """
 
@@ -43,11 +43,11 @@ from pathlib import Path
 import torch
 from s2pecnet.systems.weights import read_weights, save_weights
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.training.checkpoint import read_state, write_state
 
 def text(path, size):
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         stream.write("x" * size)
 
 def weights(path, size):
@@ -86,11 +86,11 @@ def names(folder: Path) -> list[str]:
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "x.txt"
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         stream.write("old")
 
     def fail() -> None:
-        with whole_file(path) as stream:
+        with atomic_write(path) as stream:
             stream.write("half of the n")
             raise RuntimeError("disk on fire")
 
@@ -103,7 +103,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_results_are_readable_by_others(tmp_path: Path) -> None:
     previous = os.umask(0o022)
     try:
-        with whole_file(tmp_path / "x", "wb") as stream:
+        with atomic_write(tmp_path / "x", "wb") as stream:
             stream.write(b"1")
     finally:
         os.umask(previous)
@@ -159,7 +159,7 @@ def test_a_folder_in_the_way_is_named_once(tmp_path: Path) -> None:
 
 def test_errors_about_other_files_keep_their_name(tmp_path: Path) -> None:
     for other in (FileNotFoundError(errno.ENOENT, "gone", "other.txt"), BrokenPipeError(errno.EPIPE, "pipe")):
-        with pytest.raises(type(other)) as caught, whole_file(tmp_path / "x"):
+        with pytest.raises(type(other)) as caught, atomic_write(tmp_path / "x"):
             raise other
         assert caught.value.filename == ("other.txt" if other.errno == errno.ENOENT else None)
 
@@ -169,11 +169,11 @@ def test_a_forbidden_folder_names_the_file(tmp_path: Path) -> None:
     # Root may write everywhere, so somebody else does it.
     program = """
 import os, sys
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 if os.geteuid() == 0:
     os.seteuid(65534)
 try:
-    with whole_file(sys.argv[1]):
+    with atomic_write(sys.argv[1]):
         pass
 except PermissionError as error:
     print(error.filename)
@@ -211,16 +211,16 @@ def test_a_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
     assert writer.stdout is not None
     assert writer.stdout.readline() == "open\n"
     (part,) = tmp_path.glob(".x.txt.*.part")
-    with whole_file(target) as stream:
+    with atomic_write(target) as stream:
         stream.write("new")
     assert part.exists(), "its writer lives"
     writer.kill()
     writer.communicate()
     assert part.read_text() == "slow"
-    with whole_file(tmp_path / "y.txt") as stream:
+    with atomic_write(tmp_path / "y.txt") as stream:
         stream.write("another target")
     assert part.exists(), "the next write of x.txt is to remove it"
-    with whole_file(target) as stream:
+    with atomic_write(target) as stream:
         assert not part.exists()
         stream.write("newer")
     assert names(tmp_path) == ["x.txt", "y.txt"]
@@ -228,15 +228,17 @@ def test_a_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
 
 
 def test_only_abandoned_files_of_this_machine_are_removed(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "x") as stream:
+    with atomic_write(tmp_path / "x") as stream:
         (ours,) = tmp_path.glob(".x.*.part")
         host = ours.name.split(".")[2]
-        for name in (f".x.{host}.aaaa.part", ".x.another_host.aaaa.part", "x.part", f".y.{host}.bbbb.part"):
+        # No process has such a number.
+        left = [f".{name}.99999999.aaaa.part" for name in (f"x.{host}", "x.another_host", f"y.{host}")]
+        for name in (*left, "x.part", f".x.{host}.some.part"):
             (tmp_path / name).write_text("left")
         remove_leftovers(tmp_path, "x")
-        assert names(tmp_path) == sorted([ours.name, ".x.another_host.aaaa.part", f".y.{host}.bbbb.part", "x.part"])
+        assert names(tmp_path) == sorted([ours.name, *left[1:], "x.part", f".x.{host}.some.part"])
         remove_leftovers(tmp_path)
-        assert names(tmp_path) == sorted([ours.name, ".x.another_host.aaaa.part", "x.part"])
+        assert names(tmp_path) == sorted([ours.name, left[1], "x.part", f".x.{host}.some.part"])
         stream.write("whole")
     assert (tmp_path / "x").read_text() == "whole"
 
@@ -246,7 +248,7 @@ def test_two_writers_of_one_file(tmp_path: Path) -> None:
     slow = python(SLOW_WRITER, target)
     assert slow.stdout is not None
     assert slow.stdout.readline() == "open\n"
-    with whole_file(target) as stream:
+    with atomic_write(target) as stream:
         stream.write("quick")
     assert target.read_text() == "quick"
     out, err = slow.communicate("go on\n", timeout=60)

@@ -17,7 +17,7 @@ from s2pecnet.cli.command import make_parser
 from s2pecnet.config.experiment import Config
 from s2pecnet.config.options import describe_options
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from tools.config_schema import SCHEMA, config_schema, system_options
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m tools.config_
         if arguments.check and not (path.is_file() and path.read_text(encoding="utf-8") == text):
             raise InputError(f"{path}: not what the code says; run python -m tools.config_reference")
         if not arguments.check:
-            with whole_file(path) as stream:
+            with atomic_write(path) as stream:
                 stream.write(text)
         print(f"{path}: {'as the code says' if arguments.check else 'written'}")
     return 0

@@ -24,7 +24,7 @@ from s2pecnet.conventions import KEYS, UNSCORED
 from s2pecnet.corpora.published import read_protocol
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
-from s2pecnet.files import sha256_of, whole_file
+from s2pecnet.files import atomic_write, sha256_of
 from s2pecnet.metrics.det import arena_eer
 
 SCHEMA_VERSION = 4
@@ -86,7 +86,7 @@ def read_keys(path: PathLike) -> dict[str, bool]:
 
 def write_arena_scores(path: PathLike, scores: Mapping[str, float]) -> None:
     """Write `utterance score` a line with six decimals, in the order of `scores`."""
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         stream.writelines(f"{utterance} {score:.6f}\n" for utterance, score in scores.items())
 
 
@@ -338,7 +338,7 @@ def write_submission(path: PathLike, submission: Mapping[str, Any]) -> None:
     # Imported here: whoever only scores needs no YAML.
     yaml = _yaml()
 
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         yaml.safe_dump(dict(submission), stream, sort_keys=False, allow_unicode=True, width=120)
 
 

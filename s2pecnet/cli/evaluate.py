@@ -19,7 +19,7 @@ from typing import Any
 
 from s2pecnet.cli.command import make_parser
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.metrics.bootstrap import Figures, bootstrap_intervals, intervals_as_dict
 from s2pecnet.metrics.breakdown import ATTACK, Breakdown, break_down, join_values
 from s2pecnet.metrics.comparison import compare
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python evaluation.py") 
         content, lines = (_report_one if len(systems) == 1 else _report_several)(systems, asv, options)
     text = json.dumps(content, indent=2) if options.json else "\n".join(lines)
     if options.output:
-        with whole_file(options.output) as stream:
+        with atomic_write(options.output) as stream:
             stream.write(text + "\n")
     print(text)
     return 0

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from s2pecnet.corpora.check import check_tree
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -81,7 +81,7 @@ def verify_checksum(archive: Path, expected: str | None = None) -> str:
             f"{archive}: its SHA-256 is {found}, but {origin} says {expected.lower()}; "
             "delete the archive and run again, or correct the checksum"
         )
-    with whole_file(record) as stream:
+    with atomic_write(record) as stream:
         stream.write(f"{found}  {archive.name}\n")
     return found
 

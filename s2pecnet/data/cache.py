@@ -26,7 +26,7 @@ from s2pecnet.audio.decoding import BadAudio, why_unreadable
 from s2pecnet.corpora.trials import Trials
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 
 # What the cache takes a file to be unchanged by, and what its header says; size -1 where there is no file.
 HEADER = np.dtype([("size", "<i8"), ("time", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i4")])
@@ -53,7 +53,7 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
         headers["frames"][index], headers["rate"][index], headers["channels"][index] = found
     if kept is not None and not same.all():
-        with whole_file(kept, "wb") as stream:
+        with atomic_write(kept, "wb") as stream:
             np.save(stream, headers)
     return headers
 
@@ -152,7 +152,7 @@ class AudioCache(AudioFolder):
         records["size"], records["time"] = headers["size"], headers["time"]
         offset = records.nbytes
         files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials)
-        with whole_file(self.cache, "wb") as stream:
+        with atomic_write(self.cache, "wb") as stream:
             stream.seek(offset)
             for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
                 records["offset"][index], records["samples"][index] = offset, len(waveform)

@@ -30,7 +30,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.export import PACKAGES
 from s2pecnet.export.graphs import BATCH, FORMATS, Axis, FeatureForm, Graph, Input, Runner, ScoringForm, trace
 from s2pecnet.features import FixedFrames
-from s2pecnet.files import sha256_of, whole_file
+from s2pecnet.files import atomic_write, sha256_of
 from s2pecnet.metrics.calibration import Calibration
 from s2pecnet.runs.provenance import commit, versions
 from s2pecnet.systems.build import System
@@ -162,7 +162,7 @@ def export(
         about = about | {"feature_file": paths[1].name}
     with contextlib.ExitStack() as files:
         # Opened first: what cannot be written is told before the work.
-        streams = [files.enter_context(whole_file(path, "w+b")) for path in paths]
+        streams = [files.enter_context(atomic_write(path, "w+b")) for path in paths]
         runners = []
         for path, stream, graph in zip(paths, streams, make_graphs(system, any_length), strict=True):
             stream.write(form.write(graph, about))

@@ -18,7 +18,7 @@ from s2pecnet.audio.streaming import read_blocks
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.extras import require
 from s2pecnet.features import PowerSpectrogram, count_frames
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.scoring.recordings import Prediction
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, th
     _draw_scores(scores, prediction, threshold, reason)
     scores.set(xlim=(0, sketch.seconds), xlabel="time (s)")
     figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
-    with whole_file(path_png, "wb") as stream:
+    with atomic_write(path_png, "wb") as stream:
         figure.savefig(stream, format="png", dpi=130)
     return Path(path_png)
 

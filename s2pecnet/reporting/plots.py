@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s2pecnet.extras import require
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.metrics.det import Floats, compute_det_curve
 from s2pecnet.metrics.tdcf import fix_asv, normalised_tdcf
@@ -70,7 +70,7 @@ def save_figures(path_png: str | os.PathLike[str], cm: CMScores, metrics: Metric
     _draw_attacks(attacks, metrics)
     for axes in (det, histogram, attacks):
         axes.spines[["top", "right"]].set_visible(False)
-    with whole_file(path_png, "wb") as stream, _any_layout():
+    with atomic_write(path_png, "wb") as stream, _any_layout():
         figure.savefig(stream, format="png", dpi=130)
     return Path(path_png)
 

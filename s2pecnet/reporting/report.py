@@ -9,7 +9,7 @@ from pathlib import Path
 
 from s2pecnet.conventions import RUN_FILES
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.reporting.html.page import page
 from s2pecnet.reporting.html.runs import Run
 
@@ -23,7 +23,7 @@ def write_report(runs: Sequence[Run], output: Path) -> None:
     """
     if not runs:
         raise InputError("no run to report, expected at least one")
-    with whole_file(output, "wb") as stream:
+    with atomic_write(output, "wb") as stream:
         # A path may hold what is no text; that must not keep the rest from being shown.
         stream.write(page(runs).encode("utf-8", "replace"))
 

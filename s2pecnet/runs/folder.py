@@ -27,7 +27,7 @@ from pathlib import Path
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.conventions import RUN_FILES
-from s2pecnet.files import whole_file, write_json
+from s2pecnet.files import atomic_write, write_json
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class RunFolder:
 
     def write_log(self, lines: Sequence[str]) -> None:
         """Write the log, a line an entry."""
-        with whole_file(self.file("log")) as stream:
+        with atomic_write(self.file("log")) as stream:
             stream.writelines(f"{line}\n" for line in lines)
 
     def write_config(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write, is_running
 
 SECONDS_UNTIL_ORPHANS_LEAVE = 20.0
 
@@ -34,7 +34,7 @@ def run_lock(path: Path) -> Iterator[None]:
             "--output_dir"
         ) from None
     try:
-        with whole_file(holder) as stream:
+        with atomic_write(holder) as stream:
             stream.write(f"{os.getpid()} on {platform.node()}\n")
         yield
     finally:
@@ -46,8 +46,6 @@ def _is_running(holder: Path) -> bool:
     """Whether the process that a .pid file names runs, as far as can be told from this machine."""
     try:
         pid, _, host = holder.read_text().split()
-        if host == platform.node():
-            os.kill(int(pid), 0)
+        return host != platform.node() or is_running(int(pid))
     except (OSError, ValueError):
         return False
-    return True

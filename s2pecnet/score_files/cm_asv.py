@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.score_files.columns import (
     MARGIN,
     MAX_FIELD,
@@ -160,7 +160,7 @@ def write_cm_scores(path: PathLike, cm: CMScores) -> None:
     """
     keys = np.where(cm.is_bonafide, "bonafide", "spoof").tolist()
     rows = zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True)
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         stream.writelines(f"{utterance} {attack} {key} {score!r}\n" for utterance, attack, key, score in rows)
 
 

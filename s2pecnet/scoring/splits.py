@@ -18,7 +18,7 @@ from s2pecnet.conventions import KEYS, UNSCORED
 from s2pecnet.corpora.published import read_protocol
 from s2pecnet.corpora.trials import Trials
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, Floats
@@ -121,7 +121,7 @@ def write_score_file(path: str | Path, trials: Trials, scores: Floats) -> None:
         OSError: the file cannot be written.
     """
     rows = zip(trials.utterance, trials.attack, trials.is_bonafide, scores, strict=True)
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         for utterance, attack, is_bonafide, score in rows:
             text = UNSCORED if math.isnan(score) else f"{score:.9g}"
             stream.write(f"{utterance} {attack} {KEYS[0] if is_bonafide else KEYS[1]} {text}\n")
@@ -148,7 +148,7 @@ def as_cm_scores(trials: Trials, scores: Floats) -> CMScores:
 
 def write_summary(path: Path, metrics: Metrics) -> None:
     """Write the metrics as text."""
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(f"{metrics.summary()}\n")
 
 

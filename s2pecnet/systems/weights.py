@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 
 # Prefixes that other frameworks put before every key, alone or one after the other.
 FOREIGN_PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -76,7 +76,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[
         stream = io.BytesIO()
         torch.save(state, stream)
         data = stream.getbuffer()
-    with whole_file(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(data)
 
 

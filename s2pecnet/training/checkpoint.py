@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import remove_leftovers, whole_file
+from s2pecnet.files import atomic_write, remove_leftovers
 from s2pecnet.systems.weights import DamagedFile, load_plain
 
 VERSION = 1
@@ -54,7 +54,7 @@ def write_state(path: str | os.PathLike[str], content: Any) -> None:
     head, payload = HEAD + b"%d\n" % VERSION, stream.getbuffer()
     digest = hashlib.sha256(head)
     digest.update(payload)
-    with whole_file(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         for part in (head, payload, digest.digest()):
             file.write(part)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file, write_json
+from s2pecnet.files import atomic_write, write_json
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.runs.provenance import RunRecord
@@ -65,7 +65,7 @@ def run_series(
     summary = {"seeds": list(seeds), "metrics": found}
     write_json(folder / "summary.json", summary)
     text = "\n".join(_lines(summary))
-    with whole_file(folder / "summary.txt") as stream:
+    with atomic_write(folder / "summary.txt") as stream:
         stream.write(f"{text}\n")
     print(f"{text}\nseries in {folder}")
     return summary

@@ -18,7 +18,7 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (16000, 2), (22050, 1), (48000, 3)])
-def test_blocks_are_the_whole_file(tmp_path: Path, rate: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_the_atomic_write(tmp_path: Path, rate: int, channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "BLOCK", 5000)
     monkeypatch.setattr(resampling, "BLOCK", 5000)
     path = tmp_path / "a.wav"

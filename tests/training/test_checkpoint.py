@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import whole_file
+from s2pecnet.files import atomic_write
 from s2pecnet.systems.weights import DamagedFile
 from s2pecnet.training.checkpoint import HEAD, newest_state, prune_states, read_state, write_state
 
@@ -250,7 +250,7 @@ def test_pruning_counts_damaged_states_for_nothing(tmp_path: Path) -> None:
 
 
 def test_pruning_removes_what_killed_writers_left(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "step_3.state", "wb") as stream:
+    with atomic_write(tmp_path / "step_3.state", "wb") as stream:
         (part,) = tmp_path.glob(".*.part")
         abandoned = part.with_name(part.name.replace("step_3", "step_2"))
         abandoned.write_bytes(b"half")
