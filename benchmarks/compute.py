@@ -107,7 +107,7 @@ def _prepared(workload: Workload) -> tuple[Config, torch.device]:
 
 
 def as_released(config: Config) -> Config:
-    """The config as the released code can follow it: float32, eager mode, whole batches, row-major maps."""
+    """The config as the released code can follow it: float32, eager mode, undivided batches, row-major feature maps."""
     return replace(
         config,
         precision="fp32",

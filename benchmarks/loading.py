@@ -57,7 +57,7 @@ def _epoch(loader: "DataLoader[Any]") -> None:
 
 
 def make_training_loader(workload: Workload, split: Split, inputs: Inputs) -> "DataLoader[Any]":
-    """The loader of a way: ours, ours from a cache (cached), or files decoded whole (plain)."""
+    """The loader of a way: ours, ours from a cache (cached), or files decoded completely (plain)."""
     if workload.way == "plain":
         return DataLoader(
             WholeFiles(split, inputs.feature),
@@ -79,7 +79,7 @@ def make_training_loader(workload: Workload, split: Split, inputs: Inputs) -> "D
 
 
 class WholeFiles(Dataset[tuple[Any, ...]]):
-    """The straightforward dataset: every file decoded whole to float64, then a random crop of it."""
+    """The straightforward dataset: every file decoded completely to float64, then a random crop of it."""
 
     def __init__(self, split: Split, feature: FixedFrames | None):
         self.folder, self.feature = split.audio / "flac", feature

@@ -31,7 +31,7 @@ class Timed(NamedTuple):
 
 
 def time_steps(step: Step, repeats: int, device: torch.device, warm_up: int | None = None) -> Timed:
-    """Time `repeats` calls, after calls that are not counted; CUDA's peak memory starts anew after those."""
+    """Time `repeats` calls, after calls that are not counted; CUDA's peak memory starts again after those."""
     cuda = device.type == "cuda"
     for _ in range(warm_up or (WARM_UP_CUDA if cuda else WARM_UP_CPU)):
         step()

@@ -4,9 +4,9 @@ A workload is a task (and a system) and a way:
 
     ours    as main.py runs it, with the config's settings and those given
     plain   score, train   our model, run as the released code runs its own: row-major maps, BatchNorms that take no
-                           part computed, decoders run while scoring, whole batches, float32, the C library's, OpenMP's
+                           part computed, decoders run while scoring, undivided batches, float32, the C library's, OpenMP's
                            and torch's own settings
-            load           every file decoded whole
+            load           every file decoded completely
             evaluate       score files read by `np.genfromtxt`
             start          a program that does nothing but import torch
     cached  load           ours, from decoded audio that is there already

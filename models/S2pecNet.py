@@ -1,6 +1,6 @@
 """S2pecNet: fusion of spectrograms of two orders, regularised by reconstructing them.
 
-First order: AASIST's encoder on the waveform. Second order: a residual network on a spectral feature of the whole
+First order: AASIST's encoder on the waveform. Second order: a residual network on a spectral feature of the complete
 utterance (LFCC as released, power spectrogram as in the paper). Temporal-spectral fusion of the two maps, AASIST's
 graph classifier on the fused map, and in training two decoders that reconstruct both inputs from it.
 
@@ -367,7 +367,7 @@ class Model(AASISTBase):
 
     @staticmethod
     def utterance_feature(model_config: Mapping[str, Any]) -> FixedFrames | None:
-        """The second input: the feature of the whole utterance that the loader is to compute."""
+        """The second input: the feature of the complete utterance that the loader is to compute."""
         options = _read(model_config)
         return _second_order_feature(options) if options.uses_second else None
 
@@ -378,7 +378,7 @@ class Model(AASISTBase):
 
         Args:
             x: waveforms, float32 (B, nb_samp) at 16 kHz.
-            feature: second-order feature of the whole utterances, (B, bins, nb_frames); computed from `x` when absent.
+            feature: second-order feature of the complete utterances, (B, bins, nb_frames); computed from `x` when absent.
             Freq_aug: mask a random band of sinc filters.
             reconstruct: run the decoders too; by default in training mode only.
 
@@ -426,7 +426,7 @@ class Model(AASISTBase):
 
     @torch.no_grad()
     def _targets(self, inputs: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """What the decoders are to give back; an order's target is None where the system lacks the order."""
+        """What the decoders are to give back; an order's target is None where the system does not have the order."""
         first = second = None
         if self.options.uses_first:
             first = inputs[0] if self.options.reconstruction == "released" else self.raw_spectrogram(inputs[0])

@@ -10,7 +10,7 @@ Optional, discovered by name:
 
 - `forward(..., Freq_aug=False)`: receives True in training when the config's `freq_aug` is on.
 - `Model.utterance_feature(model_config)`, a static method: a module (samples,) -> (bins, frames), with a keyword
-  `rng`, that the loader applies to the whole utterance; `forward(x, feature)` then takes it as its second input.
+  `rng`, that the loader applies to the complete utterance; `forward(x, feature)` then takes it as its second input.
 - `loss(outputs, inputs, labels, criterion)`: replaces `criterion(logits, labels)`; a scalar, or a dictionary of named
   terms whose sum is the loss (each is logged under its name).
 """

@@ -1,4 +1,4 @@
-"""Numbers and words that the whole framework agrees on."""
+"""Numbers and words that all of the framework agrees on."""
 
 # Every system takes mono waveforms at this rate, in Hz.
 SAMPLE_RATE = 16_000

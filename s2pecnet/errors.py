@@ -2,7 +2,7 @@
 
 Everything the framework can blame on an input (a config, a protocol, an audio file, a checkpoint,
 a path) is raised as `InputError`, with a message that names the place (file, line, key), says what
-was found and what was expected, and tells what to do. Command lines print it as one line and exit
+was found and what was expected, and says what to do. Command lines print it as one line and exit
 with status 2; a library user can catch it, or its base class `ValueError`.
 """
 

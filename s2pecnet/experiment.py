@@ -272,7 +272,7 @@ def get_loader(
 ) -> list[DataLoader[Any]]:
     """Loaders of the train, dev and eval sets of a corpus.
 
-    Batches are (waveforms (B, samples)[, features], labels) for training, shuffled anew every epoch, and
+    Batches are (waveforms (B, samples)[, features], labels) for training, shuffled again every epoch, and
     (waveforms[, features], utterances) in the order of the protocol for dev and eval.
 
     Args:

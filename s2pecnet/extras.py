@@ -1,4 +1,4 @@
-"""Packages that only some commands need: asked for here, so that a missing one is told in one line.
+"""Packages that only some commands need: asked for here, so that a missing one is reported in one line.
 
     report   matplotlib                         the pictures: figures.png, those in TensorBoard, predict --plot
     arena    PyYAML                             submissions to the Arena

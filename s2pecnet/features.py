@@ -154,7 +154,7 @@ def fix_frames(feature: Tensor, frames: int, start: int = 0) -> Tensor:
 
 
 class FixedFrames(nn.Module):
-    """A feature of the whole utterance, brought to a fixed number of frames.
+    """A feature of the complete utterance, brought to a fixed number of frames.
 
     A system that wants such a feature as its second input returns one of these from `utterance_feature`; the
     loader applies it to the utterance *before* the waveform is cropped.

@@ -1,6 +1,6 @@
 """The reference of configs, made from the code that reads them: tables of docs/config.md, config/config.schema.json.
 
-    python -m tools.config_reference              write both anew
+    python -m tools.config_reference              write both again
     python -m tools.config_reference --check      compare both with the code
 
 The tables stand between `<!-- made by tools/config_reference.py: ... -->` and `<!-- end -->`; what is around them is

@@ -34,7 +34,7 @@ def find_audio(paths: Iterable[str]) -> Iterator[Found]:
     """Audio files, one by one: what `paths` name, the files of folders, matches of globs, and for "-" those of stdin.
 
     A folder is walked in the order of names, subfolders too, as far as the files are asked for; names that begin with
-    a dot, links to folders, and files without an ending of `SUFFIXES` are passed over.
+    a dot, links to folders, and files without an ending of `SUFFIXES` are skipped.
 
     Yields:
         a path; an `InputError` where a folder cannot be read or holds no audio, or a glob matches nothing; None where

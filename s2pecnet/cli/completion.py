@@ -2,7 +2,7 @@
 
     s2pecnet completion bash > ~/.local/share/bash-completion/completions/s2pecnet
 
-Options and choices are the parsers' own. What else stands behind an option is told from its metavar: FILE is completed
+Options and choices are the parsers' own. What else an option takes follows from its metavar: FILE is completed
 by files, DIR by folders, a config by files and the names of the framework's configs, "auto|cpu|cuda" by these words.
 """
 
@@ -43,7 +43,7 @@ def script(shell: str) -> str:
 
     tree = build_tree()
     for action in _actions(tree):
-        _tell(action, {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY})
+        _complete_by(action, {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY})
     text: str = shtab.complete(tree, shell=shell, root_prefix=PROGRAM, preamble=_preamble())  # type: ignore[arg-type]
     if shell == "bash":
         # Folders are completed with a slash, not with a blank.
@@ -74,8 +74,8 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
             yield action
 
 
-def _tell(action: argparse.Action, kinds: dict[str, Any]) -> None:
-    """Tell shtab what an argument takes, where the parser does not."""
+def _complete_by(action: argparse.Action, kinds: dict[str, Any]) -> None:
+    """Say what an argument takes, where the parser does not."""
     metavar = action.metavar if isinstance(action.metavar, str) else ""
     if action.dest == "config":
         action.complete = {"bash": "_s2pecnet_configs", "zsh": "_s2pecnet_configs", "tcsh": "f"}  # type: ignore[attr-defined]

@@ -24,14 +24,14 @@ EXAMPLES = f"""examples:
 
 
 def report_tree(root: Path) -> int:
-    """Print what `check_tree` finds; the exit status, 0 where the folder is whole and 2 elsewhere."""
+    """Print what `check_tree` finds; the exit status, 0 where it is complete and 2 elsewhere."""
     report = check_tree(root)
     for line in report.facts:
         print(line)
     for line in report.problems:
         print(f"error: {line}", file=sys.stderr)
-    print(f"{root}: {'whole' if report.whole else 'NOT whole'}")
-    return 0 if report.whole else EXIT_BAD_INPUT
+    print(f"{root}: {'complete' if report.complete else 'INCOMPLETE'}")
+    return 0 if report.complete else EXIT_BAD_INPUT
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,11 +68,11 @@ def build_parser(prog: str = "python download_dataset.py") -> argparse.ArgumentP
 def _parse(argv: list[str] | None, prog: str) -> argparse.Namespace:
     parser = build_parser(prog)
     options = parser.parse_args(argv)
-    _demand_consistent(parser, options)
+    _check_consistent(parser, options)
     return options
 
 
-def _demand_consistent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def _check_consistent(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Refuse options that the chosen job would silently ignore."""
     of_download = {
         "--out": options.out,

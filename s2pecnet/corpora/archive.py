@@ -103,14 +103,14 @@ def _sha256(path: Path) -> str:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack the archive's folder `target.name` to `target`, which appears whole or not at all.
+    """Unpack the archive's folder `target.name` to `target`, which appears when it is complete.
 
     Nothing is written before every name in the archive has been found harmless, and what was written
     takes its place only when it agrees with its own protocols (`check_tree`).
 
     Raises:
         InputError: `target` exists; the archive is damaged, holds a name that leads outside, a link,
-            a name twice, more bytes than announced, or no whole corpus; the disk is too small.
+            a name twice, more bytes than announced, or no complete corpus; the disk is too small.
     """
     if os.path.lexists(target):
         raise InputError(f"{target}: it exists already; move it away or delete it, then run again")
@@ -118,12 +118,12 @@ def unpack(archive: Path, target: Path) -> None:
     if workshop.exists():
         shutil.rmtree(workshop)  # left by a run that was killed
     try:
-        with _damage_told(archive), zipfile.ZipFile(archive) as source:
+        with _explain_damage(archive), zipfile.ZipFile(archive) as source:
             _unpack_members(source, archive, workshop)
         report = check_tree(workshop / target.name)
-        if not report.whole:
+        if not report.complete:
             raise InputError(
-                f"{archive}: it does not hold a whole corpus {target.name} ({report.problems[0]}, "
+                f"{archive}: it does not hold a complete corpus {target.name} ({report.problems[0]}, "
                 f"{len(report.problems)} problems in all)".replace(f"{workshop}{os.sep}", "")
             )
         os.replace(workshop / target.name, target)
@@ -132,7 +132,7 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 @contextmanager
-def _damage_told(archive: Path) -> Iterator[None]:
+def _explain_damage(archive: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
@@ -161,7 +161,7 @@ def _damage_told(archive: Path) -> Iterator[None]:
 
 def _unpack_members(source: zipfile.ZipFile, archive: Path, folder: Path) -> None:
     members = source.infolist()
-    _demand_harmless(archive, members)
+    _check_members(archive, members)
     total = sum(member.file_size for member in members)
     check_disk_space(archive.parent, total, f"to unpack {archive.name}")
     folder.mkdir(parents=True)
@@ -190,7 +190,7 @@ def _unpack_member(source: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
         raise zipfile.BadZipFile(f"{member.filename!r} does not have the {member.file_size:,} bytes it announces")
 
 
-def _demand_harmless(archive: Path, members: list[zipfile.ZipInfo]) -> None:
+def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     """Refuse the archive if a member could land outside its folder or on another member."""
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()

@@ -1,4 +1,4 @@
-"""Whether a corpus on the disk is whole: its lists of trials, their audio files, its splits beside each other.
+"""Whether a corpus on the disk is complete: its lists of trials, their audio files, its splits beside each other.
 
 Only the presence and the size of the audio files are looked at; they are not decoded. All tracks of ASVspoof2019 and
 ASVspoof2021 that a folder holds are checked, and of ASVspoof2021 all subsets; any other corpus as `protocols` finds it.
@@ -39,7 +39,7 @@ class TreeReport:
     problems: list[str] = field(default_factory=list)
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether the lists are in order and every trial has its audio."""
         return not self.problems
 
@@ -111,7 +111,7 @@ def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
         report.facts.append(f"{label}: note: {corpus.note}")
     if corpus.title == "CSV":
         spare = columns_not_read(next(iter(corpus.splits.values())).protocol)
-        report.facts.extend([f"{label}: note: columns that are not looked at: {', '.join(spare)}"] if spare else [])
+        report.facts.extend([f"{label}: note: columns that are not read: {', '.join(spare)}"] if spare else [])
     _compare_splits(label, corpus, {name: split for name, split in checked.items() if split}, report)
     full = FULL_CORPORA.get(corpus.title)
     if full and None not in checked.values():
@@ -120,7 +120,7 @@ def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
 
 
 class _Errors:
-    """What reading the lists told, each thing once: the splits of a CSV file are read from the same lines."""
+    """What is wrong with the lists, each problem once: the splits of a CSV file are read from the same lines."""
 
     def __init__(self) -> None:
         self.problems: dict[str, None] = {}
@@ -135,7 +135,7 @@ class _Errors:
     def as_lines(self, label: str) -> list[str]:
         lines = list(self.problems)
         more = len(lines) - NAMED_LINES
-        return lines[:NAMED_LINES] + ([f"{label}: {more:,} more faults in its lists"] if more > 0 else [])
+        return lines[:NAMED_LINES] + ([f"{label}: {more:,} more problems in its lists"] if more > 0 else [])
 
 
 def _check_split(label: str, split: Split, disk: "_Disk", errors: _Errors, report: TreeReport) -> _Checked | None:
@@ -209,7 +209,7 @@ def _compare_splits(label: str, corpus: Corpus, checked: dict[str, _Checked], re
     for (one, first), (other, second) in itertools.combinations(checked.items(), 2):
         both = f"in both {one} and {other}"
         utterances = sorted(first.utterances & second.utterances)
-        # What stands twice in one list has been told with its lines.
+        # What stands twice in one list has been reported with its lines.
         if utterances and corpus.splits[one].protocol != corpus.splits[other].protocol:
             report.problems.append(f"{label}: utterances {both}: {len(utterances):,} ({_some_of(utterances)})")
         speakers = sorted(first.speakers & second.speakers)

@@ -1,12 +1,12 @@
-"""Corpora of one's own: a CSV or TSV file, or two folders.
+"""Custom corpora: a CSV or TSV file, or two folders.
 
 CSV, TSV (a file, or a folder with metadata.csv or metadata.tsv; UTF-8, a header line, a trial a line)
     path      required (or: file); relative to the file's folder, or absolute; any format that libsndfile reads
-    label     required; one of `LABELS`. Numbers are refused: 1 means fake as often as it means human
+    label     required; one of `LABELS`. Numbers are refused: in some corpora 1 means fake, in others bona fide
     attack    of spoofs; left empty: "unknown"
     speaker   decides how a file without `split` is divided
     split     one of `SPLIT_WORDS`
-    Other columns are not looked at. Columns are separated by tabs, commas or semicolons, as the header is; fields may
+    Other columns are not read. Columns are separated by tabs, commas or semicolons, as the header is; fields may
     be quoted, within their line.
 
 Folders
@@ -210,7 +210,7 @@ def _read_header(file: Path) -> CsvLines:
 
 
 def columns_not_read(file: Path) -> list[str]:
-    """The columns of a CSV file that nothing looks at."""
+    """The columns of a CSV file that are not read."""
     return [name for name in _read_header(file).columns if name not in COLUMNS]
 
 
@@ -235,7 +235,7 @@ def _attack(location: str, attack: str, key: str) -> str:
 def _known(location: str, column: str, word: str, words: dict[str, str]) -> str:
     found = words.get(word.lower())
     if found is None:
-        number = "; numbers are refused, for 1 means fake as often as human" if word.isdecimal() else ""
+        number = "; numbers are refused: in some corpora 1 means fake, in others bona fide" if word.isdecimal() else ""
         raise InputError(f"{location}: {column} {word!r}, expected one of {', '.join(words)}{number}")
     return found
 
@@ -329,7 +329,7 @@ def _trial_of(name: str, depth: int) -> Trial:
 
 
 def _audio_below(top: Path) -> Iterator[str]:
-    """Audio files below a folder, in the order of their names; links are followed, hidden files passed over.
+    """Audio files below a folder, in the order of their names; links are followed, hidden files skipped.
 
     Raises:
         InputError: a file is audio that libsndfile does not read, or its name is not valid text.

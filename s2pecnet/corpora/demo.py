@@ -7,7 +7,7 @@ that the machinery works, and nothing about how a system would do on real record
 What a clip sounds like is the matter of demo_voices.py. Here, in reading order:
 
     make_demo_corpus    the one entry: make the corpus beside the target and rename it over when
-                        whole, or reuse the one that is there with the same options
+                        complete, or reuse the one that is there with the same options
     marker              demo_corpus.json, the options that a corpus was made from
     plan                which speaker, attack and file name each line of a protocol gets
     clips and scores    the FLACs, and ASV scores drawn from Gaussian distributions
@@ -87,7 +87,7 @@ def make_demo_corpus(
         clips_per_split: number of clips of train, dev and eval; a third of them is bona fide.
 
     Returns:
-        The absolute path of the corpus; it appears whole or not at all.
+        The absolute path of the corpus; it appears when it is complete.
 
     Raises:
         InputError: `root` is a file or holds anything but this very corpus; or an option is out of range.

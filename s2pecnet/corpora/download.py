@@ -1,8 +1,8 @@
 """The corpus on disk: downloaded, unpacked, checked, or made up for a trial run.
 
-    fetch     LA.zip, with resume: a dropped connection or a second run goes on where the first stopped
+    fetch     LA.zip, with resume: a dropped connection or a second run continues where the first stopped
     checksum  SHA-256, as given or as recorded at the first download
-    unpack    into a folder beside the target, which takes its name only when it is whole
+    unpack    into a folder beside the target, which takes its name only when it is complete
     check     a folder against its protocols, or any other corpus that main.py reads (corpus_check.py)
     demo      a small synthetic corpus (corpus_demo.py) in the same layout
 
@@ -66,7 +66,7 @@ def download(url: str, archive: Path, sleep: Callable[[float], None] = time.slee
     """Fetch `url` to `archive`, going on from `<archive>.part` where an earlier attempt stopped.
 
     The server is asked for the rest of the very file that the part came from (If-Range with its ETag
-    or date); where the file has changed, or the server cannot send ranges, the download begins anew.
+    or date); where the file has changed, or the server cannot send ranges, the download starts again.
     A server that gives neither ETag nor date is held to the file's length alone.
 
     Args:
@@ -86,7 +86,7 @@ def download(url: str, archive: Path, sleep: Callable[[float], None] = time.slee
             _fetch_rest(url, part)
             break
         except Dropped as error:
-            # Progress is a byte that no attempt had before: a server that always begins anew and
+            # Progress is a byte that no attempt had before: a server that always starts again and
             # always fails at the same place must not keep us for ever.
             failures = 1 if size_of(part) > furthest else failures + 1
             furthest = max(furthest, size_of(part))
@@ -110,7 +110,7 @@ def _fetch_rest(url: str, part: Path) -> None:
             return
         have = 0  # more than there ever was: not to be trusted
     with _open_url(url, part, have, known) as response:
-        start, remote = _place_of(response, url, part, have, known)
+        start, remote = _range_of(response, url, part, have, known)
         if start == 0:
             part.write_bytes(b"")  # before the notes: new notes on old bytes would splice two files
         write_json(_notes_path(part), remote._asdict())
@@ -140,13 +140,13 @@ def _open_url(url: str, part: Path, have: int, known: Remote | None) -> http.cli
 
 def _raise_for_status(url: str, part: Path, error: urllib.error.HTTPError) -> NoReturn:
     if error.code == 416:
-        _begin_anew(part)
+        _start_again(part)
     if error.code >= 500 or error.code in RETRIED_STATUS:
         raise Dropped(f"the server answered {error.code} {one_line(error.reason)}")
     raise InputError(f"{url}: the server answered {error.code} {one_line(error.reason)}; check the address")
 
 
-def _place_of(
+def _range_of(
     response: http.client.HTTPResponse, url: str, part: Path, have: int, known: Remote | None
 ) -> tuple[int, Remote]:
     """Where in the file the answer's bytes belong, and what the answer says about the file."""
@@ -164,7 +164,7 @@ def _place_of(
         validator or known.validator,
     )
     if int(place[1]) != have or not same_file:
-        _begin_anew(part)
+        _start_again(part)
     return have, Remote(url, known.validator, int(length) if length else None)
 
 
@@ -192,10 +192,10 @@ def _read_block(response: http.client.HTTPResponse) -> bytes:
         raise Dropped(_words_of(error)) from None
 
 
-def _begin_anew(part: Path) -> NoReturn:
+def _start_again(part: Path) -> NoReturn:
     part.unlink(missing_ok=True)
     _notes_path(part).unlink(missing_ok=True)
-    raise Dropped("the file at the server is not the one that was begun, beginning anew")
+    raise Dropped("the file at the server has changed, starting again")
 
 
 def _notes_path(part: Path) -> Path:
@@ -203,7 +203,7 @@ def _notes_path(part: Path) -> Path:
 
 
 def _read_notes(part: Path, url: str) -> Remote | None:
-    """What is known of the file that `part` was cut from; None where it cannot be gone on with."""
+    """What is known of the file that `part` was cut from; None where it cannot be continued."""
     try:
         notes = Remote(**json.loads(_notes_path(part).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -223,18 +223,18 @@ def _words_of(error: Exception) -> str:
 def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = False) -> None:
     """Download, verify and unpack the corpus at `url` (.../<name>.zip) to `out`/<name>.
 
-    Nothing is done where that folder exists and is whole.
+    Nothing is done where that folder exists and is complete.
 
     Raises:
-        InputError: as `download`, `verify_checksum` and `unpack`; or the folder exists and is not whole.
+        InputError: as `download`, `verify_checksum` and `unpack`; or the folder exists and is incomplete.
     """
     if sha256 is not None:
         check_sha256("--sha256", sha256)  # now, and not after a download of hours
     archive = out / _archive_name(url)
     target = out / archive.stem
     if os.path.lexists(target):
-        _demand_whole(target)
-        print(f"{target}: is there already and is whole, nothing to do")
+        _check_complete(target)
+        print(f"{target}: already there and complete, nothing to do")
         return
     if not archive.exists():
         download(url, archive)
@@ -242,7 +242,7 @@ def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = F
     unpack(archive, target)
     if not keep_archive:
         archive.unlink()
-    print(f"{target}: unpacked and whole")
+    print(f"{target}: unpacked and complete")
 
 
 def _archive_name(url: str) -> str:
@@ -256,9 +256,9 @@ def _archive_name(url: str) -> str:
     return name
 
 
-def _demand_whole(target: Path) -> None:
+def _check_complete(target: Path) -> None:
     report = check_tree(target)
-    if not report.whole:
+    if not report.complete:
         raise InputError(
-            f"{target}: it exists and is not whole ({report.problems[0]}); move it away or delete it, then run again"
+            f"{target}: it exists and is incomplete ({report.problems[0]}); move it away or delete it, then run again"
         )

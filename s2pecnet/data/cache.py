@@ -1,4 +1,4 @@
-"""What is known of a split's audio before training, and its decoded samples kept for the epochs after the first.
+"""Headers of a split's audio, read before training, and its decoded samples, kept for the epochs after the first.
 
     headers-<key>.npy   size, time, length, rate and channels of each file: headers are read once, then only of the
                         files whose size or time has changed
@@ -6,7 +6,7 @@
                         process; int16 where that holds the waveform exactly, as for 16-bit FLAC, else float32
 
 The key is made of the audio's folder and the protocol's content. A cache is used only where size and time of every file
-are those that it was made from. It appears whole; two runs that start at once make it once.
+are those that it was made from. It is written atomically; two runs that start at once make it once.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     """Headers (n,) of a split's files, of type HEADER; `frames` is 0 where a file has no readable header.
 
     Args:
-        cache_dir: where they are kept; None: they are read anew.
+        cache_dir: where they are kept; None: they are read again.
     """
     kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, trials)}.npy"
     headers = np.zeros(len(trials), dtype=HEADER)
@@ -214,7 +214,7 @@ def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
 def _header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
     try:
         info = soundfile.info(os.fsencode(audio.path(index)))
-    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file, whose rate nothing tells
+    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file, whose rate is not known
         return 0, 0, 0
     return info.frames, info.samplerate, info.channels
 

@@ -161,7 +161,7 @@ def export(
         paths.append(feature_path(paths[0]))
         about = about | {"feature_file": paths[1].name}
     with contextlib.ExitStack() as files:
-        # Opened first: what cannot be written is told before the work.
+        # Opened first: what cannot be written is reported before the work.
         streams = [files.enter_context(atomic_write(path, "w+b")) for path in paths]
         runners = []
         for path, stream, graph in zip(paths, streams, make_graphs(system, any_length), strict=True):

@@ -63,7 +63,7 @@ class FeatureForm(nn.Module):
         self.extractor = feature
 
     def forward(self, utterance: Tensor) -> Tensor:
-        """The feature of whole utterances."""
+        """The feature of complete utterances."""
         computed: Tensor = self.extractor(utterance)
         return computed
 

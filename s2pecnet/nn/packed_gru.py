@@ -8,7 +8,7 @@ from torch.nn import functional
 class PackedGRU(nn.Module):
     """A GRU for scoring on a CPU, its state weights packed once: (B, T, D) -> states (B, T, H) of the last layer.
 
-    `nn.GRU` multiplies the state with weights that its matrix product packs anew at every step. oneDNN can keep packed
+    `nn.GRU` multiplies the state with weights that its matrix product packs again at every step. oneDNN can keep packed
     weights for convolutions, so a step here is a 1x1 convolution over B places: two to four times as fast for 4 to 32
     utterances.
     """

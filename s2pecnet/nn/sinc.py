@@ -70,7 +70,7 @@ class SincFilterBank(nn.Module):
         self.register_buffer("filters", sinc_filters(bands, taps), persistent=False)
 
     def forward(self, x: Tensor, mask: bool = False) -> Tensor:
-        """Filter the waveforms; `mask` zeroes a random band of neighbouring filters, the same for the whole batch."""
+        """Filter the waveforms; `mask` zeroes a random band of neighbouring filters, the same for all of the batch."""
         filters = self._masked() if mask else self.filters
         # Compilers and exporters know convolutions better; on CUDA the transforms have not been measured.
         if x.device.type == "cpu" and not torch.compiler.is_compiling():

@@ -43,7 +43,7 @@ def run_lock(path: Path) -> Iterator[None]:
 
 
 def _is_running(holder: Path) -> bool:
-    """Whether the process that a .pid file names runs, as far as can be told from this machine."""
+    """Whether the process that a .pid file names runs, as far as this machine can see."""
     try:
         pid, _, host = holder.read_text().split()
         return host != platform.node() or is_running(int(pid))

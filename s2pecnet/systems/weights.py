@@ -1,4 +1,4 @@
-"""Weights on disk: plain state dicts, written whole, verified when read, read without executing anything.
+"""Weights on disk: plain state dicts, written atomically, verified when read, read without executing anything.
 
 A `.pth` file written here is an ordinary state dict that `torch.load(path, weights_only=True)` and any other
 AASIST-style code reads; a `.safetensors` file is one that any safetensors reader reads. Beside its tensors it carries
@@ -48,7 +48,7 @@ SAVE_STATE_DICT = "save `model.state_dict()`"
 
 
 class DamagedFile(InputError):
-    """A file whose checksum does not fit its content, or that cannot be made out; an earlier one may be whole."""
+    """A file whose checksum does not fit its content, or that cannot be read; an earlier one may be intact."""
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> None:
@@ -328,9 +328,9 @@ def _key_mismatch(
         )
     parts = [f"weights of another architecture ({len(state)} tensors there, {len(own)} by model_config)"]
     if missing:
-        parts.append(f"lacks {_first(missing)}")
+        parts.append(f"missing: {_first(missing)}")
     if unexpected:
-        parts.append(f"has unexpected {_first(unexpected)}")
+        parts.append(f"unexpected: {_first(unexpected)}")
     return "; ".join(parts)
 
 

@@ -1,6 +1,6 @@
-"""The state of a training on disk: whole, or known to be damaged; read without executing anything.
+"""The state of a training on disk: complete, or known to be damaged; read without executing anything.
 
-A state is what a training needs to go on: weights, optimizer, scheduler, random generators, counters, as nested dicts,
+A state is what a training resumes from: weights, optimizer, scheduler, random generators, counters, as nested dicts,
 lists and tuples of tensors, numbers and text. One file holds it:
 
     S2pecNet training state, version 1\\n     what it is
@@ -8,7 +8,7 @@ lists and tuples of tensors, numbers and text. One file holds it:
     32 bytes                                 SHA-256 of everything before
 
 So one flipped bit or one missing byte anywhere is noticed before a byte is interpreted. States of a run lie in one
-folder, their names counting up (`step_000200.state`): `newest_state` goes back to the newest one that is whole.
+folder, their names counting up (`step_000200.state`): `newest_state` goes back to the newest one that is intact.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ PLAIN_MAPPINGS = (dict, OrderedDict, Counter)
 
 
 def write_state(path: str | os.PathLike[str], content: Any) -> None:
-    """Write a state, whole or not at all; an earlier file of that name stays until the new one is complete.
+    """Write a state; an earlier file of that name stays until the new one is complete.
 
     Args:
         content: dicts, lists and tuples, nested, of tensors (any device), str, int, float, bool, None, bytes, dtypes.
@@ -63,7 +63,7 @@ def read_state(path: str | os.PathLike[str]) -> Any:
     """The content of a state, its tensors on the CPU.
 
     Raises:
-        DamagedFile: a bit is flipped, the file is cut, or it never was a state; an earlier state may be whole.
+        DamagedFile: a bit is flipped, the file is cut, or it never was a state; an earlier state may be intact.
         InputError: there is no such file, another version wrote it, or it would have to execute code.
     """
     head, _, payload = _checked(path).partition(b"\n")
@@ -71,7 +71,7 @@ def read_state(path: str | os.PathLike[str]) -> Any:
     if version != b"%d" % VERSION:
         raise InputError(
             f"{path}: a state of version {version.decode(errors='replace')}, this code reads version {VERSION}; "
-            "go on with the code that wrote it"
+            "resume with the code that wrote it"
         )
     try:
         return load_plain(io.BytesIO(payload), path)
@@ -81,7 +81,7 @@ def read_state(path: str | os.PathLike[str]) -> Any:
 
 
 def newest_state(folder: str | os.PathLike[str], pattern: str = "*.state") -> tuple[Path, Any] | None:
-    """The newest state of a folder that is whole; a warning on stderr for each damaged one passed over.
+    """The newest state of a folder that is intact; a warning for each damaged one.
 
     Args:
         pattern: the states' names; the numbers in them count up (as numbers: 10 is after 9).
@@ -106,9 +106,9 @@ def newest_state(folder: str | os.PathLike[str], pattern: str = "*.state") -> tu
 
 
 def prune_states(folder: str | os.PathLike[str], keep: int = 2, pattern: str = "*.state") -> list[Path]:
-    """Delete all states but the newest `keep` that are whole, and what killed writers left behind.
+    """Delete all states but the newest `keep` that are intact, and what killed writers left behind.
 
-    A damaged state counts for nothing, and nothing is deleted while there are not yet `keep` whole ones.
+    A damaged state counts for nothing, and nothing is deleted while there are fewer than `keep` intact ones.
 
     Returns:
         what was deleted.
@@ -122,7 +122,7 @@ def prune_states(folder: str | os.PathLike[str], keep: int = 2, pattern: str = "
     paths = _by_age(folder, pattern)
     kept: list[Path] = []
     for path in paths:
-        if len(kept) < keep and _is_whole(path):
+        if len(kept) < keep and _is_intact(path):
             kept.append(path)
     doomed = [path for path in paths if path not in kept] if len(kept) == keep else []
     for path in doomed:
@@ -150,7 +150,7 @@ def _checked(path: str | os.PathLike[str]) -> bytes:
     return bytes(content)
 
 
-def _is_whole(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     try:
         _checked(path)
     except DamagedFile:

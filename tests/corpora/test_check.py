@@ -86,7 +86,7 @@ def test_every_malformed_line_is_told_once(tmp_path: Path, capsys: pytest.Captur
     assert "mine.csv:4: label '2'" in told[0]
     assert "mine.csv:6: got 2 fields" in told[1]
     assert "mine.csv:16: label '?'" not in "".join(told)
-    assert told[-1] == "error: CSV: 13 more faults in its lists"
+    assert told[-1] == "error: CSV: 13 more problems in its lists"
     assert len(told) == check.NAMED_LINES + 1
 
 
@@ -110,7 +110,7 @@ def test_splits_that_lack_something_are_notes_and_those_without_are_checked(tmp_
         "CSV dev: 1 trials (0 bona fide, 1 spoof)",
         f"CSV dev: note: {tmp_path / 'mine.csv'}: its dev part is all spoof; both classes are needed",
         "CSV eval: 2 trials (1 bona fide, 1 spoof)",
-        "CSV: note: columns that are not looked at: words",
+        "CSV: note: columns that are not read: words",
     ]
     assert report.problems == [
         f"{tmp_path}: 1 of 1 files missing: c.wav",

@@ -72,7 +72,7 @@ def test_the_same_list_in_other_words(tmp_path: Path, text: str | bytes, name: s
     ("old", "new", "message"),
     [
         ("b.wav,fake", "b.wav,spof", r"mine.csv:3: label 'spof', expected one of bonafide, .*, deepfake$"),
-        ("b.wav,fake", "b.wav,0", r"mine.csv:3: label '0', .*; numbers are refused, for 1 means fake as often"),
+        ("b.wav,fake", "b.wav,0", r"mine.csv:3: label '0', .*; numbers are refused: in some corpora 1 means fake"),
         ("c.wav,fake,,Bob,dev", "c.wav,fake,,Bob,later", r"mine.csv:4: split 'later', expected one of train, "),
         ("c.wav,fake,,Bob,dev", "c.wav,fake,,Bob", r"mine.csv:4: got 4 fields, expected 5: path,label,attack,"),
         ("c.wav,fake", "a.wav,fake", r"mine.csv:4: utterance 'a.wav' already stands on line 2"),

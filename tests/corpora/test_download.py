@@ -176,7 +176,7 @@ def test_a_download_cut_at_many_places_is_whole(server: Server, tmp_path: Path) 
     assert cuts == 25
     assert len(server.requests) == cuts + 1
     assert server.sent == len(server.data), "no byte is fetched twice"
-    assert check_tree(tmp_path / "LA").whole
+    assert check_tree(tmp_path / "LA").complete
 
 
 def test_a_download_cut_and_changed_at_random_is_one_of_the_files(server: Server, tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_download_cut_and_changed_at_random_is_one_of_the_files(server: Server
 def test_a_length_that_is_no_number(server: Server, tmp_path: Path, lie: str) -> None:
     server.data, server.headers["Content-Length"] = zipped(tiny_corpus()), lie
     fetch(server.url, tmp_path)
-    assert check_tree(tmp_path / "LA").whole
+    assert check_tree(tmp_path / "LA").complete
 
 
 def test_a_length_that_is_too_short_is_found_by_the_archive(server: Server, tmp_path: Path) -> None:
@@ -667,9 +667,9 @@ def test_an_archive_without_the_whole_corpus_is_refused(tmp_path: Path) -> None:
     files = tiny_corpus()
     del files["ASVspoof2019_LA_dev/flac/LA_D_0.flac"]
     (tmp_path / "LA.zip").write_bytes(zipped(files))
-    refused(tmp_path / "LA.zip", r"not hold a whole corpus LA .*LA_D_0\.flac")
+    refused(tmp_path / "LA.zip", r"not hold a complete corpus LA .*LA_D_0\.flac")
     (tmp_path / "LA.zip").write_bytes(zipped(tiny_corpus(), top="other/"))
-    refused(tmp_path / "LA.zip", "not hold a whole corpus LA")
+    refused(tmp_path / "LA.zip", "not hold a complete corpus LA")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
@@ -703,7 +703,7 @@ def test_what_a_killed_unpacking_left_is_cleared_away(tmp_path: Path) -> None:
 
 def test_a_whole_tree_is_whole(tmp_path: Path) -> None:
     report = check_tree(planted(tmp_path, tiny_corpus()))
-    assert report.whole
+    assert report.complete
     assert report.facts[0] == (
         "LA train: 2 trials (1 bona fide, 1 spoof); 2 files on disk, 0 of them not in the protocol"
     )
@@ -739,7 +739,7 @@ def test_files_without_a_trial_and_missing_asv_scores_are_no_problem(tmp_path: P
     (root / "ASVspoof2019_LA_dev" / "flac" / "enrolment.flac").write_bytes(b"x")
     shutil.rmtree(root / "ASVspoof2019_LA_asv_scores")
     report = check_tree(root)
-    assert report.whole
+    assert report.complete
     assert any("3 files on disk, 1 of them not in the protocol" in fact for fact in report.facts)
     assert sum("no ASV scores" in fact for fact in report.facts) == 2
 
@@ -793,7 +793,7 @@ def test_fetch_from_the_first_byte_to_the_whole_tree_and_again(
 ) -> None:
     server.data = zipped(tiny_corpus())
     assert main(["--url", server.url, "--out", str(tmp_path)]) == 0
-    assert check_tree(tmp_path / "LA").whole
+    assert check_tree(tmp_path / "LA").complete
     assert sorted(os.listdir(tmp_path)) == ["LA", "LA.zip.sha256"]
     assert main(["--url", server.url, "--out", str(tmp_path)]) == 0
     assert "nothing to do" in capsys.readouterr().out
