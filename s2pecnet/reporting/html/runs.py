@@ -11,39 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.trials import Split
 from s2pecnet.errors import InputError, describe_os_error
 from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
-from s2pecnet.metrics.det import Floats, compute_det_curve, equal_error
-from s2pecnet.metrics.tdcf import TandemWeights, fix_asv, normalised_tdcf
+from s2pecnet.metrics.tdcf import TandemWeights, fix_asv
+from s2pecnet.reporting.chart_data import Sweep, sweep_of
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
 
+__all__ = ["Evaluation", "Run", "Sweep", "finite", "mapping", "read_runs", "replicates_of"]
+
 DEFAULT_SCORES = "eval_scores_using_best_dev_model.txt"
-
-
-class Sweep(NamedTuple):
-    """Rates of error at every threshold (points of `compute_det_curve`), and the t-DCF there if it is known."""
-
-    frr: Floats
-    far: Floats
-    thresholds: Floats
-    tdcf: Floats | None
-
-    @property
-    def eer_point(self) -> int:
-        """Where the EER lies."""
-        return equal_error(self.frr, self.far)[1]
-
-    @property
-    def tdcf_point(self) -> int | None:
-        """Where the t-DCF is least."""
-        return None if self.tdcf is None else int(np.argmin(self.tdcf))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +50,7 @@ class Evaluation:
     @cached_property
     def sweep(self) -> Sweep | None:
         """What every threshold gives; None without scores."""
-        if self.scores is None:
-            return None
-        frr, far, thresholds = compute_det_curve(self.scores.bonafide, self.scores.spoof)
-        return Sweep(frr, far, thresholds, None if self.tandem is None else normalised_tdcf(frr, far, self.tandem))
+        return None if self.scores is None else sweep_of(self.scores, self.tandem)
 
 
 @dataclass(frozen=True)
@@ -263,7 +241,7 @@ class _Reader:
 def _with_scores(name: str, label: str, scores: CMScores, asv: ASVScores | None) -> Evaluation:
     metrics = evaluate(scores, asv)
     replicates = replicates_of(scores.scores.size)
-    intervals = bootstrap_intervals([scores], asv, replicates=replicates)
+    intervals = bootstrap_intervals([scores], asv, replicates=replicates, metrics=("eer", "min_dcf", "min_tdcf"))
     return Evaluation(name, label, metrics, scores, None if asv is None else fix_asv(asv)[0], intervals, replicates)
 
 
@@ -301,6 +279,10 @@ def _as_metrics(told: Any) -> Metrics | None:
         min_tdcf_threshold=finite(figures.get("min_tdcf_threshold")),
         asv_eer=finite(figures.get("asv_eer")),
         **counts,
+        min_dcf=finite(figures.get("min_dcf")),
+        min_dcf_threshold=finite(figures.get("min_dcf_threshold")),
+        act_dcf=finite(figures.get("act_dcf")),
+        cllr=finite(figures.get("cllr")),
     )
 
 
