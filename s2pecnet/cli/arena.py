@@ -202,7 +202,6 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
     scores.add_argument("--cm", required=True, metavar="FILE", help="our scores, 'utterance attack key score' a line")
     scores.add_argument("--output", required=True, metavar="FILE", help="where to write")
     submission = command("submission", "write the YAML of a submission")
-    _add_scores(submission).required = True
     submission.add_argument("--output", required=True, metavar="FILE", help="where to write the YAML")
     submission.add_argument(
         "--config",
@@ -216,17 +215,14 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
     _add_fields(submission)
     checked = command("check", "verify a submission against its score file")
     checked.add_argument("submission", metavar="YAML", help="the submission")
-    _add_scores(checked)
+    for one, keys_required in ((submission, True), (checked, False)):
+        one.add_argument("--scores", required=True, metavar="FILE", help="the Arena's score file, 'utterance score'")
+        keys = one.add_mutually_exclusive_group(required=keys_required)
+        keys.add_argument("--cm", metavar="FILE", help="keys of all trials: our score file, which has them")
+        keys.add_argument(
+            "--protocol", metavar="FILE", help="keys of all trials: a protocol, 'speaker utt - attack key'"
+        )
     return parser
-
-
-def _add_scores(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
-    """The score file, and the options for the keys of its trials, which are returned."""
-    parser.add_argument("--scores", required=True, metavar="FILE", help="the Arena's score file, 'utterance score'")
-    keys = parser.add_mutually_exclusive_group()
-    keys.add_argument("--cm", metavar="FILE", help="keys of all trials: our score file, which carries them")
-    keys.add_argument("--protocol", metavar="FILE", help="keys of all trials: a protocol, 'speaker utt - attack key'")
-    return keys
 
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:

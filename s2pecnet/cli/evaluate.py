@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python evaluation.py") 
     else:
         request = Request(
             cm=options.cm,
-            names=_names(options),
+            names=system_names(options),
             asv=options.asv,
             llr=options.llr,
             calibrate_on=options.calibrate_on or (),
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python evaluation.py") 
     return 0
 
 
-def _names(options: argparse.Namespace) -> list[str]:
+def system_names(options: argparse.Namespace) -> list[str]:
     """What the systems are called: --names, or the shortest part of their paths in which all differ."""
     if options.names:
         return [name.strip() for name in options.names.split(",")]
@@ -83,7 +83,7 @@ def _check_options(options: argparse.Namespace) -> None:
         raise InputError("--llr and --calibrate-on: expected one of them; ratios need no calibration")
     if options.calibrate_on and len(options.calibrate_on) != len(options.cm):
         raise InputError(f"{len(options.calibrate_on)} --calibrate-on, expected one for each of {len(options.cm)} --cm")
-    names = _names(options)
+    names = system_names(options)
     if len(names) != len(options.cm) or len(set(names)) != len(names) or not all(names):
         raise InputError(f"names {', '.join(names)}: expected a different name for each of {len(options.cm)} --cm")
 

@@ -47,7 +47,7 @@ class Metrics:
         asv_eer: EER of the speaker verification, targets against nontargets; None without ASV scores.
         per_attack_eer: EER of all bona fide trials against one attack's spoofs, by attack name, sorted.
         n_bonafide, n_spoof: number of trials.
-        n_unscored: number of further trials, which have no score and count in none of the metrics.
+        n_unscored: number of trials without a score; they are in none of the other numbers.
         min_dcf, min_dcf_threshold: minimum of the normalised detection cost of ASVspoof 5, and its CM score; None: not
             known.
         act_dcf: the same cost at Bayes' threshold; None without log-likelihood ratios.

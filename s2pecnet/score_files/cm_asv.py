@@ -59,7 +59,7 @@ class CMScores:
         attacks: (n,) attack names (A07 ...), "-" for bona fide trials.
         is_bonafide: (n,) True for bona fide, False for spoofed.
         scores: (n,) float64, higher = bona fide.
-        n_unscored: number of further trials that have no score; they are in none of the arrays.
+        n_unscored: number of trials without a score; they are in none of the arrays.
 
     Raises:
         InputError: the four arrays differ in length.

@@ -261,7 +261,7 @@ def test_several_systems_side_by_side(files: list[str], table: Path, asv_file: P
 )
 def test_systems_are_called_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
     options = evaluate.build_parser().parse_args([argument for path in paths for argument in ("--cm", path)])
-    assert evaluate._names(options) == names
+    assert evaluate.system_names(options) == names
 
 
 def test_long_names_and_many_systems_stay_readable(files: list[str], capsys: Capture) -> None:

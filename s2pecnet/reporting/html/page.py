@@ -35,7 +35,7 @@ CONVENTIONS = (
 
 
 def page(runs: Sequence[Run]) -> Markup:
-    """The whole document for one run or for several."""
+    """The complete document for one run or for several."""
     room = AUDIO_CHARACTERS // (2 * _CLIP_CHARACTERS * len(runs))
     clips = ClipMaker(AUDIO_CHARACTERS, most=max(1, min(_MOST_ERRORS, room)))
     if len(runs) == 1:
