@@ -61,7 +61,8 @@ def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGES
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{origin}:{line}: not a UTF-8 text file, expected {expected}")
-    return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n") if "\r" in text else text
 
 
 def read_lines(path: str | os.PathLike[str], expected: str) -> list[tuple[int, str]]:

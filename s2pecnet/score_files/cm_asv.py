@@ -184,19 +184,21 @@ def _read_rows(path: PathLike, layout: _Layout) -> tuple[np.ndarray, int]:
 
 
 def _read_regular(text: str, layout: _Layout) -> np.ndarray | None:
-    """Read lines of which all are as they should be; None where one may not be, or numpy may see it otherwise."""
-    # To numpy, which takes text by its characters, more of them are blanks or ends of a line than in our files.
+    """Read a file in the usual form; None where a line may be malformed, or numpy may split it differently."""
+    # numpy knows more blanks and ends of lines than our files have.
     if not text.isascii() or any(character in text for character in "\r\x1c\x1d\x1e\x1f"):
         return None
-    ends = np.flatnonzero(np.frombuffer(text.encode(), dtype=np.uint8) == ord("\n"))
-    longest = int(np.diff(ends, prepend=-1, append=len(text)).max())
+    data = text.encode()
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+    longest = int(np.diff(ends, prepend=-1, append=len(data)).max())
     if longest > LONGEST_FIELD:
         return None
     # No name is longer than its line, and no key is cut to one that is known.
     widths = {"key": max(map(len, layout.keys), default=0) + 1, "source": 1}
     dtype = [(name, f"S{widths.get(name, longest)}") for name in layout.columns[:-1]]
     try:
-        rows = np.loadtxt(io.StringIO(text), dtype=[*dtype, ("score", np.float64)], comments=None, ndmin=1)
+        columns = [*dtype, ("score", np.float64)]
+        rows = np.loadtxt(io.BytesIO(data), dtype=columns, comments=None, ndmin=1, encoding="ascii")
     except ValueError:
         return None
     known = np.isin(rows["key"], np.array(layout.keys, "S")).all() if layout.keys else True
