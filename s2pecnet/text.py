@@ -50,14 +50,14 @@ def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGES
             data = bytearray()
             while len(data) <= largest and (block := source.read(1 << 20)):
                 data += block
+        if len(data) > largest:
+            raise InputError(f"{origin}: larger than {largest // 1024} KiB, expected {expected}")
         text = data.decode("utf-8")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{origin}: damaged gzip file ({error}), expected {expected}") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(f"{origin}:{line}: not a UTF-8 text file, expected {expected}") from None
-    if len(data) > largest:
-        raise InputError(f"{origin}: larger than {largest // 1024} KiB, expected {expected}")
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise InputError(f"{origin}:{line}: not a UTF-8 text file, expected {expected}")

@@ -148,8 +148,7 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
     own EER, targets against nontargets.
 
     Args:
-        llrs: (n,) log-likelihood ratios of the trials, natural logarithm, in the order of `cm.scores`; that array
-            itself where it holds such ratios.
+        llrs: (n,) log-likelihood ratios of the trials (natural logarithm), in the order of `cm.scores`.
 
     Raises:
         InputError: one class has no trials, a score is not finite, there are more or fewer ratios than trials, or the
@@ -165,9 +164,8 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
     bonafide = checked_scores(cm.bonafide, "bona fide CM scores")
     spoof = checked_scores(cm.spoof, "spoofed CM scores")
     scores, order = sort_trials(bonafide, spoof)
-    frr, far = sweep(order < bonafide.size)
+    (frr, far), thresholds = sweep(order < bonafide.size), thresholds_of(scores)
     eer, point = equal_error(frr, far)
-    thresholds = thresholds_of(scores)
     min_dcf, min_dcf_threshold = least(normalised_dcf(frr, far), thresholds)
     min_tdcf = min_tdcf_threshold = asv_eer = None
     if asv is not None:
