@@ -114,7 +114,7 @@ class Metrics:
 
     def _cost_lines(self) -> list[str]:
         lines = []
-        if self.min_dcf is not None:
+        if self.min_dcf is not None and self.min_dcf_threshold is not None:
             lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {self.min_dcf_threshold:.6g})")
         if self.act_dcf is None or self.cllr is None:
             return [*lines, f"actDCF, Cllr {NO_LLRS}"]
@@ -122,7 +122,7 @@ class Metrics:
         return [*lines, f"actDCF       {self.act_dcf:8.4f}     {bayes}", f"Cllr         {self.cllr:8.4f} bits"]
 
     def _tandem_lines(self) -> list[str]:
-        if self.min_tdcf is None or self.asv_eer is None:
+        if self.min_tdcf is None or self.min_tdcf_threshold is None or self.asv_eer is None:
             return ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
         return [
             f"ASV EER      {100 * self.asv_eer:8.4f} %",
