@@ -12,6 +12,8 @@ KEYS = ("bonafide", "spoof")
 SPLITS = ("train", "dev", "eval")
 # In a score file, the score of a trial whose audio could not be used.
 UNSCORED = "unscored"
+# Bytes of a field of a score file, so of an utterance's name too.
+LONGEST_FIELD = 200
 POLARITY = "higher = bona fide"
 
 DEFAULT_SEED = 1234

@@ -29,7 +29,7 @@ from s2pecnet.files import write_json
 from s2pecnet.interruption import handle_signals
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
-from s2pecnet.reporting.html.runs import Run, replicates_of
+from s2pecnet.reporting.html.runs import INTERVALS, Run, replicates_of
 from s2pecnet.reporting.plots import save_figures
 from s2pecnet.reporting.report import write_report
 from s2pecnet.runs.folder import RunFolder, back_up, run_name
@@ -202,7 +202,7 @@ def write_results(
     """Write plots, results.json and the report of a finished run."""
     for name, found in evaluations.items():
         record.replicates = replicates_of(found.scores.scores.size)
-        intervals = bootstrap_intervals([found.scores], asv[name], replicates=record.replicates)
+        intervals = bootstrap_intervals([found.scores], asv[name], replicates=record.replicates, metrics=INTERVALS)
         record.intervals[name] = {metric: one for metric, one in intervals.items() if one is not None}
     eval_ = evaluations["eval"]
     try:

@@ -1,12 +1,20 @@
-"""Text that came from outside: JSON read strictly, and words for messages."""
+"""Text that came from outside: files read with care, JSON read strictly, and words for messages.
+
+read_text, read_lines     a text file, plain or gzipped
+load_json, check_depth    JSON
+clipped, quoted, listed   parts of messages; nearest: "did you mean"
+"""
 
 import difflib
+import gzip
 import json
 import math
+import os
 import re
 import typing
+import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s2pecnet.errors import InputError
@@ -16,9 +24,58 @@ DEEPEST = 32
 # What a machine can hold in a word; texts and numbers of messages are shown up to a length.
 LARGEST_INTEGER = 2**64 - 1
 LONGEST_SHOWN = 120
+MOST_SHOWN = 20
+# A score file of ten million trials has about half a GiB; a gzipped file may not unpack to more than this either.
+LARGEST_TEXT = 2**31
 # In a path or a name they break lines, or the system does not take them at all (NUL, half of a character).
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _CONTROL = re.compile(CONTROL)
+
+
+def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGEST_TEXT) -> str:
+    """The text of a file: gzip is unpacked, a byte order mark dropped, and lines end in \\n.
+
+    Args:
+        expected: what the file should be, for messages ("a table").
+        largest: bytes that the text may have.
+
+    Raises:
+        InputError: it is larger, a damaged gzip file, or not text in UTF-8 (with its first such line).
+        OSError: the file cannot be read.
+    """
+    origin = os.fspath(path)
+    try:
+        with open(path, "rb") as stream:
+            source = gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(b"\x1f\x8b") else stream
+            data = bytearray()
+            while len(data) <= largest and (block := source.read(1 << 20)):
+                data += block
+        if len(data) > largest:
+            raise InputError(f"{origin}: larger than {largest // 1024} KiB, expected {expected}")
+        text = data.decode("utf-8")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{origin}: damaged gzip file ({error}), expected {expected}") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{origin}:{line}: not a UTF-8 text file, expected {expected}") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{origin}:{line}: not a UTF-8 text file, expected {expected}")
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n") if "\r" in text else text
+
+
+def read_lines(path: str | os.PathLike[str], expected: str) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, each with its number, from 1.
+
+    Raises:
+        InputError: as `read_text`; there are none.
+        OSError: the file cannot be read.
+    """
+    lines = [(n, line) for n, line in enumerate(read_text(path, expected).split("\n"), start=1) if line.strip()]
+    if not lines:
+        raise InputError(f"{os.fspath(path)}: empty, expected {expected}")
+    return lines
 
 
 def nearest(word: str, known: typing.Iterable[str], cutoff: float = 0.75) -> str | None:
@@ -129,6 +186,21 @@ def _too_deep(origin: str) -> str:
 def clipped(text: str) -> str:
     """A text for a message, cut to a readable length."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def quoted(value: Any) -> str:
+    """A value for a message, in quotes if it is text, cut to a readable length."""
+    return clipped(repr(value))
+
+
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """Names for a message, the first twenty of them.
+
+    >>> listed(["target", "spoof"], " | "), listed([f"u{number}" for number in range(22)])[-16:]
+    ('target | spoof', ', u19 and 2 more')
+    """
+    more = len(names) - MOST_SHOWN
+    return separator.join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def printable(text: str) -> str:

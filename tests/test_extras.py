@@ -27,7 +27,7 @@ def test_a_package_that_is_broken_is_not_called_missing(tmp_path: Path, monkeypa
 def test_figures_without_matplotlib(cm_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     scores = read_cm_scores(cm_file)
-    with pytest.raises(MissingExtra, match=r'drawing figures needs the package matplotlib: pip install "s2pecnet\[rep'):
+    with pytest.raises(MissingExtra, match=r'drawing plots needs the package matplotlib: pip install "s2pecnet\[rep'):
         save_figures(tmp_path / "figures.png", scores, evaluate(scores), "none")
 
 
@@ -36,7 +36,7 @@ def test_a_training_without_matplotlib_ends_well(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     train.main(["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set", "num_epochs=1"])
-    warning = 'no figures.png: drawing figures needs the package matplotlib: pip install "s2pecnet[report]"'
+    warning = 'no figures.png: drawing plots needs the package matplotlib: pip install "s2pecnet[report]"'
     assert caplog.messages[-1].startswith(warning)
     names = {path.name for path in (tmp_path / "LA_tiniest_ep1_bs6").iterdir()}
     assert {"results.json", "report.html"} <= names

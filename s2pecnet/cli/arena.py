@@ -2,36 +2,29 @@
 
 import argparse
 import datetime
-import importlib
 import importlib.metadata
-import sys
+import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s2pecnet.arena.submission import (
+from s2pecnet.arena.schema import (
     FIELDS,
-    MOST_SKIPPED,
     SCHEMA_VERSION,
-    Figures,
-    compare,
-    compute_figures,
-    problems,
-    read_arena_scores,
-    read_keys,
-    read_our_scores,
+    missing_fields,
     read_submission,
     slug_of,
-    write_arena_scores,
     write_submission,
+    wrong_fields,
 )
 from s2pecnet.cli.command import make_parser
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
+from s2pecnet.text import read_text
 
 if TYPE_CHECKING:
-    pass
+    from s2pecnet.arena.submission import Keys, Results
 
+log = logging.getLogger(__name__)
 
 HARNESS = "speech-spoof-bench"
 EXAMPLES = """examples:
@@ -47,9 +40,6 @@ EXAMPLES = """examples:
 """
 
 
-# ---- command line -------------------------------------------------------------------------------
-
-
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet arena") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = build_parser(prog).parse_args(argv)
@@ -60,37 +50,45 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet arena") -> int
 
 def make_scores(arguments: argparse.Namespace) -> None:
     """Convert a score file of ours to `utterance score`."""
-    trials = read_our_scores(arguments.cm)
-    total, skipped = len(trials.is_bonafide), len(trials.is_bonafide) - len(trials.scores)
-    write_arena_scores(arguments.output, trials.scores)
-    print(f"{arguments.output}: {len(trials.scores)} scores")
-    if skipped:
-        print(f"note: {skipped} of {total} trials are unscored and left out; they count as n_skipped")
-    if skipped > MOST_SKIPPED * total:
-        print(f"warning: the harness itself gives up above {MOST_SKIPPED:.0%} skipped", file=sys.stderr)
+    from s2pecnet.arena.submission import MOST_SKIPPED
+    from s2pecnet.score_files.cm_asv import read_cm_scores, write_plain_scores
+
+    cm = read_cm_scores(arguments.cm)
+    n_trials = len(cm.scores) + cm.n_unscored
+    write_plain_scores(arguments.output, dict(zip(cm.utterances.tolist(), cm.scores.tolist(), strict=True)))
+    print(f"{arguments.output}: {len(cm.scores)} scores")
+    if cm.n_unscored:
+        log.info("%d of %d trials are unscored and left out; they count as n_skipped", cm.n_unscored, n_trials)
+    if cm.n_unscored > MOST_SKIPPED * n_trials:
+        log.warning("the harness gives up where more than %.0f %% are skipped", 100 * MOST_SKIPPED)
 
 
 def make_submission(arguments: argparse.Namespace) -> None:
-    """Write the YAML of a submission, its figures computed from the score file.
+    """Write the YAML of a submission, its results computed from the score file.
 
     Raises:
         InputError: a field is missing or wrong (all of them are named), or a file cannot be used.
     """
-    keys, scores = _keys(arguments) or {}, read_arena_scores(arguments.scores)
+    from s2pecnet.arena.submission import compute_results
+    from s2pecnet.score_files.cm_asv import read_plain_scores
+
+    keys, scores = _keys(arguments), read_plain_scores(arguments.scores)
+    assert keys is not None
+    results = compute_results(scores, keys)
     fields = _given(arguments) | {
         "schema_version": SCHEMA_VERSION,
+        **{f"scores.{name}": value for name, value in results._asdict().items()},
         "artifact.scores_sha256": sha256_of(arguments.scores),
         "submitted_at": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
     }
-    figures = compute_figures(scores, keys)
-    fields |= {f"scores.{name}": value for name, value in figures._asdict().items()}
-    # Counted last: it takes seconds, and what is missing is to be said at once.
-    _refuse("the submission", problems(_nested(fields | {"system.params_millions": 0}), name_options=True))
+    # Counted last: it takes seconds, and missing fields should be named at once.
+    unchecked = _nested(fields | {"system.params_millions": 0})
+    _refuse("the submission", [*_missing_options(unchecked), *wrong_fields(unchecked)])
     fields["system.params_millions"] = _count_parameters(arguments.config, arguments.weights)
     write_submission(arguments.output, _nested(fields))
-    print(f"{arguments.output}: {fields['system.slug']} on {fields['dataset.id']}, {_headline(figures)}")
+    print(f"{arguments.output}: {fields['system.slug']} on {fields['dataset.id']}, {_headline(results)}")
     if "system.paper.arxiv_id" not in fields:
-        print("note: no paper (--arxiv, --bibtex); the Arena lists a system without one as unpublished, unranked")
+        log.info("no paper (--arxiv, --bibtex); the Arena lists a system without one as unpublished, unranked")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -99,25 +97,38 @@ def check(arguments: argparse.Namespace) -> None:
     Raises:
         InputError: it is not in order; a line for each problem.
     """
+    from s2pecnet.arena.submission import Results, compare
+
     submission = read_submission(arguments.submission)
-    _refuse(arguments.submission, problems(submission))
+    missing = missing_fields(submission)
+    named = [f"missing: {', '.join(missing)}"] if missing else []
+    _refuse(arguments.submission, [*named, *wrong_fields(submission)])
     keys = _keys(arguments)
     _refuse(arguments.submission, compare(submission, arguments.scores, keys))
-    claimed = Figures(**{name: submission["scores"][name] for name in Figures._fields})
+    claimed = Results(**{name: submission["scores"][name] for name in Results._fields})
     print(f"{arguments.submission}: fields and SHA-256 are in order, {_headline(claimed)}")
     if keys is None:
-        print("note: the EER was not computed again; give --cm or --protocol for that")
+        log.info("the EER was not computed again; give --cm or --protocol for that")
 
 
-def _refuse(what: str, found: Sequence[str]) -> None:
-    if found:
-        raise InputError("\n".join(f"{what}: {problem}" for problem in found))
+def _refuse(origin: str, problems: Sequence[str]) -> None:
+    if problems:
+        raise InputError("\n".join(f"{origin}: {problem}" for problem in problems))
 
 
-def _keys(arguments: argparse.Namespace) -> dict[str, bool] | None:
+def _missing_options(submission: Mapping[str, Any]) -> list[str]:
+    """A line with the missing fields and the options that give them; nothing where none is missing."""
+    # A slug follows from the name.
+    missing = [key for key in missing_fields(submission) if key != "system.slug" or "name" in submission["system"]]
+    return [f"missing: {', '.join(f'{key} ({FIELDS[key].option})' for key in missing)}"] if missing else []
+
+
+def _keys(arguments: argparse.Namespace) -> "Keys | None":
+    from s2pecnet.arena.submission import keys_of_protocol, keys_of_scores
+
     if arguments.cm:
-        return read_our_scores(arguments.cm).is_bonafide
-    return read_keys(arguments.protocol) if arguments.protocol else None
+        return keys_of_scores(arguments.cm)
+    return keys_of_protocol(arguments.protocol) if arguments.protocol else None
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -130,15 +141,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     if "system.paper.arxiv_id" in given:
         given.setdefault("system.paper.url", f"https://arxiv.org/abs/{given['system.paper.arxiv_id']}")
     if "system.paper.bibtex" in given:
-        given["system.paper.bibtex"] = _read_text(given["system.paper.bibtex"])
+        given["system.paper.bibtex"] = read_text(given["system.paper.bibtex"], "a BibTeX entry")
     return given
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a UTF-8 text file, expected a BibTeX entry") from None
 
 
 def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,8 +181,8 @@ def _count_parameters(config: str, weights: str) -> float:
     return count_parameters(model) / 1e6
 
 
-def _headline(figures: Figures) -> str:
-    return f"EER {figures.eer_percent:.4f} %, {figures.n_trials} trials, {figures.n_skipped} skipped"
+def _headline(results: "Results") -> str:
+    return f"EER {results.eer_percent:.4f} %, {results.n_trials} trials, {results.n_skipped} skipped"
 
 
 def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
@@ -198,7 +202,6 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
     scores.add_argument("--cm", required=True, metavar="FILE", help="our scores, 'utterance attack key score' a line")
     scores.add_argument("--output", required=True, metavar="FILE", help="where to write")
     submission = command("submission", "write the YAML of a submission")
-    _add_score_files(submission, keys_required=True)
     submission.add_argument("--output", required=True, metavar="FILE", help="where to write the YAML")
     submission.add_argument(
         "--config",
@@ -212,15 +215,14 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
     _add_fields(submission)
     checked = command("check", "verify a submission against its score file")
     checked.add_argument("submission", metavar="YAML", help="the submission")
-    _add_score_files(checked, keys_required=False)
+    for one, keys_required in ((submission, True), (checked, False)):
+        one.add_argument("--scores", required=True, metavar="FILE", help="the Arena's score file, 'utterance score'")
+        keys = one.add_mutually_exclusive_group(required=keys_required)
+        keys.add_argument("--cm", metavar="FILE", help="keys of all trials: our score file, which has them")
+        keys.add_argument(
+            "--protocol", metavar="FILE", help="keys of all trials: a protocol, 'speaker utt - attack key'"
+        )
     return parser
-
-
-def _add_score_files(parser: argparse.ArgumentParser, keys_required: bool) -> None:
-    parser.add_argument("--scores", required=True, metavar="FILE", help="the Arena's score file, 'utterance score'")
-    keys = parser.add_mutually_exclusive_group(required=keys_required)
-    keys.add_argument("--cm", metavar="FILE", help="keys of all trials: our score file, which carries them")
-    keys.add_argument("--protocol", metavar="FILE", help="keys of all trials: a protocol, 'speaker utt - attack key'")
 
 
 def _add_fields(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,6 @@ import argparse
 from collections.abc import Sequence
 
 from s2pecnet.cli.command import make_parser
-from s2pecnet.files import write_json
-from s2pecnet.metrics.calibration import fit
-from s2pecnet.score_files.cm_asv import read_cm_scores
 
 EXAMPLES = """examples:
   %(prog)s --cm exp_result/LA_AASIST_ep100_bs24/dev_scores.txt --output calibration.json
@@ -14,12 +11,13 @@ EXAMPLES = """examples:
 """
 
 
-# ---- command line ------------------------------------------------------------------------------
-
-
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet calibrate") -> int:
     """Fit on a score file; see `s2pecnet calibrate --help`."""
     arguments = build_parser(prog).parse_args(argv)
+    from s2pecnet.files import write_json
+    from s2pecnet.metrics.calibration import fit
+    from s2pecnet.score_files.cm_asv import read_cm_scores
+
     calibration = fit(read_cm_scores(arguments.cm), arguments.cm)
     if arguments.output:
         write_json(arguments.output, calibration.as_dict())

@@ -1,24 +1,19 @@
 """`s2pecnet fuse`: one score file of several systems'."""
 
 import argparse
-import sys
+import logging
 from collections.abc import Sequence
 
 from s2pecnet.cli.command import make_parser
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.fusion import fit_mean
-from s2pecnet.metrics.logistic import LinearMap, fit_logistic
-from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores, write_cm_scores
 
+log = logging.getLogger(__name__)
 METHODS = ("logistic", "mean")
 EXAMPLES = """examples:
   %(prog)s --cm dev_A.txt --cm dev_B.txt --apply eval_A.txt eval_B.txt --output fused.txt
   %(prog)s --method mean --apply eval_A.txt eval_B.txt --output fused.txt
   s2pecnet evaluate --cm fused.txt --llr
 """
-
-
-# ---- command line ------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
@@ -28,6 +23,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
         raise InputError("--cm is missing: logistic regression needs each system's dev scores (or --method mean)")
     if options.cm and len(options.cm) != len(options.apply):
         raise InputError(f"{len(options.cm)} --cm but {len(options.apply)} files behind --apply, expected as many")
+    from s2pecnet.metrics.fusion import fit_mean
+    from s2pecnet.metrics.logistic import fit_logistic
+    from s2pecnet.score_files.cm_asv import read_cm_scores, write_cm_scores
+
     systems = [read_cm_scores(path) for path in options.apply]
     training = [read_cm_scores(path) for path in options.cm] if options.cm else systems
     fit = fit_logistic if options.method == "logistic" else fit_mean
@@ -36,19 +35,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     write_cm_scores(options.output, fused)
     for path, system in zip(options.apply, systems, strict=True):
         if system.n_unscored:
-            print(f"warning: {path}: {system.n_unscored} trials without a score are left out", file=sys.stderr)
-    print(_describe(options, fused_map, fused))
+            log.warning("%s: %d trials without a score are left out", path, system.n_unscored)
+    method = "log-likelihood ratios by logistic regression"
+    if options.method == "mean":
+        method = f"mean of scores standardised on {'the --cm files' if options.cm else 'the files themselves'}"
+    print(f"{options.output}: {fused.scores.size} trials, {method}")
+    for weight, path in zip(fused_map.weights, options.apply, strict=True):
+        print(f"  {weight:12.6g} * {path}")
+    print(f"  {fused_map.offset:+12.6g}")
     return 0
-
-
-def _describe(options: argparse.Namespace, fused_map: LinearMap, fused: CMScores) -> str:
-    if options.method == "logistic":
-        kind = "log-likelihood ratios by logistic regression"
-    else:
-        kind = f"mean of scores standardised on {'the --cm files' if options.cm else 'the files themselves'}"
-    weights = [f"  {weight:12.6g} * {path}" for weight, path in zip(fused_map.weights, options.apply, strict=True)]
-    lines = [f"{options.output}: {fused.scores.size} trials, {kind}", *weights, f"  {fused_map.offset:+12.6g}"]
-    return "\n".join(lines)
 
 
 def build_parser(prog: str = "s2pecnet fuse") -> argparse.ArgumentParser:

@@ -1,12 +1,12 @@
-"""Figures of parts of the trials: of each attack, each codec, or each value of any column of a table.
+"""Metrics of groups of trials: of each attack, each codec, or each value of any column of a table.
 
     CMScores, values of a column --break_down--> Breakdown: a Group for each value
 
 Which bona fide trials a group's spoofs are set against depends on the column:
-    all of them     where the column says nothing about bona fide speech, as `attack` does: all bona fide trials have
-                    one and the same value, and it is a placeholder ("-", "bonafide" ...) or no spoof has it
-    the group's     where bona fide trials have values of their own, as with a codec or a speaker
-A group without trials of one class has no figures; it stays in the breakdown and says so.
+    all of them     where the column does not divide bona fide speech, as with `attack`: all bona fide trials have one
+                    value, which is a placeholder ("-", "bonafide" ...) or not the value of any spoof
+    the group's     where bona fide trials have different values, as with a codec or a speaker
+A group without trials of one class has no metrics; it stays in the breakdown, with the reason.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import against_all_bonafide
 from s2pecnet.metrics.dcf import normalised_dcf
-from s2pecnet.metrics.det import Bools, checked_scores, equal_error, rank_names, sort_trials, sweep
+from s2pecnet.metrics.det import Bools, Indices, checked_scores, equal_error, rank_names, sort_trials, sweep
 from s2pecnet.score_files.cm_asv import CMScores
-from s2pecnet.score_files.tables import NamedColumns
+from s2pecnet.score_files.tables import Table
 
 ATTACK = "attack"
 _PLACEHOLDERS = {"-", "", "bonafide", "bona-fide", "bona_fide", "bona fide", "none", "na", "n/a", "nan"}
@@ -31,13 +31,13 @@ _MAX_GROUPS = 1000
 
 @dataclass(frozen=True)
 class Group:
-    """Figures of one part of the trials.
+    """Metrics of one group of trials.
 
     Attributes:
         name: the value of the column that these trials share.
-        n_bonafide, n_spoof: trials that the figures are of, or would be.
-        eer, min_dcf: as in `metrics.Metrics`; None where a class has no trials.
-        reason: why there are no figures; empty where there are.
+        n_bonafide, n_spoof: number of trials.
+        eer, min_dcf: as in `countermeasure.Metrics`; None where a class has no trials.
+        reason: why there are no metrics; empty where there are.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Figures by the values of a column.
+    """Metrics by the values of a column.
 
     Attributes:
         column: its name.
@@ -89,8 +89,9 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
     bonafide = checked_scores(cm.bonafide, "bona fide CM scores")
     spoof = checked_scores(cm.spoof, "spoofed CM scores")
     _, order = sort_trials(bonafide, spoof)
-    all_bonafide = _says_nothing_of_bonafide(values[cm.is_bonafide], values[~cm.is_bonafide])
-    names, ranks = rank_names(values[~cm.is_bonafide] if all_bonafide else _by_class(values, cm.is_bonafide))
+    of_bonafide, of_spoof = values[cm.is_bonafide], values[~cm.is_bonafide]
+    all_bonafide = _does_not_divide(of_bonafide, of_spoof)
+    names, ranks = rank_names(of_spoof if all_bonafide else np.concatenate((of_bonafide, of_spoof)))
     if len(names) > _MAX_GROUPS:
         raise InputError(
             f"column {column!r} has {len(names)} different values, expected one that groups the trials into at most "
@@ -100,15 +101,12 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
         parts = against_all_bonafide(ranks, len(names), order)
     else:
         parts = _within_group(ranks, len(names), order, bonafide.size)
-    groups = [_figures(name, is_bonafide) for name, is_bonafide in zip(names, parts, strict=True)]
+    groups = [_evaluate(name, is_bonafide) for name, is_bonafide in zip(names, parts, strict=True)]
     return Breakdown(column, all_bonafide, groups)
 
 
-def join_values(table: NamedColumns, column: str, cm: CMScores) -> NDArray[np.str_]:
+def join_values(table: Table, column: str, cm: CMScores) -> NDArray[np.str_]:
     """Each trial's value in a column of a table, (n,), joined by the name of the utterance.
-
-    Args:
-        column: a column's name; or its number, from 1, of a table without names.
 
     Raises:
         InputError: no such column, or not every utterance is in the table, once.
@@ -117,23 +115,19 @@ def join_values(table: NamedColumns, column: str, cm: CMScores) -> NDArray[np.st
     return np.array([fields[row] for row in table.rows_of(cm.utterances.tolist())], dtype=np.str_)
 
 
-def _says_nothing_of_bonafide(bonafide: NDArray[np.str_], spoof: NDArray[np.str_]) -> bool:
+def _does_not_divide(bonafide: NDArray[np.str_], spoof: NDArray[np.str_]) -> bool:
     first = str(bonafide[0])
     return bool((bonafide == first).all()) and (first.lower() in _PLACEHOLDERS or not (spoof == first).any())
 
 
-def _by_class(values: NDArray[np.str_], is_bonafide: Bools) -> NDArray[np.str_]:
-    return np.concatenate((values[is_bonafide], values[~is_bonafide]))
-
-
-def _within_group(groups: NDArray[np.intp], n_groups: int, order: NDArray[np.intp], n_bonafide: int) -> Iterator[Bools]:
+def _within_group(groups: Indices, n_groups: int, order: Indices, n_bonafide: int) -> Iterator[Bools]:
     """For each group of (bona fide, spoofed) trials: which of them are bona fide, in rising order of score."""
     in_order, is_bonafide = groups[order], order < n_bonafide
     for group in range(n_groups):
         yield is_bonafide[in_order == group]
 
 
-def _figures(name: str, is_bonafide: Bools) -> Group:
+def _evaluate(name: str, is_bonafide: Bools) -> Group:
     n_bonafide = int(is_bonafide.sum())
     n_spoof = is_bonafide.size - n_bonafide
     if not n_bonafide or not n_spoof:

@@ -1,16 +1,17 @@
-"""Whether one system is better than another: differences of their figures, with intervals and tests.
+"""Whether one system is better than another: differences of their metrics, with intervals and tests.
 
-    compare([scores of A, scores of B], ["A", "B"]) --> Comparison: intervals of each, a Difference for each pair
+    compare([scores of A, scores of B], metrics, ["A", "B"]) --> Comparison: intervals, a Difference for each pair
+    two_sided_p, holm     a p-value of replicates; p-values corrected for the number of pairs
 
 Method: the paired bootstrap. All systems scored the same trials and get the same draws of them (`bootstrap`), so a
-trial that is hard for both moves both figures and hardly their difference. The interval holds the middle 95 % of the
+trial that is hard for both moves both metrics and hardly their difference. The interval holds the middle 95 % of the
 replicates' differences. The two-sided p-value is 1 minus the level of an interval that would just reach 0: twice the
 share of replicates on the rarer side of 0, those at 0 on both sides, and one replicate more in numerator and
 denominator (no p is 0; the least is 2 / (replicates + 1)). With more than two systems there are several pairs; `p_holm`
 are their p-values as S. Holm corrects them ("A simple sequentially rejective multiple test procedure", Scandinavian
 Journal of Statistics, 1979): rejecting what lies below 0.05 errs in any pair with probability 0.05 at most.
 
-A test says what further trials of this kind would show, not what another corpus or another seed of training would.
+A test says what more trials of these conditions would show, not what another corpus or training seed would.
 
 Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 16.
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.bootstrap import Figures, Interval, draw_figures, interval_of, intervals_as_dict
+from s2pecnet.metrics.bootstrap import METRICS, Interval, draw_metrics, interval_of, intervals_as_dict
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.metrics.det import Floats
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
@@ -34,11 +35,11 @@ TESTED = ("eer", "min_dcf", "min_tdcf")
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure of the first system minus that of the second: below 0 the first is better.
+    """A metric of the first system minus that of the second: below 0 the first is better.
 
     Attributes:
         first, second: names of the systems.
-        figure: "eer", "min_dcf" or "min_tdcf".
+        metric: "eer", "min_dcf" or "min_tdcf".
         difference: on the trials as they are, a fraction.
         interval: of the difference.
         p: two-sided p-value of there being no difference.
@@ -47,7 +48,7 @@ class Difference:
 
     first: str
     second: str
-    figure: str
+    metric: str
     difference: float
     interval: Interval
     p: float
@@ -56,12 +57,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What draws of the common trials say of several systems.
+    """Intervals and differences of several systems, from common draws of their trials.
 
     Attributes:
         replicates: number of draws.
-        intervals: for each system, by name, its `Interval` by figure; None where the scores do not allow the figure.
-        differences: one for each figure and pair of systems.
+        intervals: for each system, by name, its `Interval` by metric; None where the scores do not allow the metric.
+        differences: one for each metric and pair of systems.
     """
 
     replicates: int
@@ -72,7 +73,7 @@ class Comparison:
         """Ready for JSON."""
         return {
             "replicates": self.replicates,
-            "intervals": {name: intervals_as_dict(figures) for name, figures in self.intervals.items()},
+            "intervals": {name: intervals_as_dict(of_system) for name, of_system in self.intervals.items()},
             "differences": [dataclasses.asdict(difference) for difference in self.differences],
         }
 
@@ -85,34 +86,33 @@ def compare(
     *,
     llrs: Sequence[Floats] | None = None,
     replicates: int = 1000,
-    seed: int = 0,
 ) -> Comparison:
-    """Intervals of two or more systems' figures, and tests of the differences between all pairs.
+    """Intervals of two or more systems' metrics, and tests of the differences between all pairs.
 
     Args:
         systems: their scores of the same trials, in any order.
-        metrics: what `metrics.evaluate` gives for each.
+        metrics: what `countermeasure.evaluate` gives for each.
         names: their names, all different.
-        asv, llrs, replicates, seed: as in `bootstrap.bootstrap_intervals`.
+        asv, llrs, replicates: as in `bootstrap.bootstrap_intervals`.
 
     Raises:
         InputError: fewer than two systems, or as `bootstrap.bootstrap_intervals`.
     """
     if len(systems) < 2:
         raise InputError(f"{len(systems)} system, expected at least two to compare")
-    drawn = draw_figures(systems, asv, replicates=replicates, seed=seed, llrs=llrs, names=names)
-    figures = {name: drawn[:, :, place] for place, name in enumerate(Figures._fields)}
+    drawn = draw_metrics(systems, asv, replicates=replicates, llrs=llrs, names=names)
+    by_metric = {metric: drawn[:, :, index] for index, metric in enumerate(METRICS)}
     intervals = {
-        name: {figure: interval_of(values[:, place]) for figure, values in figures.items()}
-        for place, name in enumerate(names)
+        name: {metric: interval_of(values[:, index]) for metric, values in by_metric.items()}
+        for index, name in enumerate(names)
     }
-    tested = [figure for figure in TESTED if not np.isnan(figures[figure]).any()]
-    differences = [one for figure in tested for one in _differences(figure, figures[figure], metrics, names)]
+    tested = [metric for metric in TESTED if not np.isnan(by_metric[metric]).any()]
+    differences = [one for metric in tested for one in _differences(metric, by_metric[metric], metrics, names)]
     return Comparison(replicates, intervals, differences)
 
 
-def _differences(figure: str, drawn: Floats, metrics: Sequence[Metrics], names: Sequence[str]) -> list[Difference]:
-    """All pairs' differences in one figure, drawn (replicates, systems)."""
+def _differences(metric: str, drawn: Floats, metrics: Sequence[Metrics], names: Sequence[str]) -> list[Difference]:
+    """All pairs' differences in one metric, drawn (replicates, systems)."""
     pairs = list(combinations(range(len(names)), 2))
     replicates = [drawn[:, first] - drawn[:, second] for first, second in pairs]
     p_values = [two_sided_p(values) for values in replicates]
@@ -120,8 +120,8 @@ def _differences(figure: str, drawn: Floats, metrics: Sequence[Metrics], names: 
     for (first, second), values, p, p_holm in zip(pairs, replicates, p_values, holm(p_values), strict=True):
         interval = interval_of(values)
         assert interval is not None
-        difference = getattr(metrics[first], figure) - getattr(metrics[second], figure)
-        found.append(Difference(names[first], names[second], figure, difference, interval, p, p_holm))
+        difference = getattr(metrics[first], metric) - getattr(metrics[second], metric)
+        found.append(Difference(names[first], names[second], metric, difference, interval, p, p_holm))
     return found
 
 
@@ -145,7 +145,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """
     corrected = [0.0] * len(p_values)
     highest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = highest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
     return corrected

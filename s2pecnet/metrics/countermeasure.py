@@ -1,13 +1,14 @@
-"""Figures of a spoofing countermeasure on one set of trials: EER, minDCF, EER of each attack, t-DCF.
+"""All metrics of a spoofing countermeasure on one set of trials, sorted once.
 
-    CMScores[, ASVScores] --evaluate--> Metrics --> summary, JSON
+    CMScores[, ASVScores, ratios] --evaluate--> Metrics --summary, as_dict--> text, JSON --from_dict--> Metrics
 
-What the figures are and their conventions: `error_rates` (DET curve, EER), `dcf` (minDCF, actDCF, Cllr) and `tdcf`
-(tandem detection cost). Rates and EERs are fractions in [0, 1]; per cent appear in texts and under `eer_percent`.
+Definitions and conventions: `det` (DET curve, EER), `dcf` (minDCF, actDCF, Cllr) and `tdcf` (tandem detection cost).
+Rates and EERs are fractions in [0, 1]; per cent appear in texts and under `eer_percent`.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,10 @@ from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS, compute_act_dcf, compute_cllr,
 from s2pecnet.metrics.det import (
     Bools,
     Floats,
+    Indices,
     checked_scores,
     equal_error,
+    least,
     rank_names,
     sort_trials,
     sweep,
@@ -28,24 +31,25 @@ from s2pecnet.metrics.det import (
 )
 from s2pecnet.metrics.tdcf import fix_asv, normalised_tdcf
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
+from s2pecnet.text import listed, quoted
 
-NO_LLRS = "not computed: nothing says that the scores are log-likelihood ratios"
+NO_LLRS = "not computed: the scores are not known to be log-likelihood ratios"
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures of one countermeasure on one set of trials; rates are fractions in [0, 1].
+    """Metrics of one countermeasure on one set of trials; rates are fractions in [0, 1].
 
     Attributes:
-        eer, eer_threshold: equal error rate and the CM score where it lies.
+        eer, eer_threshold: equal error rate and the CM score where it lies (NaN: not known).
         min_tdcf, min_tdcf_threshold: minimum of the normalised t-DCF and its CM score; None without
             ASV scores.
         asv_eer: EER of the speaker verification, targets against nontargets; None without ASV scores.
         per_attack_eer: EER of all bona fide trials against one attack's spoofs, by attack name, sorted.
         n_bonafide, n_spoof: number of trials.
-        n_unscored: number of further trials, which have no score and are in none of the figures.
-        min_dcf, min_dcf_threshold: minimum of the normalised detection cost of ASVspoof 5, and its CM
-            score; None in results of versions that did not compute it.
+        n_unscored: number of trials without a score; they are in none of the other numbers.
+        min_dcf, min_dcf_threshold: minimum of the normalised detection cost of ASVspoof 5, and its CM score; None: not
+            known.
         act_dcf: the same cost at Bayes' threshold; None without log-likelihood ratios.
         cllr: cost of the log-likelihood ratios in bits; None without them.
     """
@@ -65,17 +69,36 @@ class Metrics:
     cllr: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, ready for JSON, and `eer_percent`; all other rates stay fractions."""
-        return {"eer": self.eer, "eer_percent": 100 * self.eer, **dataclasses.asdict(self)}
+        """The fields by name, ready for JSON (NaN is None), and `eer_percent`; all other rates stay fractions."""
+        threshold = None if math.isnan(self.eer_threshold) else self.eer_threshold
+        return {"eer": self.eer, "eer_percent": 100 * self.eer, **dataclasses.asdict(self), "eer_threshold": threshold}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Metrics":
-        """The inverse of `as_dict`."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in content.items() if name in names})
+    def from_dict(cls, content: Any, origin: str = "metrics") -> "Metrics":
+        """The exact inverse of `as_dict`.
+
+        Args:
+            origin: where the content came from, for messages.
+
+        Raises:
+            InputError: not a dictionary, a key is missing or unknown, or a value has the wrong type.
+        """
+        if not isinstance(content, Mapping):
+            raise InputError(f"{origin}: expected an object with metrics, got {quoted(content)}")
+        values = {name: value for name, value in content.items() if name != "eer_percent"}
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+        if values.keys() - fields.keys():
+            raise InputError(f"{origin}: unknown keys {listed(sorted(map(str, values.keys() - fields.keys())))}")
+        if set(required) - values.keys():
+            raise InputError(f"{origin}: no {listed([name for name in required if name not in values])}")
+        wrong = [name for name, value in values.items() if not _is_valid(name, value)]
+        if wrong:
+            raise InputError(f"{origin}: {wrong[0]} is {quoted(values[wrong[0]])}")
+        return cls(**values | ({"eer_threshold": math.nan} if values["eer_threshold"] is None else {}))
 
     def summary(self) -> str:
-        """A text for people: one figure a line, EERs in per cent."""
+        """A text for people: a metric a line, EERs in per cent."""
         attacks = (f"  {name:<10} {100 * eer:8.4f} %" for name, eer in self.per_attack_eer.items())
         return "\n".join([*self.lines(), "EER per attack", *attacks])
 
@@ -83,7 +106,7 @@ class Metrics:
         """The summary without the attacks."""
         return [
             f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed",
-            *([f"unscored     {self.n_unscored} more, in none of the figures"] if self.n_unscored else []),
+            *([f"unscored     {self.n_unscored} more, not in the metrics"] if self.n_unscored else []),
             f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})",
             *self._cost_lines(),
             *self._tandem_lines(),
@@ -91,7 +114,7 @@ class Metrics:
 
     def _cost_lines(self) -> list[str]:
         lines = []
-        if self.min_dcf is not None:
+        if self.min_dcf is not None and self.min_dcf_threshold is not None:
             lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {self.min_dcf_threshold:.6g})")
         if self.act_dcf is None or self.cllr is None:
             return [*lines, f"actDCF, Cllr {NO_LLRS}"]
@@ -99,12 +122,23 @@ class Metrics:
         return [*lines, f"actDCF       {self.act_dcf:8.4f}     {bayes}", f"Cllr         {self.cllr:8.4f} bits"]
 
     def _tandem_lines(self) -> list[str]:
-        if self.min_tdcf is None or self.asv_eer is None:
+        if self.min_tdcf is None or self.min_tdcf_threshold is None or self.asv_eer is None:
             return ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
         return [
             f"ASV EER      {100 * self.asv_eer:8.4f} %",
             f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {self.min_tdcf_threshold:.6g})",
         ]
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    """Whether a metric can have this value, which came from outside."""
+    if name == "per_attack_eer":
+        return isinstance(value, Mapping) and all(_is_valid("eer", eer) for eer in value.values())
+    if value is None:
+        return name != "eer" and not name.startswith("n_")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) and value >= 0 if name.startswith("n_") else bool(-1e308 < value < 1e308)
 
 
 def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = None) -> Metrics:
@@ -114,12 +148,11 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
     own EER, targets against nontargets.
 
     Args:
-        llrs: (n,) log-likelihood ratios of the trials, natural logarithm, in the order of `cm.scores`; that array
-            itself where it holds such ratios.
+        llrs: (n,) log-likelihood ratios of the trials (natural logarithm), in the order of `cm.scores`.
 
     Raises:
         InputError: one class has no trials, a score is not finite, there are more or fewer ratios than trials, or the
-            ASV leaves the t-DCF nothing to normalise by (`compute_tDCF`).
+            t-DCF cannot be normalised with this ASV (`compute_tDCF`).
 
     >>> cm = CMScores(
     ...     utterances=np.array(["u1", "u2", "u3", "u4"]), attacks=np.array(["-", "A07", "A08", "-"]),
@@ -131,13 +164,14 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
     bonafide = checked_scores(cm.bonafide, "bona fide CM scores")
     spoof = checked_scores(cm.spoof, "spoofed CM scores")
     scores, order = sort_trials(bonafide, spoof)
-    frr, far = sweep(order < bonafide.size)
+    (frr, far), thresholds = sweep(order < bonafide.size), thresholds_of(scores)
     eer, point = equal_error(frr, far)
-    thresholds = thresholds_of(scores)
-    dcf = normalised_dcf(frr, far)
-    cheapest = int(np.argmin(dcf))
-    min_tdcf, min_tdcf_threshold, asv_eer = _tandem_figures(frr, far, thresholds, asv)
-    act_dcf, cllr = _ratio_figures(cm, llrs)
+    min_dcf, min_dcf_threshold = least(normalised_dcf(frr, far), thresholds)
+    min_tdcf = min_tdcf_threshold = asv_eer = None
+    if asv is not None:
+        weights, asv_eer = fix_asv(asv)
+        min_tdcf, min_tdcf_threshold = least(normalised_tdcf(frr, far, weights), thresholds)
+    act_dcf, cllr = (None, None) if llrs is None else _ratio_metrics(cm, llrs)
     return Metrics(
         eer=eer,
         eer_threshold=float(thresholds[point]),
@@ -148,29 +182,15 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,
         n_unscored=cm.n_unscored,
-        min_dcf=float(dcf[cheapest]),
-        min_dcf_threshold=float(thresholds[cheapest]),
+        min_dcf=min_dcf,
+        min_dcf_threshold=min_dcf_threshold,
         act_dcf=act_dcf,
         cllr=cllr,
     )
 
 
-def _tandem_figures(
-    frr: Floats, far: Floats, thresholds: Floats, asv: ASVScores | None
-) -> tuple[float | None, float | None, float | None]:
-    """Minimum t-DCF, its threshold, and the ASV's EER; None each without ASV scores."""
-    if asv is None:
-        return None, None, None
-    weights, asv_eer = fix_asv(asv)
-    tdcf = normalised_tdcf(frr, far, weights)
-    best = int(np.argmin(tdcf))
-    return float(tdcf[best]), float(thresholds[best]), asv_eer
-
-
-def _ratio_figures(cm: CMScores, llrs: Floats | None) -> tuple[float | None, float | None]:
-    """actDCF and Cllr; None each without ratios."""
-    if llrs is None:
-        return None, None
+def _ratio_metrics(cm: CMScores, llrs: Floats) -> tuple[float, float]:
+    """actDCF and Cllr."""
     ratios = checked_scores(llrs, "llrs")
     if ratios.size != cm.scores.size:
         raise InputError(f"{ratios.size} log-likelihood ratios, expected one for each of {cm.scores.size} trials")
@@ -178,7 +198,7 @@ def _ratio_figures(cm: CMScores, llrs: Floats | None) -> tuple[float | None, flo
     return compute_act_dcf(bonafide, spoof), compute_cllr(bonafide, spoof)
 
 
-def _per_attack_eer(attacks: NDArray[np.str_], order: NDArray[np.intp]) -> dict[str, float]:
+def _per_attack_eer(attacks: NDArray[np.str_], order: Indices) -> dict[str, float]:
     """EER by attack, from the spoofs' attacks and the order of (bona fide, spoofed) trials by score."""
     names, ranks = rank_names(attacks)
     return {
@@ -187,16 +207,17 @@ def _per_attack_eer(attacks: NDArray[np.str_], order: NDArray[np.intp]) -> dict[
     }
 
 
-def against_all_bonafide(groups: NDArray[np.intp], n_groups: int, order: NDArray[np.intp]) -> Iterator[Bools]:
+def against_all_bonafide(groups: Indices, n_groups: int, order: Indices) -> Iterator[Bools]:
     """For each group of spoofs: which of all bona fide trials and its spoofs are bona fide, in rising order of score.
 
     Args:
         groups: (S,) the group of each spoof, from 0.
-        order: (B + S,) places among (bona fide, spoofed) trials in rising order of score.
+        order: (B + S,) indices into (bona fide, spoofed) trials, in rising order of score.
     """
-    kinds = np.full(order.size, n_groups, dtype=np.min_scalar_type(n_groups))
-    kinds[-groups.size :] = groups
-    kinds = kinds[order]
+    # Bona fide trials are a group of their own, the last one.
+    group_of = np.full(order.size, n_groups, dtype=np.min_scalar_type(n_groups))
+    group_of[-groups.size :] = groups
+    group_of = group_of[order]
     for group in range(n_groups):
         # A part of a sorted list is sorted.
-        yield kinds[(kinds == n_groups) | (kinds == group)] == n_groups
+        yield group_of[(group_of == n_groups) | (group_of == group)] == n_groups

@@ -1,18 +1,20 @@
 """Detection cost of a countermeasure: at the best threshold, at Bayes' threshold, and over all of them (Cllr).
 
-    any scores             frr, far --normalised_dcf--> cost at every threshold --> minDCF
-    log-likelihood ratios  --compute_act_dcf--> actDCF      --compute_cllr--> Cllr, in bits
+    compute_min_dcf   minDCF of any scores
+    compute_act_dcf   actDCF of log-likelihood ratios
+    compute_cllr      Cllr of log-likelihood ratios, in bits
+    normalised_dcf    the cost at every threshold; ASVSPOOF5_COSTS are the costs and the prior used everywhere
 
-The cost of a threshold is what a user pays for a trial, on average, when spoofs come with prior `p_spoof`:
+The cost of a threshold is the mean cost of a trial, when spoofs come with prior `p_spoof`:
 
     DCF = c_miss * (1 - p_spoof) * P_miss + c_fa * p_spoof * P_fa
 
-divided by the lesser of its two weights, so that 1 is what accepting everything or rejecting everything costs.
-minDCF asks how well scores rank; actDCF and Cllr ask too whether they are what they claim to be, natural logarithms
-of p(score | bona fide) / p(score | spoof). actDCF - minDCF is what is lost by poor calibration at this one prior.
+divided by the smaller of its two weights, so that 1 is the cost of accepting everything or rejecting everything.
+minDCF measures how well scores rank; actDCF and Cllr measure also whether they are what they claim to be, natural
+logarithms of p(score | bona fide) / p(score | spoof). actDCF - minDCF is the loss by poor calibration at this prior.
 
-Scores and thresholds: the conventions of `error_rates`; the fixed threshold of actDCF accepts what equals it, as
-`error_rates.obtain_asv_error_rates` does and the organisers' package.
+Scores and thresholds: the conventions of `det`; the fixed threshold of actDCF accepts what equals it, as
+`det.obtain_asv_error_rates` does and the organisers' package.
 
 Sources: ASVspoof 5 evaluation plan and X. Wang et al., "ASVspoof 5: crowdsourced speech data, deepfakes, and
 adversarial attacks at scale", ASVspoof workshop 2024 (costs, minDCF, actDCF); N. Brümmer, J. du Preez,
@@ -26,7 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.det import Floats, checked_scores, compute_det_curve
+from s2pecnet.metrics.det import Floats, checked_scores, compute_det_curve, least
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,7 @@ def compute_min_dcf(
     (0.5, 0.0)
     """
     frr, far, thresholds = compute_det_curve(bonafide_scores, spoof_scores)
-    dcf = normalised_dcf(frr, far, costs)
-    best = int(np.argmin(dcf))
-    return float(dcf[best]), float(thresholds[best])
+    return least(normalised_dcf(frr, far, costs), thresholds)
 
 
 def compute_act_dcf(bonafide_llrs: ArrayLike, spoof_llrs: ArrayLike, costs: DetectionCosts = ASVSPOOF5_COSTS) -> float:

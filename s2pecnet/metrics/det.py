@@ -1,10 +1,16 @@
 """Miss and false-alarm rates at every threshold, and the equal error rate (EER).
 
+    compute_det_curve        rates and thresholds        compute_eer         EER at the nearest threshold
+    obtain_asv_error_rates   rates at one threshold      interpolated_eer    EER between thresholds (Arena)
+    sort_trials, sweep, thresholds_of, equal_error, least   the same steps, for metrics that share one sorting
+
 Conventions
     Targets are the trials to accept (bona fide speech for a countermeasure), nontargets those to reject (spoofs), and
     a higher score speaks for a target. Every trial's score is a threshold; a trial is accepted when it lies above it,
     so the threshold's own trial is rejected. Where scores are equal, targets sort before nontargets: ties count
     against the system. All rates are fractions in [0, 1].
+
+Source: A. Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997.
 """
 
 import math
@@ -13,38 +19,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from s2pecnet.errors import InputError
-from s2pecnet.score_files.columns import _MAX_TABLE, Places
-
-
-def arena_eer(bonafide: ArrayLike, spoof: ArrayLike) -> float:
-    """Equal error rate as the Arena computes it, a fraction in [0, 1].
-
-    Every different score is a threshold, a trial is accepted at or above it, and the rate is read where the straight
-    lines of miss and false-alarm rate cross. `evaluation.compute_eer` takes the nearest threshold instead: the two
-    differ a little.
-
-    Args:
-        bonafide, spoof: (B,), (S,) scores, B and S >= 1, finite.
-
-    >>> arena_eer([2.0, 3.0, 4.0], [-1.0, 0.0, 1.0])
-    0.0
-    >>> arena_eer([0.0, 2.0], [1.0])
-    0.5
-    """
-    targets, others = np.sort(np.asarray(bonafide, float)), np.sort(np.asarray(spoof, float))
-    thresholds = np.unique(np.concatenate((targets, others)))
-    frr = np.searchsorted(targets, thresholds) / targets.size
-    far = 1 - np.searchsorted(others, thresholds) / others.size
-    gap = far - frr  # 1 at the first threshold, never rising
-    if gap[-1] > 0:
-        return float(far[-1] + frr[-1]) / 2
-    after = int(np.argmax(gap <= 0))
-    weight = gap[after - 1] / (gap[after - 1] - gap[after])
-    return float(far[after - 1] + weight * (far[after] - far[after - 1]))
-
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Indices = NDArray[np.intp]
 
 
 def compute_det_curve(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -98,6 +76,37 @@ def compute_eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> tuple[
     return eer, float(thresholds[point])
 
 
+def interpolated_eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> float:
+    """Equal error rate where the lines of both rates cross, as the Speech Anti-Spoofing Arena computes it.
+
+    Every different score is a threshold, and a trial is accepted at or above it. `compute_eer` takes the nearest
+    threshold instead: the two differ a little. A fraction in [0, 1].
+
+    Args:
+        target_scores: (T,) scores of the trials to accept, T >= 1.
+        nontarget_scores: (N,) scores of the trials to reject, N >= 1.
+
+    Raises:
+        InputError: as `compute_det_curve`.
+
+    >>> interpolated_eer([2.0, 3.0, 4.0], [-1.0, 0.0, 1.0])
+    0.0
+    >>> interpolated_eer([0.0, 2.0], [1.0])
+    0.5
+    """
+    targets = np.sort(checked_scores(target_scores, "target_scores"))
+    others = np.sort(checked_scores(nontarget_scores, "nontarget_scores"))
+    thresholds = np.unique(np.concatenate((targets, others)))
+    frr = np.searchsorted(targets, thresholds) / targets.size
+    far = 1 - np.searchsorted(others, thresholds) / others.size
+    gap = far - frr  # 1 at the first threshold, never rising
+    if gap[-1] > 0:
+        return float(far[-1] + frr[-1]) / 2
+    after = int(np.argmax(gap <= 0))
+    weight = gap[after - 1] / (gap[after - 1] - gap[after])
+    return float(far[after - 1] + weight * (far[after] - far[after - 1]))
+
+
 def obtain_asv_error_rates(
     tar_asv: ArrayLike, non_asv: ArrayLike, spoof_asv: ArrayLike, asv_threshold: float
 ) -> tuple[float, float, float | None]:
@@ -132,7 +141,7 @@ def checked_scores(scores: ArrayLike, name: str, may_be_empty: bool = False) -> 
     """The scores as an array, (n,).
 
     Raises:
-        InputError: none (unless they may be absent), not one-dimensional, no numbers, or one that is not finite.
+        InputError: none (unless there may be none), not one-dimensional, not numbers, or not finite.
     """
     try:
         array = np.asarray(scores, dtype=np.float64)
@@ -144,13 +153,13 @@ def checked_scores(scores: ArrayLike, name: str, may_be_empty: bool = False) -> 
         raise InputError(f"{name}: no scores, expected at least one")
     finite = np.isfinite(array)
     if not finite.all():
-        place = int(np.argmin(finite))
-        raise InputError(f"{name}[{place}] is {array[place]}, expected finite scores")
+        index = int(np.argmin(finite))
+        raise InputError(f"{name}[{index}] is {array[index]}, expected finite scores")
     return array
 
 
-def sort_trials(target: Floats, nontarget: Floats) -> tuple[Floats, NDArray[np.intp]]:
-    """All scores in rising order, of equal ones the targets first, and each one's place in (target, nontarget)."""
+def sort_trials(target: Floats, nontarget: Floats) -> tuple[Floats, Indices]:
+    """All scores in rising order, of equal ones the targets first, and each one's index into (target, nontarget)."""
     scores = np.concatenate((target, nontarget))
     # The default sort is fast and not stable: it may order each class by itself. Merging the two must be stable.
     order = np.concatenate((np.argsort(target), target.size + np.argsort(nontarget)))
@@ -182,8 +191,14 @@ def thresholds_of(scores: Floats) -> Floats:
     return np.concatenate(([scores[0] - 0.001], scores))
 
 
-def rank_names(names: NDArray[np.str_]) -> tuple[list[str], Places]:
-    """The distinct names of (n,), sorted, and the place of each of the n among them, (n,).
+def least(cost: Floats, thresholds: Floats) -> tuple[float, float]:
+    """The minimum of a cost over the points of a sweep, and the first threshold where it lies."""
+    point = int(np.argmin(cost))
+    return float(cost[point]), float(thresholds[point])
+
+
+def rank_names(names: NDArray[np.str_]) -> tuple[list[str], Indices]:
+    """The distinct names of (n,), sorted, and the index of each of the n among them, (n,).
 
     As np.unique(names, return_inverse=True), but no two strings are compared: the ranks by the first k characters and
     the character behind them make the ranks by k + 1.
@@ -201,8 +216,8 @@ def rank_names(names: NDArray[np.str_]) -> tuple[list[str], Places]:
     return by_rank.tolist(), ranks
 
 
-def _rank(integers: Places) -> Places:
-    if integers.max() >= _MAX_TABLE:
+def _rank(integers: Indices) -> Indices:
+    if integers.max() >= 1 << 20:
         return np.unique(integers, return_inverse=True)[1]
     present = np.zeros(integers.max() + 1, dtype=np.intp)
     present[integers] = 1

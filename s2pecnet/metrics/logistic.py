@@ -1,17 +1,29 @@
-"""Logistic regression from scores to log-likelihood ratios, for one system or several.
+"""Logistic regression from scores to log-likelihood ratios: the calibration of one system, or the fusion of several.
 
-Brümmer and de Villiers, "The BOSARIS toolkit", 2013: a linear map of the scores, trained with the prior-weighted
-cross-entropy, gives calibrated ratios.
+    scores of development trials --fit_logistic--> LinearMap --apply, of--> log-likelihood ratios (natural logarithm)
+
+Conventions
+    Higher = bona fide. Both classes weigh the same in the fit, whatever their number of trials, so that the log-odds
+    are the logarithm of p(scores | bona fide) / p(scores | spoof), without a prior.
+    Where dev is separated without error there is no best slope, the steeper the better. Then the labels are softened
+    (Platt): of N trials of a class, (N + 1) / (N + 2) count as what they are. Ratios then reach about ln(N + 1), as
+    much as N trials can say.
+
+Sources: N. Brümmer and J. du Preez, "Application-independent evaluation of speaker detection", Computer Speech and
+Language, 2006; N. Brümmer et al., "Fusion of heterogeneous speaker recognition systems in the STBU submission for the
+NIST speaker recognition evaluation 2006", IEEE TASLP, 2007; J. Platt, "Probabilistic outputs for support vector
+machines", 1999. The regression is scikit-learn's.
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.det import Bools, Floats
+from s2pecnet.metrics.det import Bools, Floats, checked_scores
 from s2pecnet.score_files.cm_asv import CMScores, align_trials
 
 
@@ -27,20 +39,21 @@ class LinearMap:
     weights: tuple[float, ...]
     offset: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
     def apply(self, systems: Sequence[CMScores], names: Sequence[str] = ()) -> CMScores:
         """The fused scores, in the order of the first system's trials.
 
         Raises:
-            InputError: another number of systems, or they did not score the same trials.
+            InputError: another number of systems, or they cover different trials.
         """
         if len(systems) != len(self.weights):
             raise InputError(f"scores of {len(systems)} systems, expected {len(self.weights)} as in training")
-        aligned = align_trials(systems, names)
-        fused = self.offset + _as_columns(aligned) @ np.array(self.weights)
-        by_name = np.argsort(systems[0].utterances)
-        scores = np.empty_like(fused)
-        scores[by_name] = fused
         first = systems[0]
+        scores = np.empty_like(first.scores)
+        scores[np.argsort(first.utterances)] = self.offset + stack_scores(systems, names)[0] @ np.array(self.weights)
         return CMScores(first.utterances, first.attacks, first.is_bonafide, scores, first.n_unscored)
 
     def of(self, scores: Floats) -> Floats:
@@ -60,7 +73,7 @@ def fit_logistic(systems: Sequence[CMScores], names: Sequence[str] = ()) -> Line
         names: what messages call them.
 
     Raises:
-        InputError: systems of different trials, a class without trials.
+        InputError: systems of different trials, a class without trials, a score that is not finite.
 
     >>> cm = CMScores(
     ...     utterances=np.array(["u1", "u2", "u3", "u4"]), attacks=np.array(["-", "-", "A07", "A08"]),
@@ -69,40 +82,50 @@ def fit_logistic(systems: Sequence[CMScores], names: Sequence[str] = ()) -> Line
     >>> round(calibration.weights[0], 4), round(float(calibration.of(np.array([1.5]))[0]), 4)
     (0.9082, 0.0)
     """
-    aligned = align_trials(systems, names)
-    scores, is_bonafide = _as_columns(aligned), aligned[0].is_bonafide
+    scores, is_bonafide = stack_scores(systems, names)
     if is_bonafide.all() or not is_bonafide.any():
         raise InputError(
             f"no {'spoofed' if is_bonafide.all() else 'bona fide'} trials to fit on, expected both classes"
         )
     centres, spreads = scores.mean(axis=0), scores.std(axis=0)
-    standard = (scores - centres) / np.where(spreads > 0, spreads, 1.0)
-    coefficients, intercept = _regression(standard, is_bonafide, softened=False)
-    if _separates(standard @ coefficients, is_bonafide):
-        coefficients, intercept = _regression(standard, is_bonafide, softened=True)
-    if len(systems) == 1 and coefficients[0] <= 0:
+    varied = spreads > 0
+    standard = (scores - centres) / np.where(varied, spreads, 1.0)
+    n_class = np.where(is_bonafide, is_bonafide.sum(), (~is_bonafide).sum())
+    coefficients, intercept = _regression(standard, is_bonafide, np.ones(n_class.size))
+    fitted = standard @ coefficients
+    if fitted[is_bonafide].min() >= fitted[~is_bonafide].max() and np.ptp(fitted) > 0:
+        coefficients, intercept = _regression(standard, is_bonafide, (n_class + 1) / (n_class + 2))
+    if len(systems) == 1 and not (varied[0] and coefficients[0] > 0):
         # The best line that does not fall is flat, and with classes that weigh the same it lies at 0.
         return LinearMap((0.0,), 0.0)
-    weights = np.where(spreads > 0, coefficients / np.where(spreads > 0, spreads, 1.0), 0.0)
+    weights = np.where(varied, coefficients / np.where(varied, spreads, 1.0), 0.0)
     return LinearMap(tuple(weights.tolist()), float(intercept - weights @ centres))
 
 
-def _as_columns(systems: Sequence[CMScores]) -> Floats:
-    """(n, k) scores of n common trials."""
-    return np.stack([system.scores for system in systems], axis=1)
+def stack_scores(systems: Sequence[CMScores], names: Sequence[str] = ()) -> tuple[Floats, Bools]:
+    """(n, k) scores of the k systems' common trials, in order of utterance, and (n,) whether each is bona fide.
+
+    Raises:
+        InputError: systems of different trials, no trials, a score that is not finite.
+    """
+    aligned = align_trials(systems, names)
+    return np.stack([checked_scores(one.scores, "CM scores") for one in aligned], axis=1), aligned[0].is_bonafide
 
 
-def _regression(inputs: Floats, is_bonafide: Bools, softened: bool) -> tuple[Floats, float]:
-    """Coefficients (k,) and intercept of the log-likelihood ratio in standardised scores, (n, k)."""
+def _regression(inputs: Floats, is_bonafide: Bools, trust: Floats) -> tuple[Floats, float]:
+    """Coefficients (k,) and intercept of the log-likelihood ratio in standardised scores, (n, k).
+
+    Args:
+        trust: (n,) the share of its label that a trial counts for, in (0.5, 1].
+    """
     # Imported here: it takes a second, and most callers of this module's commands do without.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    n_class = np.where(is_bonafide, is_bonafide.sum(), (~is_bonafide).sum())
-    right = (n_class + 1) / (n_class + 2) if softened else np.ones(n_class.size)
     # Every trial twice: as what it is, and, with what is left of its weight, as the other class.
     labels = np.concatenate((is_bonafide, ~is_bonafide))
-    weights = np.concatenate((right, 1 - right)) * np.tile(0.5 / n_class, 2)
+    per_class = 0.5 / np.where(is_bonafide, is_bonafide.sum(), (~is_bonafide).sum())
+    weights = np.concatenate((trust, 1 - trust)) * np.tile(per_class, 2)
     # C = inf: no penalty. Standardised scores keep the solver's steps sound whatever the scale of the scores.
     regression = LogisticRegression(C=np.inf, solver="lbfgs", tol=1e-9, max_iter=1000)
     with warnings.catch_warnings():
@@ -110,7 +133,3 @@ def _regression(inputs: Floats, is_bonafide: Bools, softened: bool) -> tuple[Flo
         warnings.simplefilter("ignore", ConvergenceWarning)
         regression.fit(np.tile(inputs, (2, 1)), labels, weights)
     return regression.coef_[0], float(regression.intercept_[0])
-
-
-def _separates(scores: Floats, is_bonafide: Bools) -> bool:
-    return bool(scores[is_bonafide].min() >= scores[~is_bonafide].max() and np.ptp(scores) > 0)

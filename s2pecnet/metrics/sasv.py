@@ -2,6 +2,7 @@
 
     SASV scores of targets, nontargets, spoofs        --compute_a_dcf--> minimum a-DCF
     CM scores by two classes, ASV scores by three     --compute_t_eer--> concurrent t-EER
+    a track-2 score file                              --evaluate_sasv--> SASVMetrics: all that its scores allow
 
 A trial is a claim to be some speaker. Targets are to be accepted; nontargets (somebody else's own voice) and spoofs are
 not. Higher scores speak for a target (CM: for bona fide speech).
@@ -10,35 +11,35 @@ a-DCF ("architecture agnostic": it takes one score of a trial, however that was 
 
     c_miss * p_target * P_miss + c_fa_nontarget * p_nontarget * P_fa,nontarget + c_fa_spoof * p_spoof * P_fa,spoof
 
-divided by what the better of accepting and rejecting everything costs.
+divided by the cost of the better of accepting and rejecting everything.
 
 t-EER is of a CM and an ASV in tandem: a trial is accepted when both accept. If the two err independently of each other
 within a class, the tandem's rates are
     P_miss          M + (1 - M) * m     of targets       M, F: the CM's miss and false-alarm rate
     P_fa,nontarget  (1 - M) * n         of nontargets    m, n, s: the ASV's miss rate and its false-alarm rates of
     P_fa,spoof      F * s               of spoofs        nontargets and of spoofs
-Each ASV threshold has a CM threshold where misses equal false alarms; how many of these are of spoofs, though, is a
-matter of how often spoofs come. At one pair of thresholds all three rates are equal, and the mix does not matter: their
-value there is the concurrent t-EER. Rates of finitely many trials hardly ever are equal; as the organisers' package of
+Each ASV threshold has a CM threshold where misses equal false alarms, but the mean of the two false-alarm rates depends
+on how often spoofs come. At one pair of thresholds all three rates are equal, and the mix does not matter: their value
+there is the concurrent t-EER. Rates of finitely many trials hardly ever are equal; as the organisers' package of
 ASVspoof 5 does we take, for each ASV threshold, the CM threshold where P_miss is closest to the mean of the two
 false-alarm rates, then of these pairs the one where n / s is closest to F / (1 - M), and of that P_fa,spoof.
 
 Sources: H. Shim et al., "a-DCF: an architecture agnostic metric with application to spoofing-robust speaker
 verification", Odyssey 2024; T. Kinnunen et al., "t-EER: parameter-free tandem evaluation of countermeasures and
 biometric comparators", IEEE TPAMI, 2023; priors and costs of the ASVspoof 5 evaluation plan, track 2.
-Thresholds and ties: the conventions of `error_rates`.
+Thresholds and ties: the conventions of `det`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.bootstrap import Interval, draw_counts, interval_of
-from s2pecnet.metrics.det import Floats, checked_scores, compute_det_curve, compute_eer, thresholds_of
+from s2pecnet.metrics.bootstrap import Interval, check_replicates, draw_counts, interval_of
+from s2pecnet.metrics.det import Floats, Indices, checked_scores, compute_det_curve, compute_eer, least, thresholds_of
 from s2pecnet.score_files.sasv import SASVScores
 
 _TARGET, _NONTARGET, _SPOOF = range(3)
@@ -46,7 +47,7 @@ _TARGET, _NONTARGET, _SPOOF = range(3)
 
 @dataclass(frozen=True)
 class SASVCosts:
-    """What errors cost, and how often each kind of trial comes.
+    """What errors cost, and how often trials of each class come.
 
     Attributes:
         p_target, p_nontarget, p_spoof: priors, > 0, sum 1.
@@ -83,22 +84,32 @@ class ClassRates(NamedTuple):
     fa_spoof: Floats
 
 
-class TandemPoint(NamedTuple):
+@dataclass(frozen=True)
+class TandemPoint:
     """The concurrent t-EER, a fraction, and the thresholds where it lies."""
 
     t_eer: float
-    cm_threshold: float
-    asv_threshold: float
+    t_eer_cm_threshold: float
+    t_eer_asv_threshold: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The fields by name, ready for JSON."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """A line for people, the t-EER in per cent."""
+        thresholds = f"CM {self.t_eer_cm_threshold:.6g}, ASV {self.t_eer_asv_threshold:.6g}"
+        return f"t-EER        {100 * self.t_eer:8.4f} %   (thresholds: {thresholds})"
 
 
 @dataclass(frozen=True)
 class SASVMetrics:
-    """Figures of SASV trials; rates are fractions, and what the scores do not allow is None.
+    """Metrics of SASV trials; rates are fractions, and None where the scores do not allow them.
 
     Attributes:
         n_target, n_nontarget, n_spoof: number of trials.
         min_a_dcf, min_a_dcf_threshold: of the SASV scores.
-        t_eer, t_eer_cm_threshold, t_eer_asv_threshold: of the CM and ASV scores.
+        tandem: the t-EER of the CM and ASV scores.
         cm_eer: of the CM, targets and nontargets against spoofs.
         asv_eer: of the ASV, targets against nontargets.
     """
@@ -108,57 +119,54 @@ class SASVMetrics:
     n_spoof: int
     min_a_dcf: float | None = None
     min_a_dcf_threshold: float | None = None
-    t_eer: float | None = None
-    t_eer_cm_threshold: float | None = None
-    t_eer_asv_threshold: float | None = None
+    tandem: TandemPoint | None = None
     cm_eer: float | None = None
     asv_eer: float | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, ready for JSON; those of `tandem` beside the others."""
+        own = {name: value for name, value in vars(self).items() if name != "tandem"}
+        return own | tandem_as_dict(self.tandem)
+
     def lines(self) -> list[str]:
-        """A text for people: one figure a line, EERs in per cent."""
+        """A text for people: a metric a line, EERs in per cent."""
         lines = [f"trials       {self.n_target} target, {self.n_nontarget} nontarget, {self.n_spoof} spoofed"]
         if self.min_a_dcf is None:
             lines.append("min a-DCF    not computed: no SASV scores")
         else:
             lines.append(f"min a-DCF    {self.min_a_dcf:8.4f}     (threshold {self.min_a_dcf_threshold:.6g})")
-        if self.t_eer is None:
-            lines.append("t-EER        not computed: needs CM and ASV scores")
-        else:
-            lines.append(
-                f"t-EER        {100 * self.t_eer:8.4f} %   (thresholds: CM {self.t_eer_cm_threshold:.6g}, "
-                f"ASV {self.t_eer_asv_threshold:.6g})"
-            )
+        no_tandem = "t-EER        not computed: needs CM and ASV scores"
+        lines.append(no_tandem if self.tandem is None else self.tandem.line())
         for name, eer in (("CM EER", self.cm_eer), ("ASV EER", self.asv_eer)):
             lines += [] if eer is None else [f"{name:<12} {100 * eer:8.4f} %"]
         return lines
 
 
 def evaluate_sasv(scores: SASVScores) -> SASVMetrics:
-    """All figures that the scores allow.
+    """All metrics that the scores allow.
 
     Raises:
         InputError: as `compute_a_dcf`.
     """
-    figures: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     is_spoof = scores.keys == _SPOOF
     if scores.sasv is not None:
         sasv = scores.by_class(scores.sasv)
-        figures["min_a_dcf"], figures["min_a_dcf_threshold"] = compute_a_dcf(sasv.target, sasv.nontarget, sasv.spoof)
+        found["min_a_dcf"], found["min_a_dcf_threshold"] = compute_a_dcf(sasv.target, sasv.nontarget, sasv.spoof)
     if scores.cm is not None:
-        figures["cm_eer"], _ = compute_eer(scores.cm[~is_spoof], scores.cm[is_spoof])
+        found["cm_eer"], _ = compute_eer(scores.cm[~is_spoof], scores.cm[is_spoof])
     if scores.asv is not None:
         asv = scores.by_class(scores.asv)
-        figures["asv_eer"], _ = compute_eer(asv.target, asv.nontarget)
+        found["asv_eer"], _ = compute_eer(asv.target, asv.nontarget)
         if scores.cm is not None:
             cm = scores.cm[~is_spoof], scores.cm[is_spoof]
-            figures |= tandem_figures(compute_t_eer(*cm, asv.target, asv.nontarget, asv.spoof))
-    return SASVMetrics(*np.bincount(scores.keys, minlength=3).tolist(), **figures)
+            found["tandem"] = compute_t_eer(*cm, asv.target, asv.nontarget, asv.spoof)
+    return SASVMetrics(*np.bincount(scores.keys, minlength=3).tolist(), **found)
 
 
-def tandem_figures(point: TandemPoint | None) -> dict[str, float | None]:
-    """The t-EER and its thresholds by the names of `SASVMetrics`; None each without a point."""
-    t_eer, cm_threshold, asv_threshold = (None, None, None) if point is None else point
-    return {"t_eer": t_eer, "t_eer_cm_threshold": cm_threshold, "t_eer_asv_threshold": asv_threshold}
+def tandem_as_dict(point: TandemPoint | None) -> dict[str, float | None]:
+    """The t-EER and its thresholds by name; None each without a point."""
+    return {name: None if point is None else getattr(point, name) for name in TandemPoint.__dataclass_fields__}
 
 
 def compute_a_dcf(
@@ -176,39 +184,28 @@ def compute_a_dcf(
     >>> round(cost, 4), threshold  # the nontarget at 2 costs 10 * 0.0095 / 2, rejecting the target at 1 ten times that
     (0.0798, 0.5)
     """
-    kinds, thresholds = _sort_classes(target, nontarget, spoof)
-    cost = _normalised_a_dcf(class_rates(kinds), costs)
-    best = int(np.argmin(cost))
-    return float(cost[best]), float(thresholds[best])
+    classes, thresholds = _sort_classes(target, nontarget, spoof)
+    return least(_normalised_a_dcf(class_rates(classes), costs), thresholds)
 
 
-def a_dcf_interval(
-    target: ArrayLike,
-    nontarget: ArrayLike,
-    spoof: ArrayLike,
-    *,
-    replicates: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Bootstrap interval of the minimum a-DCF: trials drawn within each class, as `bootstrap` describes.
+def a_dcf_interval(target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike, replicates: int = 1000) -> Interval:
+    """95 % bootstrap interval of the minimum a-DCF: trials drawn within each class, as `bootstrap` describes.
 
     Raises:
-        InputError: as `compute_a_dcf`; no replicates; a level outside (0, 1).
+        InputError: as `compute_a_dcf`; no replicates.
     """
-    if replicates < 1:
-        raise InputError(f"{replicates} bootstrap replicates, expected at least 1")
-    kinds, _ = _sort_classes(target, nontarget, spoof)
-    by_class = np.argsort(kinds, kind="stable")
-    sizes = np.bincount(kinds, minlength=3).tolist()
-    counts = np.empty(kinds.size, dtype=np.intp)
-    generator = np.random.default_rng(seed)
+    check_replicates(replicates)
+    classes, _ = _sort_classes(target, nontarget, spoof)
+    by_class = np.argsort(classes, kind="stable")
+    sizes = np.bincount(classes, minlength=3).tolist()
+    counts = np.empty(classes.size, dtype=np.intp)
+    generator = np.random.default_rng(0)
     values = np.empty(replicates)
     for replicate in range(replicates):
         counts[by_class] = draw_counts(sizes, generator)
-        rates = class_rates(np.repeat(kinds, counts))
+        rates = class_rates(np.repeat(classes, counts))
         values[replicate] = _normalised_a_dcf(rates, ASVSPOOF5_SASV_COSTS).min()
-    interval = interval_of(values, level)
+    interval = interval_of(values)
     assert interval is not None
     return interval
 
@@ -228,11 +225,11 @@ def compute_t_eer(
         InputError: as `compute_a_dcf`.
 
     >>> compute_t_eer([2.0, 3.0, 4.0], [0.0, 1.0], [2.0, 3.0], [0.0, 1.0], [1.5, 2.5])
-    TandemPoint(t_eer=0.0, cm_threshold=1.0, asv_threshold=1.0)
+    TandemPoint(t_eer=0.0, t_eer_cm_threshold=1.0, t_eer_asv_threshold=1.0)
     """
     frr, far, cm_thresholds = compute_det_curve(bonafide_cm, spoof_cm)
-    kinds, asv_thresholds = _sort_classes(target_asv, nontarget_asv, spoof_asv)
-    asv = class_rates(kinds)
+    classes, asv_thresholds = _sort_classes(target_asv, nontarget_asv, spoof_asv)
+    asv = class_rates(classes)
     chosen = _closest_cm_points(frr, far, asv)
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.abs(asv.fa_nontarget / asv.fa_spoof - far[chosen] / (1 - frr[chosen]))
@@ -245,14 +242,14 @@ def compute_t_eer(
     )
 
 
-def _closest_cm_points(frr: Floats, far: Floats, asv: ClassRates) -> NDArray[np.intp]:
+def _closest_cm_points(frr: Floats, far: Floats, asv: ClassRates) -> Indices:
     """For each ASV threshold the first CM threshold where misses and mean false alarms of the tandem are closest.
 
     Their difference rises with the CM threshold, to 1 at the highest: bisection finds where it first reaches 0, for all
     ASV thresholds at once.
     """
 
-    def excess(points: NDArray[np.intp]) -> Floats:
+    def excess(points: Indices) -> Floats:
         frr_there, far_there = frr[points], far[points]
         miss = frr_there + (1 - frr_there) * asv.miss
         false_alarm = 0.5 * (1 - frr_there) * asv.fa_nontarget + 0.5 * far_there * asv.fa_spoof
@@ -270,14 +267,14 @@ def _closest_cm_points(frr: Floats, far: Floats, asv: ClassRates) -> NDArray[np.
     return np.where(np.abs(excess(before)) <= np.abs(excess(high)), before, high)
 
 
-def class_rates(kinds: NDArray[np.uint8]) -> ClassRates:
+def class_rates(classes: NDArray[np.uint8]) -> ClassRates:
     """Rates at every threshold of n trials in rising order of score, (n,): 0 a target, 1 a nontarget, 2 a spoof.
 
-    All three classes must be there; n + 1 points as in `error_rates.compute_det_curve`.
+    All three classes must be there; n + 1 points as in `det.compute_det_curve`.
     """
-    rejected = np.zeros((3, kinds.size + 1), dtype=np.int64)
-    for kind in (_TARGET, _NONTARGET, _SPOOF):
-        np.cumsum(kinds == kind, out=rejected[kind, 1:])
+    rejected = np.zeros((3, classes.size + 1), dtype=np.int64)
+    for index in (_TARGET, _NONTARGET, _SPOOF):
+        np.cumsum(classes == index, out=rejected[index, 1:])
     sizes = rejected[:, -1:]
     accepted = (sizes - rejected) / sizes
     return ClassRates(rejected[_TARGET] / sizes[_TARGET], accepted[_NONTARGET], accepted[_SPOOF])
@@ -285,14 +282,14 @@ def class_rates(kinds: NDArray[np.uint8]) -> ClassRates:
 
 def _sort_classes(target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike) -> tuple[NDArray[np.uint8], Floats]:
     """The classes of all trials in rising order of score, of equal ones in order of class, and all thresholds."""
-    classes = [
+    by_class = [
         checked_scores(scores, f"{name} scores")
         for scores, name in ((target, "target"), (nontarget, "nontarget"), (spoof, "spoof"))
     ]
-    scores = np.concatenate(classes)
-    kinds = np.repeat(np.arange(3, dtype=np.uint8), [len(one) for one in classes])
+    scores = np.concatenate(by_class)
+    classes = np.repeat(np.arange(3, dtype=np.uint8), [len(one) for one in by_class])
     order = np.argsort(scores, kind="stable")
-    return kinds[order], thresholds_of(scores[order])
+    return classes[order], thresholds_of(scores[order])
 
 
 def _normalised_a_dcf(rates: ClassRates, costs: SASVCosts) -> Floats:

@@ -1,9 +1,13 @@
 """Tandem detection cost (t-DCF) of a countermeasure (CM) in front of a fixed speaker verification (ASV).
 
+    compute_tDCF       the cost at every CM threshold, from scores and the ASV's error rates
+    fix_asv            ASV scores to the weights of the CM's two error rates
+    normalised_tdcf    these weights and a DET curve to the cost
+
 Source: T. Kinnunen et al., "t-DCF: a detection cost function for the tandem assessment of spoofing countermeasures and
 automatic speaker verification", Odyssey 2018; in the form and with the costs of the ASVspoof 2019 evaluation plan
 ("legacy": the ASV threshold is fixed at the ASV's own EER, and the cost is normalised by the better of accepting all
-and rejecting all). Scores and thresholds: the conventions of `error_rates`.
+and rejecting all). Scores and thresholds: the conventions of `det`.
 """
 
 import math
@@ -60,8 +64,8 @@ def compute_tDCF(
         tDCF_norm, CM_thresholds: (B + S + 1,) each, the points of `compute_det_curve`.
 
     Raises:
-        InputError: scores as `compute_det_curve`; rates, priors or costs out of range; C1 or C2
-            not positive, which leaves nothing to normalise by.
+        InputError: scores as `compute_det_curve`; rates, priors or costs out of range; C1 or C2 not positive, so that
+            the cost cannot be normalised.
 
     >>> cost, thresholds = compute_tDCF([2.0, 3.0], [0.0, 1.0], 0.05, 0.05, 0.4)
     >>> float(cost.min()), float(thresholds[cost.argmin()])
@@ -77,7 +81,7 @@ def compute_tDCF(
 
 
 class TandemWeights(NamedTuple):
-    """What weighs the two rates of the countermeasure, once the ASV and the costs are fixed."""
+    """Weights of the countermeasure's two error rates, once the ASV and the costs are fixed."""
 
     miss: float  # C1, the cost of rejecting all bona fide speech
     false_alarm: float  # C2, the cost of accepting all spoofs
@@ -95,7 +99,7 @@ def fix_asv(asv: ASVScores) -> tuple[TandemWeights, float]:
     The costs are those of ASVspoof 2019.
 
     Raises:
-        InputError: a class has no scores, or nothing is left to normalise by (`compute_tDCF`).
+        InputError: a class has no scores, or the cost cannot be normalised (`compute_tDCF`).
     """
     asv_eer, threshold = compute_eer(asv.target, asv.nontarget)
     rates = obtain_asv_error_rates(asv.target, asv.nontarget, asv.spoof, threshold)
@@ -116,7 +120,17 @@ def _tandem_weights(
         miss=c["Ptar"] * (c["Cmiss_cm"] - c["Cmiss_asv"] * miss_asv) - c["Pnon"] * c["Cfa_asv"] * fa_asv,
         false_alarm=c["Cfa_cm"] * c["Pspoof"] * (1 - miss_spoof_asv),
     )
-    _check_weights(weights)
+    advice = "check the ASV scores and the costs"
+    if weights.miss <= 0:
+        raise InputError(
+            f"t-DCF: rejecting bona fide speech has the weight {weights.miss:.6g}, expected > 0: the ASV makes so many "
+            f"errors that rejecting everyone costs no more; {advice}"
+        )
+    if weights.false_alarm <= 0:
+        raise InputError(
+            f"t-DCF: accepting spoofs has the weight {weights.false_alarm:.6g}, expected > 0: the ASV rejects all "
+            f"spoofs, or spoofs have no prior or no cost; {advice}"
+        )
     return weights
 
 
@@ -136,20 +150,7 @@ def _check_cost_model(cost_model: Mapping[str, float]) -> None:
         raise InputError(f"cost model: {' + '.join(_PRIORS)} is {total:.10g}, expected 1")
 
 
-def _check_weights(weights: TandemWeights) -> None:
-    if weights.miss <= 0:
-        raise InputError(
-            f"the t-DCF's C1 is {weights.miss:.6g}, expected > 0: the ASV makes so many errors "
-            "that rejecting everyone costs no more; check the ASV scores and the costs"
-        )
-    if weights.false_alarm <= 0:
-        raise InputError(
-            f"the t-DCF's C2 is {weights.false_alarm:.6g}, expected > 0: the ASV rejects all "
-            "spoofs, or spoofs have no prior or no cost; check the ASV scores and the costs"
-        )
-
-
 def _describe_costs(cost_model: Mapping[str, float], weights: TandemWeights) -> str:
-    values = {**{name: cost_model[name] for name in (*_PRIORS, *_COSTS)}, "C1": weights.miss, "C2": weights.false_alarm}
-    lines = [f"  {name:<9} {value:10.6f}" for name, value in values.items()]
-    return "\n".join(["t-DCF parameters (C1 weighs CM misses, C2 CM false alarms)", *lines])
+    values = {name: cost_model[name] for name in (*_PRIORS, *_COSTS)}
+    values |= {"CM miss weight": weights.miss, "CM false-alarm weight": weights.false_alarm}
+    return "\n".join(["t-DCF parameters", *(f"  {name:<21} {value:10.6f}" for name, value in values.items())])

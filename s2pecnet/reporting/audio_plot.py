@@ -1,7 +1,7 @@
 """One PNG of an audio file and what a system makes of it: waveform, spectrogram, and the score over time.
 
 The file is read block by block and reduced on the way, so its length does not matter. Scores are higher for bona fide
-speech; colours are those of plots.py.
+speech; colours are those of `plots`.
 """
 
 import os
@@ -13,25 +13,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2pecnet.audio.decoding import opened
-from s2pecnet.audio.streaming import read_blocks
+from s2pecnet.audio.decoding import opened, read_blocks
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.extras import require
 from s2pecnet.features import PowerSpectrogram, count_frames
 from s2pecnet.files import atomic_write
+from s2pecnet.reporting.plots import BONAFIDE, NEUTRAL, SPOOF
 from s2pecnet.scoring.recordings import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_BONAFIDE, _SPOOF, _NEUTRAL = "#0072B2", "#D55E00", "#666666"
 # Columns of the picture that samples are reduced to, and samples from one spectrum to the next.
 COLUMNS, HOP = 1500, 160
 
 
 def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, threshold: float, reason: str) -> Path:
-    """Draw the three panels over a common axis of time into one PNG (1560 x 1040 pixels), whole or not at all.
+    """Draw the three panels over a common axis of time into one PNG (1560 x 1040 pixels), completely or not at all.
 
     Args:
         prediction: the scores of the file at `prediction.path`, which is read again.
@@ -49,22 +48,22 @@ def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, th
     require("matplotlib", "report", "drawing")
     from matplotlib.figure import Figure
 
-    sketch = Sketch(prediction.path)
+    overview = AudioOverview(prediction.path)
     figure = Figure(figsize=(12, 8), layout="constrained")
     waveform, spectrogram, scores = figure.subplots(3, 1, sharex=True)
     name = os.path.basename(prediction.path).encode("utf-8", "replace").decode("utf-8")
     figure.suptitle(f"{name}: score {prediction.score:.6f} (higher = bona fide)", parse_math=False)
-    _draw_waveform(waveform, sketch)
-    _draw_spectrogram(spectrogram, sketch)
+    _draw_waveform(waveform, overview)
+    _draw_spectrogram(spectrogram, overview)
     _draw_scores(scores, prediction, threshold, reason)
-    scores.set(xlim=(0, sketch.seconds), xlabel="time (s)")
+    scores.set(xlim=(0, overview.seconds), xlabel="time (s)")
     figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
     with atomic_write(path_png, "wb") as stream:
         figure.savefig(stream, format="png", dpi=130)
     return Path(path_png)
 
 
-class Sketch:
+class AudioOverview:
     """An audio file reduced to the columns of a picture.
 
     Attributes:
@@ -81,16 +80,16 @@ class Sketch:
         self.low, self.high = np.full(min(COLUMNS, expected), np.inf), np.full(min(COLUMNS, expected), -np.inf)
         power, counts = np.zeros((min(COLUMNS, frames), spectrum.bins)), np.zeros(min(COLUMNS, frames))
         begin, before = 0, np.zeros(0, dtype=np.float32)
-        for block in _whole_hops(read_blocks(path)):
-            place = _columns_of(begin + np.arange(len(block)), len(self.low), expected)
-            np.minimum.at(self.low, place, block)
-            np.maximum.at(self.high, place, block)
+        for block in _multiples_of_hop(read_blocks(path)):
+            column = _columns_of(begin + np.arange(len(block)), len(self.low), expected)
+            np.minimum.at(self.low, column, block)
+            np.maximum.at(self.high, column, block)
             # The frame that reaches over the seam belongs to the block before.
             joined = np.concatenate((before, block))
             computed = spectrum(torch.from_numpy(joined)).numpy().T
-            place = _columns_of((begin - len(before)) // HOP + np.arange(len(computed)), len(counts), frames)
-            np.add.at(power, place, computed)
-            np.add.at(counts, place, 1)
+            column = _columns_of((begin - len(before)) // HOP + np.arange(len(computed)), len(counts), frames)
+            np.add.at(power, column, computed)
+            np.add.at(counts, column, 1)
             begin, before = begin + len(block), joined[-HOP:]
         self.seconds = begin / SAMPLE_RATE
         mean = power.T / np.maximum(counts, 1)
@@ -102,29 +101,29 @@ def _columns_of(numbers: NDArray[np.int64], columns: int, count: int) -> NDArray
     return np.minimum(numbers * columns // count, columns - 1)
 
 
-def _whole_hops(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+def _multiples_of_hop(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
     """The same samples in blocks whose lengths, but for the last one's, are multiples of HOP."""
     rest = np.zeros(0, dtype=np.float32)
     for block in blocks:
         joined = np.concatenate((rest, block))
-        whole = len(joined) // HOP * HOP
-        if whole:
-            yield joined[:whole]
-        rest = joined[whole:]
+        length = len(joined) // HOP * HOP
+        if length:
+            yield joined[:length]
+        rest = joined[length:]
     if len(rest):
         yield rest
 
 
-def _draw_waveform(axes: "Axes", sketch: Sketch) -> None:
-    times = np.linspace(0, sketch.seconds, len(sketch.low))
-    axes.fill_between(times, sketch.low, sketch.high, color=_NEUTRAL, linewidth=0.6)
+def _draw_waveform(axes: "Axes", overview: AudioOverview) -> None:
+    times = np.linspace(0, overview.seconds, len(overview.low))
+    axes.fill_between(times, overview.low, overview.high, color=NEUTRAL, linewidth=0.6)
     axes.set(ylabel="amplitude", title="Waveform")
 
 
-def _draw_spectrogram(axes: "Axes", sketch: Sketch) -> None:
-    extent = (0.0, sketch.seconds, 0.0, SAMPLE_RATE / 2000)
+def _draw_spectrogram(axes: "Axes", overview: AudioOverview) -> None:
+    extent = (0.0, overview.seconds, 0.0, SAMPLE_RATE / 2000)
     image = axes.imshow(
-        sketch.power, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, interpolation="nearest"
+        overview.power, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, interpolation="nearest"
     )
     axes.figure.colorbar(image, ax=axes, label="power (dB)", pad=0.01)
     axes.set(ylabel="frequency (kHz)", title="Spectrogram")
@@ -133,8 +132,8 @@ def _draw_spectrogram(axes: "Axes", sketch: Sketch) -> None:
 def _draw_scores(axes: "Axes", prediction: Prediction, threshold: float, reason: str) -> None:
     starts, ends, scores = map(np.array, zip(*prediction.windows, strict=True))
     accepted = scores > threshold
-    axes.plot((starts + ends) / 2, scores, color=_NEUTRAL, linewidth=0.8)
-    for chosen, name, color in ((accepted, "bona fide", _BONAFIDE), (~accepted, "spoof", _SPOOF)):
+    axes.plot((starts + ends) / 2, scores, color=NEUTRAL, linewidth=0.8)
+    for chosen, name, color in ((accepted, "bona fide", BONAFIDE), (~accepted, "spoof", SPOOF)):
         if chosen.any():
             label = f"{name}: {chosen.sum()} of {len(scores)} windows"
             axes.hlines(scores[chosen], starts[chosen], ends[chosen], color=color, linewidth=2.5, label=label)

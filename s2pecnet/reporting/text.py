@@ -1,4 +1,4 @@
-"""Texts of `python evaluation.py`: figures of systems, side by side or alone, within 100 columns.
+"""Texts of `s2pecnet evaluate`: metrics of systems, side by side or alone, within 100 columns.
 
 Rates are fractions in what these functions take, and per cent in what they write.
 """
@@ -14,7 +14,7 @@ from s2pecnet.metrics.sasv import TandemPoint
 
 WIDTH = 100
 _LONGEST_NAME = 40
-# Figure, heading, factor: in the order in which they are shown.
+# Metric, heading, factor: in the order in which they are shown.
 SHOWN = (
     ("eer", "EER %", 100),
     ("min_dcf", "minDCF", 1),
@@ -26,20 +26,15 @@ _LONG_NAMES = {"eer": "CM EER"}
 _HOW = "trials; ASV scores and calibration held fixed"
 
 
-def describe_system(metrics: Metrics, point: TandemPoint | None) -> list[str]:
-    """One system's figures, one a line; the t-EER's point where there is one."""
-    return metrics.lines() + ([] if point is None else [_t_eer_line(point)])
-
-
 def describe_systems(systems: Mapping[str, Metrics], points: Mapping[str, TandemPoint]) -> list[str]:
-    """Several systems' figures, a system a line."""
+    """Several systems' metrics, a system a line."""
     first = next(iter(systems.values()))
     shown = [column for column in SHOWN if getattr(first, column[0]) is not None]
     header = ["", *(heading for _, heading, _ in shown), *(["t-EER %"] if points else [])]
     rows = [
         [
             name,
-            *(_number(getattr(metrics, figure), factor) for figure, _, factor in shown),
+            *(_number(getattr(metrics, metric), factor) for metric, _, factor in shown),
             *([_number(points[name].t_eer, 100)] if points else []),
         ]
         for name, metrics in systems.items()
@@ -51,39 +46,39 @@ def describe_systems(systems: Mapping[str, Metrics], points: Mapping[str, Tandem
 def describe_intervals(intervals: Mapping[str, Interval | None], replicates: int) -> list[str]:
     """One system's bootstrap intervals."""
     lines = [f"bootstrap intervals ({replicates} draws of the {_HOW})"]
-    for figure, heading, factor in SHOWN:
-        interval = intervals.get(figure)
+    for metric, heading, factor in SHOWN:
+        interval = intervals.get(metric)
         if interval is not None:
             unit = " %" if factor == 100 else ""
             ends = f"{factor * interval.low:8.4f} to {factor * interval.high:8.4f}{unit}"
-            name = _LONG_NAMES.get(figure, heading)
+            name = _LONG_NAMES.get(metric, heading)
             lines.append(f"  {name:<10} {ends:<23} ({100 * interval.level:g} %)")
     return lines
 
 
 def describe_comparison(comparison: Comparison) -> list[str]:
-    """Intervals of several systems' figures, and the differences between them."""
+    """Intervals of several systems' metrics, and the differences between them."""
     names = list(comparison.intervals)
     shown = [column for column in SHOWN if comparison.intervals[names[0]][column[0]] is not None]
     rows = [
-        [name, *(_ends(comparison.intervals[name][figure], factor) for figure, _, factor in shown)] for name in names
+        [name, *(_ends(comparison.intervals[name][metric], factor) for metric, _, factor in shown)] for name in names
     ]
     lines = [
         f"95 % intervals ({comparison.replicates} draws of the {_HOW})",
         *_table(["", *(heading for _, heading, _ in shown)], rows),
         "",
-        "differences, first less second (below 0: the first is better), by the same draws",
+        "differences, first minus second (below 0: the first is better), by the same draws",
         *_table(*_difference_rows(comparison.differences, len(names) > 2)),
     ]
     return lines
 
 
 def _difference_rows(differences: Sequence[Difference], corrected: bool) -> tuple[list[str], list[list[str]]]:
-    headings = {figure: (heading, factor) for figure, heading, factor in SHOWN}
-    header = ["", "figure", "difference", "95 % interval", "p", *(["p (Holm)"] if corrected else [])]
+    headings = {metric: (heading, factor) for metric, heading, factor in SHOWN}
+    header = ["", "metric", "difference", "95 % interval", "p", *(["p (Holm)"] if corrected else [])]
     rows = []
     for one in differences:
-        heading, factor = headings[one.figure]
+        heading, factor = headings[one.metric]
         p_values = [f"{one.p:.4f}", *([f"{one.p_holm:.4f}"] if corrected else [])]
         difference = f"{factor * one.difference:+.4f}"
         rows.append([f"{one.first} - {one.second}", heading, difference, _ends(one.interval, factor), *p_values])
@@ -91,7 +86,7 @@ def _difference_rows(differences: Sequence[Difference], corrected: bool) -> tupl
 
 
 def describe_breakdown(breakdown: Breakdown) -> list[str]:
-    """One system's figures by the values of a column, a group a line."""
+    """One system's metrics by the values of a column, a group a line."""
     header = [breakdown.column, "bona fide", "spoofed", "EER %", "minDCF"]
     rows = [
         [
@@ -110,12 +105,12 @@ def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
     """Several systems' EERs by the values of a column, a group a line, then their minDCFs."""
     first = next(iter(breakdowns.values()))
     lines = [_heading(first)]
-    for figure, heading, factor in SHOWN[:2]:
+    for metric, heading, factor in SHOWN[:2]:
         header = [first.column, "bona fide", "spoofed", *(f"{heading} {name}" for name in breakdowns)]
         groups = zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True)
         rows = [
             [_short(same[0].name), str(same[0].n_bonafide), str(same[0].n_spoof)]
-            + [_number(getattr(group, figure), factor) for group in same]
+            + [_number(getattr(group, metric), factor) for group in same]
             for same in groups
         ]
         lines += [*_table(header, rows), ""]
@@ -128,7 +123,7 @@ def _heading(breakdown: Breakdown) -> str:
 
 
 def _reasons(breakdown: Breakdown) -> list[str]:
-    """Why there are groups without figures: a reason, and all groups that have it."""
+    """Why there are groups without metrics: a reason, and all groups that have it."""
     lines = []
     for reason in sorted({group.reason for group in breakdown.groups} - {""}):
         names = ", ".join(group.name for group in breakdown.groups if group.reason == reason)
@@ -138,13 +133,6 @@ def _reasons(breakdown: Breakdown) -> list[str]:
 
 def _short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
-
-
-def _t_eer_line(point: TandemPoint) -> str:
-    return (
-        f"t-EER        {100 * point.t_eer:8.4f} %   (thresholds: CM {point.cm_threshold:.6g}, "
-        f"ASV {point.asv_threshold:.6g})"
-    )
 
 
 def _ends(interval: Interval | None, factor: int) -> str:
@@ -158,7 +146,7 @@ def _number(value: float | None, factor: int) -> str:
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, the first column to the left, the others to the right.
 
-    What does not fit into `WIDTH` goes into further blocks below, each with the first column again.
+    Columns that do not fit into `WIDTH` follow in blocks below, each with the first column again.
     """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     lines: list[str] = []

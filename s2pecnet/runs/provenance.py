@@ -100,6 +100,8 @@ class RunRecord:
         content = load_json_object(path.read_text(encoding="utf-8", errors="replace"), str(path))
         try:
             return cls.from_dict(content)
+        except InputError as error:
+            raise InputError(f"{path}: not the results.json of a run: {error}") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"]))
@@ -111,11 +113,15 @@ class RunRecord:
         """The inverse of `as_dict`; values of version 1 are taken over.
 
         Raises:
-            ValidationError: a value has another type than the field.
+            ValidationError, InputError: a value has another type than the field.
         """
         given = dict(content)
         if given.get("version", 1) == 1:
             given["skipped_batches"] = given.get("batches_passed_over", 0)
+        if isinstance(given.get("metrics"), dict):
+            given["metrics"] = {
+                name: Metrics.from_dict(found, f"metrics.{name}") for name, found in given["metrics"].items()
+            }
         return TypeAdapter(cls).validate_python(given)
 
     def for_weights(self) -> dict[str, Any]:

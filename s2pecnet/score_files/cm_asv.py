@@ -1,71 +1,53 @@
 """Score files: read into arrays quickly, and never wrongly; and written.
 
-Score files (fields separated by spaces or tabs; also gzipped; empty lines carry no trial)
-    CM   `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`; the word `unscored`
-         stands for the score of a trial that has none (its audio could not be read): it is counted and left out
-    ASV  `source key score`, key target | nontarget | spoof, e.g. `- target 7.981530`
+Fields are separated by spaces or tabs, empty lines carry no trial, a file may be gzipped:
 
-A file of the usual form is read by whole columns (`_read_fast`, with the tools of `text_columns`); anything out of the
-ordinary is left to a parser that goes line by line (`_read_by_line`), which accepts it or names the line at fault.
+    CM     `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`; the word `unscored`
+           stands for the score of a trial whose audio could not be used: such trials are counted and left out
+    ASV    `source key score`, key target | nontarget | spoof, e.g. `- target 7.981530`
+    plain  `utterance score`, what the Speech Anti-Spoofing Arena exchanges
+
+A file in the usual form is read by `numpy.loadtxt`; anything else is left to a parser that goes line by line and either
+accepts it or names the line at fault. The values are float()'s, bit for bit. Higher = bona fide (ASV: target speaker).
 """
 
-import gzip
+import io
 import math
 import os
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from s2pecnet.conventions import KEYS, LONGEST_FIELD, UNSCORED
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write
-from s2pecnet.score_files.columns import (
-    MARGIN,
-    MAX_FIELD,
-    IrregularText,
-    all_different,
-    as_text,
-    cut_out,
-    find_keys,
-    find_spans,
-    parse_numbers,
-)
+from s2pecnet.text import listed, quoted, read_text
 
 Floats = NDArray[np.float64]
-
 Bools = NDArray[np.bool_]
-
 PathLike = str | os.PathLike[str]
 
-_BLOCK = 1 << 18  # characters
+ASV_KEYS = ("target", "nontarget", "spoof")
 
 
 @dataclass(frozen=True)
 class _Layout:
-    kind: str
-    columns: tuple[str, ...]  # the last two are always key and score
-    keys: tuple[bytes, ...]
-    has_names: bool  # are the columns before the key read, and is the first one different in each line?
-    unscored: bytes | None  # what stands for the score of a trial that has none
+    """What the fields of a line are; `keys` is empty where the lines have no key."""
+
+    title: str
+    columns: tuple[str, ...]
+    keys: tuple[str, ...] = ()
+    has_unscored: bool = False
 
     def __str__(self) -> str:
-        return f"'{' '.join(self.columns)}' in each line of a {self.kind} score file"
+        return f"'{' '.join(self.columns)}' in each line of {self.title} score file"
 
 
-_CM_LAYOUT = _Layout("CM", ("utterance", "attack", "key", "score"), (b"bonafide", b"spoof"), True, b"unscored")
-
-_ASV_LAYOUT = _Layout("ASV", ("source", "key", "score"), (b"target", b"nontarget", b"spoof"), False, None)
-
-
-class _Table(NamedTuple):
-    names: list[NDArray[np.bytes_]]  # the columns before the key; none of an ASV file
-    kinds: NDArray[np.uint8]  # each line's key, by its place in the layout's
-    scores: Floats
-    n_unscored: int = 0  # lines that are in none of the columns
+_CM = _Layout("a CM", ("utterance", "attack", "key", "score"), KEYS, has_unscored=True)
+_ASV = _Layout("an ASV", ("source", "key", "score"), ASV_KEYS)
+_PLAIN = _Layout("an Arena", ("utterance", "score"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +59,7 @@ class CMScores:
         attacks: (n,) attack names (A07 ...), "-" for bona fide trials.
         is_bonafide: (n,) True for bona fide, False for spoofed.
         scores: (n,) float64, higher = bona fide.
-        n_unscored: number of further trials that have no score; they are in none of the arrays.
+        n_unscored: number of trials without a score; they are in none of the arrays.
 
     Raises:
         InputError: the four arrays differ in length.
@@ -94,10 +76,10 @@ class CMScores:
         if len(lengths) > 1:
             raise InputError(f"CM scores: columns of different lengths {sorted(lengths)}")
 
-    def take(self, places: NDArray[np.intp]) -> "CMScores":
-        """The trials at these places, in their order."""
-        columns = self.utterances[places], self.attacks[places], self.is_bonafide[places], self.scores[places]
-        return CMScores(*columns, self.n_unscored)
+    def take(self, indices: NDArray[np.intp]) -> "CMScores":
+        """The trials at these indices, in their order."""
+        utterances, attacks = self.utterances[indices], self.attacks[indices]
+        return CMScores(utterances, attacks, self.is_bonafide[indices], self.scores[indices], self.n_unscored)
 
     @property
     def bonafide(self) -> Floats:
@@ -126,16 +108,13 @@ def read_cm_scores(path: PathLike) -> CMScores:
 
     Raises:
         InputError: no text, no trials, a class without scored trials, or (with file and line) a wrong number of
-            fields, an unknown key, a score that is no finite number, an utterance that came before.
+            fields, an unknown key, a score that is not a finite number, an utterance that came before.
         OSError: the file cannot be read.
     """
-    table = _read_table(path, _CM_LAYOUT)
+    rows, n_unscored = _read_rows(path, _CM)
+    is_bonafide = rows["key"] == b"bonafide"
     return CMScores(
-        utterances=as_text(table.names[0]),
-        attacks=as_text(table.names[1]),
-        is_bonafide=table.kinds == _CM_LAYOUT.keys.index(b"bonafide"),
-        scores=table.scores,
-        n_unscored=table.n_unscored,
+        _as_text(rows["utterance"]), _as_text(rows["attack"]), is_bonafide, rows["score"].copy(), n_unscored
     )
 
 
@@ -145,159 +124,146 @@ def read_asv_scores(path: PathLike) -> ASVScores:
     Raises:
         InputError, OSError: as `read_cm_scores`.
     """
-    table = _read_table(path, _ASV_LAYOUT)
-    target, nontarget, spoof = (table.scores[table.kinds == kind] for kind in range(len(_ASV_LAYOUT.keys)))
-    return ASVScores(target=target, nontarget=nontarget, spoof=spoof)
+    rows, _ = _read_rows(path, _ASV)
+    return ASVScores(*(rows["score"][rows["key"] == key.encode()] for key in ASV_KEYS))
+
+
+def read_plain_scores(path: PathLike) -> dict[str, float]:
+    """Read the Arena's score file, `utterance score` a line, plain or gzipped; the scores in the order of the file.
+
+    Raises:
+        InputError, OSError: as `read_cm_scores`; `unscored` is not a score here.
+    """
+    rows, _ = _read_rows(path, _PLAIN)
+    return dict(zip(_as_text(rows["utterance"]).tolist(), rows["score"].tolist(), strict=True))
 
 
 def write_cm_scores(path: PathLike, cm: CMScores) -> None:
-    """Write a countermeasure's score file, `utterance attack key score` a line, whole or not at all.
+    """Write a countermeasure's score file, `utterance attack key score` a line, completely or not at all.
 
     What is read back is the same, bit for bit.
 
     Raises:
         OSError: the file cannot be written.
     """
-    keys = np.where(cm.is_bonafide, "bonafide", "spoof").tolist()
+    keys = np.where(cm.is_bonafide, *KEYS).tolist()
     rows = zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True)
     with atomic_write(path) as stream:
         stream.writelines(f"{utterance} {attack} {key} {score!r}\n" for utterance, attack, key, score in rows)
 
 
-def _read_table(path: PathLike, layout: _Layout) -> _Table:
-    data = b"".join((MARGIN, _read_text(path, layout), MARGIN))
-    try:
-        table = _read_fast(data, layout)
-    except IrregularText:
-        table = _read_by_line(data[len(MARGIN) : -len(MARGIN)], layout, path)
-    absent = [key.decode() for kind, key in enumerate(layout.keys) if not (table.kinds == kind).any()]
-    if absent:
-        others = f" with a score and {table.n_unscored} without" if table.n_unscored else ""
-        raise InputError(
-            f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its "
-            f"{table.scores.size}{others}, expected some of each of {_listed(layout.keys)}"
-        )
-    return table
-
-
-def _read_text(path: PathLike, layout: _Layout) -> bytes:
-    """The file's text as UTF-8 bytes, lines ending in \\n, without a byte order mark."""
-    data = Path(path).read_bytes()
-    try:
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        if not data.isascii():
-            data.decode("utf-8")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{os.fspath(path)}: damaged gzip file ({error}), expected {layout}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{os.fspath(path)}: not a UTF-8 text file, expected {layout}") from error
-    if b"\0" in data:
-        raise InputError(f"{os.fspath(path)}: not a UTF-8 text file, expected {layout}")
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data or data.isspace():
-        raise InputError(f"{os.fspath(path)}: empty, expected {layout}")
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    return data if data.endswith(b"\n") else data + b"\n"
-
-
-def _read_fast(data: bytes, layout: _Layout) -> _Table:
-    """Read lines, with a margin before and behind, that are all fields, single spaces and a newline.
+def write_plain_scores(path: PathLike, scores: Mapping[str, float]) -> None:
+    """Write `utterance score` a line with six decimals, in the order of `scores`, completely or not at all.
 
     Raises:
-        IrregularText: anything is amiss.
+        OSError: the file cannot be written.
     """
-    text = np.frombuffer(data, dtype=np.uint8)
-    tables = [_read_block(text, lines, layout) for lines in _blocks_of_lines(data)]
-    names = [np.concatenate(columns) for columns in zip(*(table.names for table in tables), strict=True)]
-    if layout.has_names and not all_different(names[0]):
-        raise IrregularText("a name that comes twice")
-    kinds = np.concatenate([table.kinds for table in tables])
-    return _Table(names, kinds, np.concatenate([table.scores for table in tables]))
+    with atomic_write(path) as stream:
+        stream.writelines(f"{utterance} {score:.6f}\n" for utterance, score in scores.items())
 
 
-def _blocks_of_lines(data: bytes) -> Iterator[slice]:
-    """Some whole lines at a time: the arrays made of a block stay in the processor's cache."""
-    start, stop = len(MARGIN), len(data) - len(MARGIN)
-    while start < stop:
-        end = data.find(b"\n", start + _BLOCK, stop) + 1 or stop
-        yield slice(start, end)
-        start = end
+# ---- reading -----------------------------------------------------------------------------------
 
 
-def _read_block(text: NDArray[np.uint8], lines: slice, layout: _Layout) -> _Table:
-    *name_spans, key_span, score_span = find_spans(text, lines, len(layout.columns))
-    kinds = find_keys(text, key_span, layout.keys)
-    scores = parse_numbers(text, score_span)
-    if not np.isfinite(scores).all():
-        raise IrregularText("a score that is not finite")
-    names = [cut_out(text, span) for span in name_spans] if layout.has_names else []
-    return _Table(names, kinds, scores)
+def _read_rows(path: PathLike, layout: _Layout) -> tuple[np.ndarray, int]:
+    """The lines as a structured array with the layout's columns, texts as UTF-8 bytes; and how many have no score."""
+    text = read_text(path, str(layout))
+    if not text or text.isspace():
+        raise InputError(f"{os.fspath(path)}: empty, expected {layout}")
+    rows, n_unscored = _read_regular(text, layout), 0
+    if rows is None:
+        rows, n_unscored = _read_by_line(text, layout, path)
+    absent = [key for key in layout.keys if not (rows["key"] == key.encode()).any()]
+    if absent:
+        others = f" with a score and {n_unscored} without" if n_unscored else ""
+        raise InputError(
+            f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its {rows.size}{others}, expected some "
+            f"of each of {listed(layout.keys, ' | ')}"
+        )
+    return rows, n_unscored
 
 
-def _read_by_line(data: bytes, layout: _Layout, path: PathLike) -> _Table:
-    rows: list[list[bytes]] = []
-    scores: list[float] = []
-    n_unscored = 0
+def _read_regular(text: str, layout: _Layout) -> np.ndarray | None:
+    """Read a file in the usual form; None where a line may be malformed, or numpy may split it differently."""
+    # numpy knows more blanks and ends of lines than our files have.
+    if not text.isascii() or any(character in text for character in "\r\x1c\x1d\x1e\x1f"):
+        return None
+    data = text.encode()
+    ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
+    longest = int(np.diff(ends, prepend=-1, append=len(data)).max())
+    if longest > LONGEST_FIELD:
+        return None
+    # No name is longer than its line, and no key is cut to one that is known.
+    widths = {"key": max(map(len, layout.keys), default=0) + 1, "source": 1}
+    dtype = [(name, f"S{widths.get(name, longest)}") for name in layout.columns[:-1]]
+    try:
+        columns = [*dtype, ("score", np.float64)]
+        rows = np.loadtxt(io.BytesIO(data), dtype=columns, comments=None, ndmin=1, encoding="ascii")
+    except ValueError:
+        return None
+    known = np.isin(rows["key"], np.array(layout.keys, "S")).all() if layout.keys else True
+    names = rows["utterance"].tolist() if "utterance" in layout.columns else []
+    return rows if known and np.isfinite(rows["score"]).all() and len(set(names)) == len(names) else None
+
+
+def _read_by_line(text: str, layout: _Layout, path: PathLike) -> tuple[np.ndarray, int]:
+    rows: list[tuple[bytes | float, ...]] = []
+    n_unscored, longest = 0, 1
     first_line: dict[bytes, int] = {}
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        row = line.split()
-        if not row:
+    # As bytes, whose split() and float() know the blanks and digits of ASCII alone.
+    for number, line in enumerate(text.encode().split(b"\n"), start=1):
+        fields = line.split()
+        if not fields:
             continue
         try:
-            score = _checked_row(row, layout)
-            if layout.has_names and first_line.setdefault(row[0], number) != number:
-                raise InputError(
-                    f"utterance {_shown(row[0])} again, first in line {first_line[row[0]]}; expected each once"
-                )
+            score = _checked_score(fields, layout)
+            if layout.columns[0] == "utterance" and first_line.setdefault(fields[0], number) != number:
+                first = first_line[fields[0]]
+                raise InputError(f"utterance {quoted(fields[0].decode())} again, first in line {first}")
         except InputError as error:
             raise InputError(f"{os.fspath(path)}:{number}: {error}") from None
         if score is None:
             n_unscored += 1
         else:
-            rows.append(row[:-1])
-            scores.append(score)
-    return _as_table(rows, scores, n_unscored, layout)
+            rows.append((*fields[:-1], score))
+            longest = max(longest, *map(len, fields))
+    dtype = [(name, f"S{longest}") for name in layout.columns[:-1]]
+    return np.array(rows, dtype=[*dtype, ("score", np.float64)]), n_unscored
 
 
-def _as_table(rows: list[list[bytes]], scores: list[float], n_unscored: int, layout: _Layout) -> _Table:
-    n_names = len(layout.columns) - 2 if layout.has_names else 0
-    names = [np.array([row[column] for row in rows], dtype=np.bytes_) for column in range(n_names)]
-    kinds = np.array([layout.keys.index(row[-1]) for row in rows], dtype=np.uint8)
-    return _Table(names, kinds, np.array(scores, dtype=np.float64), n_unscored)
-
-
-def _checked_row(row: list[bytes], layout: _Layout) -> float | None:
-    """The score of a line's fields, after all of them have been checked; None where the trial has none."""
-    if len(row) != len(layout.columns):
-        raise InputError(f"{len(row)} fields, expected {len(layout.columns)}: {layout}")
-    for field, name in zip(row, layout.columns, strict=True):
-        if len(field) > MAX_FIELD:
-            raise InputError(f"{name} of {len(field)} bytes, expected at most {MAX_FIELD}")
-    key, text = row[-2:]
-    if key not in layout.keys:
-        raise InputError(f"key {_shown(key)}, expected {_listed(layout.keys)}")
-    return None if text == layout.unscored else _checked_score(text)
-
-
-def _checked_score(text: bytes) -> float:
+def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
+    """The score of a line, after all of its fields have been checked; None where the trial has none."""
+    if len(fields) != len(layout.columns):
+        raise InputError(f"{len(fields)} fields, expected {len(layout.columns)}: {layout}")
+    for name, field in zip(layout.columns, fields, strict=True):
+        if len(field) > LONGEST_FIELD:
+            raise InputError(f"{name} of {len(field)} bytes, expected at most {LONGEST_FIELD}")
+    key, text = (field.decode() for field in fields[-2:])
+    if layout.keys and key not in layout.keys:
+        raise InputError(f"key {quoted(key)}, expected {listed(layout.keys, ' | ')}")
+    if layout.has_unscored and text == UNSCORED:
+        return None
     try:
-        score = float(text.replace(b"_", b"?"))
+        # float() would let underscores stand between digits.
+        score = float(fields[-1].replace(b"_", b"?"))
     except ValueError:
-        raise InputError(f"score {_shown(text)}, expected a number") from None
+        raise InputError(f"score {quoted(text)}, expected a number") from None
     if not math.isfinite(score):
-        raise InputError(f"score {_shown(text)}, expected a finite number (did the training diverge?)")
+        raise InputError(f"score {quoted(text)}, expected a finite number (did the training diverge?)")
     return score
 
 
-def _shown(field: bytes) -> str:
-    text = field.decode("utf-8")
-    return repr(text if len(text) <= 40 else text[:40] + "...")
+def _as_text(column: NDArray[np.bytes_]) -> NDArray[np.str_]:
+    """UTF-8 as text, as wide as the longest."""
+    width = max(1, int(np.char.str_len(column).max(initial=1)))
+    codes = column.astype(f"S{width}").view(np.uint8)
+    if codes.size and codes.max() > 127:
+        return np.char.decode(column, "utf-8")
+    # ASCII codes are code points: widened from 1 to 4 bytes they are numpy's text, and no decoder is as fast.
+    return codes.astype(np.uint32).view(f"U{width}")
 
 
-def _listed(keys: tuple[bytes, ...]) -> str:
-    return " | ".join(key.decode() for key in keys)
+# ---- several systems ---------------------------------------------------------------------------
 
 
 def align_trials(systems: Sequence[CMScores], names: Sequence[str] = ()) -> list[CMScores]:
@@ -308,34 +274,31 @@ def align_trials(systems: Sequence[CMScores], names: Sequence[str] = ()) -> list
         names: what messages call them; without names they are system 1, system 2 ...
 
     Raises:
-        InputError: they did not score the same trials, or an utterance comes twice.
+        InputError: they cover different trials, or an utterance comes twice.
     """
     shown = list(names) or [f"system {number}" for number in range(1, len(systems) + 1)]
-    aligned = [_by_name(system) for system in systems]
-    for name, system in zip(shown[1:], aligned[1:], strict=True):
-        _check_same_trials(aligned[0], system, shown[0], name)
+    aligned = []
+    for name, system in zip(shown, systems, strict=True):
+        ordered = system.take(np.argsort(system.utterances))
+        again = np.flatnonzero(ordered.utterances[1:] == ordered.utterances[:-1])
+        if again.size:
+            raise InputError(f"{name}: utterance {quoted(str(ordered.utterances[again[0]]))} comes more than once")
+        aligned.append(ordered)
+        _check_same_trials(aligned[0], ordered, shown[0], name)
     return aligned
-
-
-def _by_name(system: CMScores) -> CMScores:
-    ordered = system.take(np.argsort(system.utterances))
-    again = np.flatnonzero(ordered.utterances[1:] == ordered.utterances[:-1])
-    if again.size:
-        raise InputError(f"utterance {str(ordered.utterances[again[0]])!r} comes more than once, expected each once")
-    return ordered
 
 
 def _check_same_trials(first: CMScores, other: CMScores, first_name: str, name: str) -> None:
     if not np.array_equal(first.utterances, other.utterances):
         names, others = set(first.utterances.tolist()), set(other.utterances.tolist())
-        lacking, further = sorted(names - others), sorted(others - names)
+        missing, extra = sorted(names - others), sorted(others - names)
         raise InputError(
-            f"{name} scored other trials than {first_name}: {len(lacking)} are lacking and {len(further)} are "
-            f"further ones, e.g. {(lacking + further)[0]!r}; expected scores of the same trials"
+            f"{first_name} and {name} cover different trials: {len(missing)} missing from {name}, {len(extra)} only in "
+            f"{name}, e.g. {quoted((missing + extra)[0])}"
         )
     differing = np.flatnonzero(first.is_bonafide != other.is_bonafide)
     if differing.size:
         raise InputError(
-            f"{name}: {differing.size} trials have another key than in {first_name}, e.g. "
-            f"{str(first.utterances[differing[0]])!r}; do the scores belong to one protocol?"
+            f"{first_name} and {name} give {differing.size} trials different keys, e.g. "
+            f"{quoted(str(first.utterances[differing[0]]))}: are the scores of one protocol?"
         )

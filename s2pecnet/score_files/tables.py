@@ -1,30 +1,31 @@
 """Tables in text files: trials in lines, facts about them in columns; and which line is which trial's.
 
-Formats: fields separated by tabs, commas, semicolons or spaces, whichever of these the first line has, in this order;
-fields between commas or semicolons may be quoted. Also gzipped. Empty lines do not count. The first line names the
-columns, unless columns are asked for by number, from 1: then the file has no such line, or it is a line like others.
+    read_named_columns       a table whose first line names its columns
+    read_numbered_columns    one without such a line (a protocol): its columns are called "1", "2" ...
+    Table.rows_of            the row of each utterance, found in the column that holds all of them
+
+Fields are separated by tabs, commas, semicolons or spaces, whichever of these the first line has, in this order; fields
+between commas or semicolons may be quoted. The file may be gzipped. Empty lines do not count.
 """
 
 import csv
-import gzip
 import os
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from s2pecnet.errors import InputError
+from s2pecnet.text import listed, quoted, read_lines
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class NamedColumns:
+class Table:
     """A table of n rows.
 
     Attributes:
         path: where it came from, for messages.
-        names: the columns' names; empty where the first line does not name them.
+        names: the columns' names; their numbers from 1 where the file does not name them.
         columns: each column's n fields.
         lines: (n,) the line of each row in the file, from 1.
     """
@@ -35,20 +36,16 @@ class NamedColumns:
     lines: list[int]
 
     def column(self, name: str) -> list[str]:
-        """The fields of a column, by its name or, where columns have no names, its number from 1.
+        """The fields of a column.
 
         Raises:
             InputError: there is no such column, or there are two of that name.
         """
-        if not self.names:
-            if not 1 <= int(name) <= len(self.columns):
-                raise InputError(f"{self.path}: no column {name}, the table has {len(self.columns)}")
-            return self.columns[int(name) - 1]
-        places = [place for place, other in enumerate(self.names) if other == name]
-        if len(places) != 1:
-            found = f"{len(places)} columns" if places else "no column"
-            raise InputError(f"{self.path}: {found} {name!r}, the first line names {_listed(self.names)}")
-        return self.columns[places[0]]
+        count = self.names.count(name)
+        if count != 1:
+            found = f"{count} columns" if count else "no column"
+            raise InputError(f"{self.path}: {found} {quoted(name)}, the columns are {listed(self.names)}")
+        return self.columns[self.names.index(name)]
 
     def rows_of(self, utterances: Sequence[str]) -> list[int]:
         """Each utterance's row. The column that names the utterances is the one that holds all of them.
@@ -60,76 +57,60 @@ class NamedColumns:
         held = [len(wanted & set(column)) for column in self.columns]
         best = max(range(len(held)), key=held.__getitem__)
         if held[best] < len(wanted):
-            lacking = next(name for name in utterances if name not in set(self.columns[best]))
             raise InputError(
-                f"{self.path}: no column holds all {len(wanted)} utterances of the scores; {self._shown(best)} holds "
-                f"{held[best]} of them, and not {lacking!r}: is it the table of this data set?"
+                f"no column of {self.path} holds all {len(wanted):,} utterances of the scores (the best, "
+                f"{quoted(self.names[best])}, holds {held[best]:,}): is it a table of another data set?"
             )
         rows: dict[str, int] = {}
         for row, name in enumerate(self.columns[best]):
             if rows.setdefault(name, row) != row and name in wanted:
-                again, first = self.lines[row], self.lines[rows[name]]
+                first = self.lines[rows[name]]
                 raise InputError(
-                    f"{self.path}:{again}: utterance {name!r} again, first in line {first}; expected each once"
+                    f"{self.path}:{self.lines[row]}: utterance {quoted(name)} again, first in line {first}"
                 )
         return [rows[name] for name in utterances]
 
-    def _shown(self, place: int) -> str:
-        return repr(self.names[place]) if self.names else f"column {place + 1}"
 
-
-def read_named_columns(path: PathLike, has_names: bool = True) -> NamedColumns:
-    """Read a table.
-
-    Args:
-        has_names: the first line names the columns.
+def read_named_columns(path: PathLike) -> Table:
+    """Read a table whose first line names its columns.
 
     Raises:
         InputError: no text, no rows, or (with file and line) a row with more or fewer fields than the first line.
         OSError: the file cannot be read.
     """
-    shown = os.fspath(path)
-    lines = _read_lines(path)
-    numbers = [number for number, line in enumerate(lines, start=1) if line.strip()]
-    if len(numbers) < 1 + has_names:
-        raise InputError(
-            f"{shown}: {'empty' if not numbers else 'no rows'}, expected a table with a line for each trial"
-        )
-    rows = _split([lines[number - 1] for number in numbers])
+    lines, (names, *rows) = _read_rows(path)
+    if not rows:
+        raise InputError(f"{os.fspath(path)}: no rows, expected a table with a line for each trial")
+    return Table(os.fspath(path), names, [list(column) for column in zip(*rows, strict=True)], lines[1:])
+
+
+def read_numbered_columns(path: PathLike) -> Table:
+    """Read a table without a line of names; its columns are "1", "2" ...
+
+    Raises:
+        InputError, OSError: as `read_named_columns`.
+    """
+    lines, rows = _read_rows(path)
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return Table(os.fspath(path), [str(number) for number in range(1, len(columns) + 1)], columns, lines)
+
+
+def _read_rows(path: PathLike) -> tuple[list[int], list[list[str]]]:
+    """The numbers of the lines that are not blank, and their fields, as many in each."""
+    numbers, lines = zip(*read_lines(path, "a table with a line for each trial"), strict=True)
+    separator = next((separator for separator in "\t,;" if separator in lines[0]), None)
+    rows = [_split(line, separator) for line in lines]
     for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(rows[0]):
-            raise InputError(f"{shown}:{number}: {len(row)} fields, expected {len(rows[0])} as in line {numbers[0]}")
-    names = rows[0] if has_names else []
-    columns = [list(column) for column in zip(*rows[has_names:], strict=True)]
-    return NamedColumns(shown, names, columns, numbers[has_names:])
+            raise InputError(
+                f"{os.fspath(path)}:{number}: {len(row)} fields, expected {len(rows[0])} as in line {numbers[0]}"
+            )
+    return list(numbers), rows
 
 
-def _read_lines(path: PathLike) -> list[str]:
-    data = Path(path).read_bytes()
-    try:
-        text = (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data).decode("utf-8-sig")
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{os.fspath(path)}: damaged gzip file ({error}), expected a table") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{os.fspath(path)}: not a UTF-8 text file, expected a table") from error
-    if "\0" in text:
-        raise InputError(f"{os.fspath(path)}: not a UTF-8 text file, expected a table")
-    return text.replace("\r\n", "\n").split("\n")
-
-
-def _split(lines: list[str]) -> list[list[str]]:
-    separator = next((separator for separator in "\t,;" if separator in lines[0]), None)
+def _split(line: str, separator: str | None) -> list[str]:
     if separator is None:
-        return [line.split() for line in lines]
-    return [[field.strip() for field in _fields(line, separator)] for line in lines]
-
-
-def _fields(line: str, separator: str) -> list[str]:
-    if separator == "\t" or '"' not in line:
-        return line.split(separator)
-    return next(csv.reader([line], delimiter=separator))
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:20])
-    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
+        return line.split()
+    quotes = separator != "\t" and '"' in line
+    fields = next(csv.reader([line], delimiter=separator)) if quotes else line.split(separator)
+    return [field.strip() for field in fields]

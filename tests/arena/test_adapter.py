@@ -22,22 +22,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2pecnet.arena.submission import (
-    compute_figures,
-    problems,
-    read_arena_scores,
-    read_our_scores,
-    read_submission,
-    slug_of,
-    write_submission,
-)
+from s2pecnet.arena.schema import missing_fields, read_submission, slug_of, write_submission, wrong_fields
+from s2pecnet.arena.submission import Keys, compute_results, keys_of_scores
 from s2pecnet.audio.decoding import BadAudio
 from s2pecnet.cli import arena, train
 from s2pecnet.cli.command import run_command
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.published import read_protocol
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.det import arena_eer, compute_eer
+from s2pecnet.score_files.cm_asv import read_cm_scores, read_plain_scores, write_plain_scores
 from s2pecnet.systems import build
 from s2pecnet.systems.weights import save_weights
 from tests.helpers import ROOT
@@ -175,7 +168,7 @@ def test_the_harness_gets_the_scores_of_main_eval(
 ) -> None:
     train.main(["--eval", "--config", system["S2PEC_CONFIG"], "--eval_model_weights", system["S2PEC_WEIGHTS"],
                "--output_dir", str(tmp_path / "out"), "--device", "cpu"])  # fmt: skip
-    ours = read_our_scores(next((tmp_path / "out").glob("LA_*/eval_scores*.txt")))
+    ours = read_cm_scores(next((tmp_path / "out").glob("LA_*/eval_scores*.txt")))
     split = find_split(corpus, "LA", "eval")
     audio = {
         trial.utterance: soundfile.read(split.audio / "flac" / f"{trial.utterance}.flac", dtype="float32")
@@ -183,9 +176,9 @@ def test_the_harness_gets_the_scores_of_main_eval(
     }
     lines, skipped = run_as_the_harness_does(adapter, audio)
     assert skipped == 0
-    assert [line.split()[0] for line in lines] == list(ours.scores)
-    np.testing.assert_allclose([float(line.split()[1]) for line in lines], list(ours.scores.values()), atol=1e-4)
-    assert np.ptp(list(ours.scores.values())) > 1e-3
+    assert [line.split()[0] for line in lines] == ours.utterances.tolist()
+    np.testing.assert_allclose([float(line.split()[1]) for line in lines], ours.scores, atol=1e-4)
+    assert np.ptp(ours.scores) > 1e-3
 
 
 def test_scores_do_not_depend_on_the_batch(adapter: Any) -> None:
@@ -327,42 +320,6 @@ def test_what_is_wrong_in_the_environment_is_one_line(
     assert "\n" not in str(refused.value)
 
 
-# ---- the EER that the Arena recomputes ----------------------------------------------------------
-
-
-def eer_by_definition(bonafide: list[float], spoof: list[float]) -> float:
-    """Walk over the thresholds; read the rate where the two straight lines meet."""
-    points = []
-    for threshold in sorted({*bonafide, *spoof}):
-        false_alarms = sum(score >= threshold for score in spoof) / len(spoof)
-        points.append((false_alarms, sum(score < threshold for score in bonafide) / len(bonafide)))
-    for (far, miss), (next_far, next_miss) in itertools.pairwise(points):
-        if far > miss and next_far <= next_miss:
-            share = (far - miss) / ((far - miss) + (next_miss - next_far))
-            return miss + share * (next_miss - miss)
-    return sum(points[-1]) / 2
-
-
-some_scores = st.lists(st.integers(-6, 6).map(float), min_size=1, max_size=12)
-
-
-@given(some_scores, some_scores)
-def test_arena_eer_is_its_definition(bonafide: list[float], spoof: list[float]) -> None:
-    assert arena_eer(bonafide, spoof) == pytest.approx(eer_by_definition(bonafide, spoof), abs=1e-12)
-
-
-@given(st.integers(0, 2**32), st.integers(1, 200), st.integers(1, 200))
-def test_without_ties_arena_eer_is_within_a_trial_of_ours(seed: int, n_bonafide: int, n_spoof: int) -> None:
-    rng = np.random.default_rng(seed)
-    bonafide, spoof = rng.normal(1, 1, n_bonafide), rng.normal(0, 1, n_spoof)
-    assert abs(arena_eer(bonafide, spoof) - compute_eer(bonafide, spoof)[0]) <= 1 / min(n_bonafide, n_spoof) + 1e-12
-
-
-def test_ties_of_all_scores_are_chance() -> None:
-    assert arena_eer([1.0, 1.0], [1.0]) == 0.5
-    assert arena_eer([0.0], [1.0]) == 1.0
-
-
 # ---- score files and submissions ----------------------------------------------------------------
 
 OURS = """\
@@ -427,14 +384,18 @@ def made(made_once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made_once, tmp_path / "made"))
 
 
-def test_score_files_are_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_files_are_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "s2pecnet")
     (tmp_path / "ours.txt").write_text(OURS)
     arena.main(["scores", "--cm", str(tmp_path / "ours.txt"), "--output", str(tmp_path / "scores.txt")])
     text = (tmp_path / "scores.txt").read_text()
     assert text == "LA_1 2.500000\nLA_2 -1.250000\nLA_4 3.000000\nLA_5 2.750000\n"
     said = capsys.readouterr()
-    assert "4 scores\nnote: 1 of 5 trials are unscored" in said.out
-    assert "gives up above 5% skipped" in said.err
+    assert said.out.endswith("4 scores\n")
+    assert "1 of 5 trials are unscored and left out" in caplog.text
+    assert "gives up where more than 5 % are skipped" in caplog.text
 
 
 def test_a_submission_says_what_it_should(made: Path) -> None:
@@ -461,11 +422,14 @@ def test_a_submission_says_what_it_should(made: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", read["submitted_at"])
 
 
-def test_a_submission_that_holds_passes(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_valid_submission_passes(
+    made: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "s2pecnet")
     check(made, "--cm", str(made / "ours.txt"))
     assert "in order, EER 50.0000 %, 5 trials, 1 skipped" in capsys.readouterr().out
     check(made)
-    assert "the EER was not computed again" in capsys.readouterr().out
+    assert "the EER was not computed again" in caplog.text
 
 
 def test_keys_may_come_from_a_protocol(options: dict[str, str], tmp_path: Path) -> None:
@@ -476,11 +440,12 @@ def test_keys_may_come_from_a_protocol(options: dict[str, str], tmp_path: Path) 
     assert read_submission(options["--output"])["scores"] == {"eer_percent": 50.0, "n_trials": 5, "n_skipped": 1}
 
 
-def test_a_system_without_a_paper_is_told_so(options: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_system_without_a_paper_gets_a_note(options: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "s2pecnet")
     del options["--arxiv"], options["--bibtex"]
     submit(options)
     assert "paper" not in read_submission(options["--output"])["system"]
-    assert "note: no paper" in capsys.readouterr().out
+    assert "no paper (--arxiv, --bibtex)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -566,7 +531,7 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
         (lambda path: path.write_text("- 1\n"), "holds list, expected the fields"),
         (lambda path: path.write_text("system: [\n"), "not YAML"),
         (lambda path: path.write_text("system: !!python/object/apply:os.getcwd []\n"), "not YAML"),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "not YAML"),
+        (lambda path: path.write_bytes(b"\xff\xfe"), "not a UTF-8 text file"),
     ],
 )
 def test_check_finds_what_is_wrong(
@@ -590,43 +555,17 @@ def test_a_merged_submission_passes(made: Path) -> None:
     filled = ["reproduced_by: x", "reproduced_at: 2026-05-21", "reproduced_bench_version: y", "match: scoring"]
     text = path.read_text(encoding="utf-8").replace("reproduction: {}", "\n  ".join(["reproduction:", *filled]))
     path.write_text(re.sub(r"submitted_at: .*", "submitted_at: 2026-05-21", text), encoding="utf-8")
-    assert problems(read_submission(path)) == []
+    submission = read_submission(path)
+    assert missing_fields(submission) == wrong_fields(submission) == []
     assert read_submission(path)["submitted_at"] == "2026-05-21"
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("LA_1 1.0\nLA_2 unscored\n", ":2: score 'unscored'; the harness reads numbers only"),
-        ("LA_1 1.0\nLA_1 2.0\n", ":2: utterance 'LA_1' again"),
-        ("LA_1 nan\n", ":1: score 'nan', expected a finite number"),
-        ("LA_1 1_0\n", ":1: score '1_0', expected a number"),
-        ("LA_1 - bonafide 1.0\n", ":1: 4 fields, expected 2: 'utterance score'"),
-        (" \n\n", ": empty, expected 'utterance score' in each line"),
-    ],
-)
-def test_bad_score_lines_are_named(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "scores.txt"
-    path.write_text(text)
-    with pytest.raises(InputError, match=re.escape(f"{path}{said}")):
-        read_arena_scores(path)
-
-
-def test_bad_lines_of_ours_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "ours.txt"
-    path.write_text("LA_1 - bonafide 1.0\nLA_2 A07 spoofed 1.0\n")
-    with pytest.raises(InputError, match=r"ours.txt:2: key 'spoofed', expected one of bonafide, spoof"):
-        read_our_scores(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a UTF-8 text file"):
-        read_our_scores(path)
-
-
 def test_keys_of_another_split_are_refused() -> None:
-    with pytest.raises(InputError, match="1 scored utterances are not among the trials, 'b' first"):
-        compute_figures({"a": 1.0, "b": 2.0}, {"a": True, "c": False})
+    keys = Keys({"a": True, "c": False}, 2)
+    with pytest.raises(InputError, match=r"1 scored utterances are not among the trials, e\.g\. 'b': are the keys of"):
+        compute_results({"a": 1.0, "b": 2.0}, keys)
     with pytest.raises(InputError, match="no spoofed trial has a score"):
-        compute_figures({"a": 1.0}, {"a": True, "c": False})
+        compute_results({"a": 1.0}, keys)
 
 
 @given(st.text(min_size=1))
@@ -634,16 +573,14 @@ def test_a_slug_is_a_slug_or_nothing(name: str) -> None:
     assert re.fullmatch("([a-z0-9][a-z0-9-]*)?", slug_of(name))
 
 
-def test_figures_of_a_public_system(shared: Path, tmp_path: Path) -> None:
+def test_results_of_a_public_system(shared: Path, tmp_path: Path) -> None:
     """71,237 trials of LA eval: close to the organisers' scorer, which takes the nearest threshold."""
-    import gzip
-
-    path = tmp_path / "cm.txt"
-    path.write_bytes(gzip.decompress((shared / "reference" / "evaluation" / "cm_S2pecNet.txt.gz").read_bytes()))
-    trials = read_our_scores(path)
-    figures = compute_figures(trials.scores, trials.is_bonafide)
-    assert figures.n_trials == 71237
-    assert figures.eer_percent == pytest.approx(0.7726, abs=0.01)
+    cm_file = shared / "reference" / "evaluation" / "cm_S2pecNet.txt.gz"
+    cm = read_cm_scores(cm_file)
+    write_plain_scores(tmp_path / "scores.txt", dict(zip(cm.utterances.tolist(), cm.scores.tolist(), strict=True)))
+    results = compute_results(read_plain_scores(tmp_path / "scores.txt"), keys_of_scores(cm_file))
+    assert (results.n_trials, results.n_skipped) == (71237, 0)
+    assert results.eer_percent == pytest.approx(0.77017, abs=1e-5)
 
 
 def test_help_is_there_at_once() -> None:

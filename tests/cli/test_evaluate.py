@@ -1,4 +1,4 @@
-"""Commands say the figures of score files, compare systems, and refuse what they cannot use in one line."""
+"""Commands print the metrics of score files, compare systems, and refuse what they cannot use in one line."""
 
 import dataclasses
 import json
@@ -60,14 +60,14 @@ def test_command_prints_the_summary_and_writes_it(cm_file: Path, asv_file: Path,
 def test_trials_without_a_score_are_named_everywhere(cm_file: Path, tmp_path: Path) -> None:
     gaps = tmp_path / "gaps.txt"
     gaps.write_text(cm_file.read_text() + "LA_5 A07 spoof unscored\nLA_6 - bonafide unscored\n")
-    metrics, whole = (countermeasure.evaluate(cm_asv.read_cm_scores(path)) for path in (gaps, cm_file))
-    assert dataclasses.replace(metrics, n_unscored=0) == whole
+    metrics, complete = (countermeasure.evaluate(cm_asv.read_cm_scores(path)) for path in (gaps, cm_file))
+    assert dataclasses.replace(metrics, n_unscored=0) == complete
     assert metrics.as_dict()["n_unscored"] == 2
-    assert metrics.summary().splitlines()[1] == "unscored     2 more, in none of the figures"
-    assert "unscored" not in whole.summary()
+    assert metrics.summary().splitlines()[1] == "unscored     2 more, not in the metrics"
+    assert "unscored" not in complete.summary()
     done = run_evaluation("--cm", gaps)
     assert done.returncode == 0
-    assert done.stderr == f"warning: {gaps}: 2 trials without a score, in none of the figures\n"
+    assert done.stderr == f"warning: {gaps}: 2 trials without a score, not in the metrics\n"
 
 
 def test_command_prints_json(cm_file: Path) -> None:
@@ -111,7 +111,7 @@ def test_command_explains_itself() -> None:
 
 
 def test_metrics_need_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, s2pecnet.cli.evaluate, s2pecnet.reporting.plots\n"
+    code = "import sys, s2pecnet.reporting.evaluation, s2pecnet.reporting.plots\n"
     code += "print({'torch', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
@@ -123,7 +123,7 @@ def test_main_in_process(cm_file: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out.startswith("trials ")
 
 
-# ---- figures of every kind ---------------------------------------------------------------------
+# ---- all metrics -------------------------------------------------------------------------------
 
 
 def system_of(seed: int, distance: float = 2.0) -> CMScores:
@@ -169,7 +169,7 @@ def run_text(capsys: Capture, *arguments: str) -> list[str]:
     return lines
 
 
-def test_figures_by_attack_are_the_default(files: list[str], capsys: Capture) -> None:
+def test_metrics_by_attack_are_the_default(files: list[str], capsys: Capture) -> None:
     lines = run_text(capsys, "--cm", files[0])
     place = lines.index("by attack, spoofed trials against all bona fide trials")
     assert lines[place + 1].split() == ["attack", "bona", "fide", "spoofed", "EER", "%", "minDCF"]
@@ -180,7 +180,7 @@ def test_figures_by_attack_are_the_default(files: list[str], capsys: Capture) ->
     assert {group["name"]: group["eer"] for group in breakdown["groups"]} == per_attack
 
 
-def test_figures_by_columns_of_a_table(files: list[str], table: Path, capsys: Capture) -> None:
+def test_metrics_by_columns_of_a_table(files: list[str], table: Path, capsys: Capture) -> None:
     arguments = ["--cm", files[0], "--table", str(table), "--by", "codec", "--by", "method"]
     codec, method = run_json(capsys, *arguments)["breakdowns"]
     assert (codec["all_bonafide"], method["all_bonafide"]) == (False, True)
@@ -209,7 +209,7 @@ def test_ratios_and_calibration(files: list[str], capsys: Capture) -> None:
     shown = f"LLR          {map_of['slope']:.6g} * score {map_of['offset']:+.6g}, fitted on B.txt"
     assert any(line.startswith("actDCF       ") for line in lines)
     assert shown in lines
-    assert "actDCF, Cllr not computed: nothing says that the scores are log-likelihood ratios" in run_text(
+    assert "actDCF, Cllr not computed: the scores are not known to be log-likelihood ratios" in run_text(
         capsys, "--cm", files[0]
     )
 
@@ -218,7 +218,7 @@ def test_t_eer_of_cm_and_asv_files(cm_file: Path, asv_file: Path, capsys: Captur
     cm, asv = cm_asv.read_cm_scores(cm_file), cm_asv.read_asv_scores(asv_file)
     point = compute_t_eer(cm.bonafide, cm.spoof, asv.target, asv.nontarget, asv.spoof)
     content = run_json(capsys, "--cm", str(cm_file), "--asv", str(asv_file))
-    assert tuple(content[name] for name in ("t_eer", "t_eer_cm_threshold", "t_eer_asv_threshold")) == point
+    assert {name: content[name] for name in point.as_dict()} == point.as_dict()
     lines = run_text(capsys, "--cm", str(cm_file), "--asv", str(asv_file))
     assert [line.split()[1] for line in lines if line.startswith("t-EER")] == [f"{100 * point.t_eer:.4f}"]
 
@@ -233,19 +233,19 @@ def test_several_systems_side_by_side(files: list[str], table: Path, asv_file: P
         scores = cm_asv.read_cm_scores(path)
         system = content["systems"][name]
         alone = countermeasure.evaluate(scores, asv, scores.scores).as_dict()
-        assert {figure: system[figure] for figure in alone} == alone
+        assert {metric: system[metric] for metric in alone} == alone
         assert system["file"] == path
         intervals = run_json(capsys, "--cm", path, "--bootstrap", "40", "--asv", str(asv_file), "--llr")["bootstrap"]
         assert {"replicates": 40, **content["comparison"]["intervals"][name]} == intervals
-    differences = {(one["first"], one["second"], one["figure"]): one for one in content["comparison"]["differences"]}
+    differences = {(one["first"], one["second"], one["metric"]): one for one in content["comparison"]["differences"]}
     assert len(differences) == 9
     assert differences["A", "C", "eer"]["p"] == pytest.approx(2 / 41)
     assert differences["A", "C", "eer"]["p_holm"] == pytest.approx(6 / 41)
     assert differences["A", "C", "eer"]["interval"]["high"] < 0
     lines = run_text(capsys, *arguments)
     for name in "ABC":
-        figures = [line.split() for line in lines if line.startswith(name)]
-        assert figures[0][1] == f"{100 * content['systems'][name]['eer']:.4f}"
+        rows = [line.split() for line in lines if line.startswith(name)]
+        assert rows[0][1] == f"{100 * content['systems'][name]['eer']:.4f}"
     assert sum(line.startswith("A - C") for line in lines) == 3
     assert "95 % intervals (40 draws of the trials; ASV scores and calibration held fixed)" in lines
     assert sum(line.startswith("opus") for line in lines) == 2
@@ -261,7 +261,7 @@ def test_several_systems_side_by_side(files: list[str], table: Path, asv_file: P
 )
 def test_systems_are_called_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
     options = evaluate.build_parser().parse_args([argument for path in paths for argument in ("--cm", path)])
-    assert evaluate._names(options) == names
+    assert evaluate.system_names(options) == names
 
 
 def test_long_names_and_many_systems_stay_readable(files: list[str], capsys: Capture) -> None:
@@ -335,7 +335,4 @@ def test_systems_of_other_trials_are_refused(files: list[str]) -> None:
     write_cm_scores(files[1], system.take(np.arange(1, 100)))
     done = run_evaluation("--cm", files[0], "--cm", files[1])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: B scored other trials than A: 1 are lacking and 0 are further ones, e.g. 'u000'; expected scores of "
-        "the same trials\n"
-    )
+    assert done.stderr == ("error: A and B cover different trials: 1 missing from B, 0 only in B, e.g. 'u000'\n")

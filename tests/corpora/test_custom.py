@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2pecnet.cli import train
+from s2pecnet.conventions import LONGEST_FIELD
 from s2pecnet.corpora.custom import LABELS, SPLIT_WORDS, divide
 from s2pecnet.corpora.detect import CORPORA, find_corpus, find_split
 from s2pecnet.corpora.trials import LONGEST_NAME, Trial, decode_name, encode_name
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError
-from s2pecnet.score_files import columns as text_columns
 from s2pecnet.systems.inputs import Inputs
 from tests.helpers import ROOT
 from tests.helpers.made_corpora import make_csv, make_folders
@@ -343,7 +343,7 @@ def test_missing_audio_names_file_and_line(corpus: Path, tmp_path: Path) -> None
 
 
 def test_the_longest_name_is_the_longest_that_score_files_take() -> None:
-    assert LONGEST_NAME == text_columns.MAX_FIELD
+    assert LONGEST_NAME == LONGEST_FIELD
 
 
 def test_the_docs_have_all_words() -> None:

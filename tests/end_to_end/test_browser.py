@@ -84,7 +84,7 @@ def test_runs_are_switched_and_tables_sorted(chromium: Page, reports: dict[str, 
     chromium.run("document.querySelector('.switches input').click()")
     assert set(chromium.run(shown)) == {"0", "1", "2"}
     eers = """(() => {
-      const table = document.querySelector("table.figures");
+      const table = document.querySelector("table.metrics");
       table.tHead.rows[0].cells[1].click();
       return [...table.tBodies[0].rows].map(row => Number(row.cells[1].dataset.value));
     })()"""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics import bootstrap, countermeasure
-from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
+from s2pecnet.metrics.bootstrap import METRICS, Interval, Ranking, bootstrap_intervals
 from s2pecnet.metrics.tdcf import fix_asv
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
 
@@ -44,67 +44,64 @@ def test_a_replicate_is_the_metric_of_the_repeated_trials(
     (bonafide_scores, bonafide_counts), (spoof_scores, spoof_counts) = (
         [np.array(column) for column in zip(*trials, strict=True)] for trials in (bonafide, spoof)
     )
-    ranking = bootstrap._rank(system_of(bonafide_scores, spoof_scores))
-    figures = ranking.figures(np.concatenate((bonafide_counts, spoof_counts)), fix_asv(ASV)[0])
+    ranking = Ranking.of(system_of(bonafide_scores, spoof_scores))
+    replicate = ranking.metrics(np.concatenate((bonafide_counts, spoof_counts)), fix_asv(ASV)[0])
     repeated = system_of(np.repeat(bonafide_scores, bonafide_counts), np.repeat(spoof_scores, spoof_counts))
     metrics = countermeasure.evaluate(repeated, ASV)
-    assert figures[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
-    assert np.isnan(figures[3:]).all()
+    assert replicate[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
+    assert np.isnan(replicate[3:]).all()
 
 
 def test_every_trial_once_is_the_plain_metric() -> None:
     system = gaussian_system(1, 1.5)
     metrics = countermeasure.evaluate(system, ASV, system.scores)
-    ranking = bootstrap._rank(system, system.scores)
-    figures = ranking.figures(np.ones(system.scores.size, dtype=np.intp), fix_asv(ASV)[0])
-    assert figures[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
-    assert figures[3:] == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
+    ranking = Ranking.of(system, system.scores)
+    replicate = ranking.metrics(np.ones(system.scores.size, dtype=np.intp), fix_asv(ASV)[0])
+    assert replicate[:3] == (metrics.eer, metrics.min_tdcf, metrics.min_dcf)
+    assert replicate[3:] == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
 
 
 def test_a_replicate_of_ratios_is_the_metric_of_the_drawn_trials() -> None:
     system = gaussian_system(3, 1.0)
     counts = bootstrap.draw_counts((40, 90), np.random.default_rng(5))
-    figures = bootstrap._rank(system, 2 * system.scores).figures(counts, None)
+    replicate = Ranking.of(system, 2 * system.scores).metrics(counts, None)
     drawn = np.repeat(np.arange(130), counts)
     repeated = CMScores(drawn.astype(np.str_), system.attacks[drawn], system.is_bonafide[drawn], system.scores[drawn])
     metrics = countermeasure.evaluate(repeated, None, 2 * repeated.scores)
-    assert figures.eer == metrics.eer
-    assert (figures.act_dcf, figures.cllr) == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
-    assert np.isnan(figures.min_tdcf)
+    assert replicate.eer == metrics.eer
+    assert (replicate.act_dcf, replicate.cllr) == pytest.approx((metrics.act_dcf, metrics.cllr), rel=1e-12)
+    assert np.isnan(replicate.min_tdcf)
 
 
 def test_ratios_keep_to_their_trials() -> None:
     system, other = gaussian_system(2, 1.5), gaussian_system(3, 1.0)
     order = np.random.default_rng(0).permutation(system.scores.size)
     usual, shuffled = (
-        bootstrap_intervals(
-            [one, other], replicates=20, figures=bootstrap.Figures._fields, llrs=[one.scores / 2, other.scores]
-        )
+        bootstrap_intervals([one, other], replicates=20, metrics=METRICS, llrs=[one.scores / 2, other.scores])
         for one in (system, system.take(order))
     )
     assert usual == shuffled
     assert {name for name, interval in usual.items() if interval is None} == {"min_tdcf"}
-    alone = bootstrap_intervals([system], replicates=20, figures=("cllr",), llrs=[system.scores / 2])
+    alone = bootstrap_intervals([system], replicates=20, metrics=("cllr",), llrs=[system.scores / 2])
     assert set(alone) == {"cllr"}
-    assert alone != bootstrap_intervals([system], replicates=20, figures=("cllr",), llrs=[system.scores])
+    assert alone != bootstrap_intervals([system], replicates=20, metrics=("cllr",), llrs=[system.scores])
 
 
-def test_draws_keep_the_size_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[np.ndarray] = []
-
-    def record(_ranking: object, counts: np.ndarray, _weights: object) -> bootstrap.Figures:
-        drawn.append(counts)
-        return bootstrap.Figures(0.0, 0.0, 0.0, 0.0, 0.0)
-
-    monkeypatch.setattr(bootstrap._Ranking, "figures", record)
-    bootstrap_intervals([gaussian_system(1, 1.0)] * 2, replicates=400)
-    ours, theirs = np.array(drawn[0::2]), np.array(drawn[1::2])
-    assert (ours == theirs).all()  # all systems get the same trials
-    assert set(ours[:, :40].sum(axis=1)) == {40}
-    assert set(ours[:, 40:].sum(axis=1)) == {90}
+def test_draws_keep_the_size_of_each_class() -> None:
+    generator = np.random.default_rng(0)
+    drawn = np.array([bootstrap.draw_counts((40, 90), generator) for _ in range(400)])
+    assert set(drawn[:, :40].sum(axis=1)) == {40}
+    assert set(drawn[:, 40:].sum(axis=1)) == {90}
     # Multinomial: each trial once on average, and not at all in a share of (1 - 1/n)**n.
-    assert ours.mean(axis=0) == pytest.approx(np.ones(130), abs=0.25)
-    assert (ours[:, 40:] == 0).mean() == pytest.approx((1 - 1 / 90) ** 90, abs=0.01)
+    assert drawn.mean(axis=0) == pytest.approx(np.ones(130), abs=0.25)
+    assert (drawn[:, 40:] == 0).mean() == pytest.approx((1 - 1 / 90) ** 90, abs=0.01)
+
+
+def test_all_systems_get_the_same_draws() -> None:
+    drawn = bootstrap.draw_metrics([gaussian_system(1, 1.0)] * 2, replicates=50)
+    assert drawn.shape == (50, 2, 5)
+    assert np.array_equal(drawn[:, 0], drawn[:, 1], equal_nan=True)
+    assert len(set(drawn[:, 0, 0])) > 1
 
 
 def test_same_seed_same_intervals() -> None:
@@ -127,29 +124,16 @@ def test_several_systems_give_the_interval_of_their_mean() -> None:
     assert bootstrap_intervals([system, system], ASV, replicates=50) == bootstrap_intervals(
         [system], ASV, replicates=50
     )
-    # One replicate is one draw: both ends are its figure.
+    # One replicate is one draw: both ends are its value.
     single, another, both = (
         bootstrap_intervals(systems, ASV, replicates=1) for systems in ([system], [other], [system, other])
     )
-    for figure in ("eer", "min_tdcf"):
+    for metric in ("eer", "min_tdcf"):
         ends = [
-            (interval.low, interval.high) for interval in (single[figure], another[figure], both[figure]) if interval
+            (interval.low, interval.high) for interval in (single[metric], another[metric], both[metric]) if interval
         ]
         assert [low for low, _ in ends] == [high for _, high in ends]
         assert ends[2][0] == pytest.approx((ends[0][0] + ends[1][0]) / 2, abs=1e-15)
-
-
-def test_systems_are_drawn_too_when_asked() -> None:
-    good, bad = gaussian_system(6, 4.0), gaussian_system(7, 0.3)
-    fixed = bootstrap_intervals([good, bad], replicates=200)["eer"]
-    drawn = bootstrap_intervals([good, bad], replicates=200, resample_systems=True)["eer"]
-    assert fixed is not None
-    assert drawn is not None
-    eers = [countermeasure.evaluate(system).eer for system in (good, bad)]
-    assert drawn.low < 1.5 * eers[0] + 0.02 < fixed.low
-    assert fixed.high < eers[1] - 0.05 < drawn.high
-    alone = bootstrap_intervals([bad], replicates=30)
-    assert bootstrap_intervals([bad], replicates=30, resample_systems=True) == alone
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
@@ -181,10 +165,10 @@ SYSTEM = gaussian_system(9, 1.0, 3, 4)
     [
         (
             {"utterances": np.array([f"u{place:06d}" for place in (0, 1, 2, 3, 4, 5, 9)])},
-            "1 are lacking and 1 are .*'u000006'",
+            "1 missing from system 2, 1 only in system 2, .*'u000006'",
         ),
         ({"utterances": np.array(["u000000", *SYSTEM.utterances[:-1]])}, "'u000000' comes more than once"),
-        ({"is_bonafide": ~SYSTEM.is_bonafide}, "system 2: 7 trials have another key than in system 1, e.g. 'u000000'"),
+        ({"is_bonafide": ~SYSTEM.is_bonafide}, "system 1 and system 2 give 7 trials different keys, e.g. 'u000000'"),
     ],
 )
 def test_systems_of_other_trials(changes: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""A group's figures are those of its trials alone, and no group is lost."""
+"""A group's metrics are those of its trials alone, and no group is lost."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from s2pecnet.metrics.breakdown import break_down, join_values
 from s2pecnet.metrics.dcf import compute_min_dcf
 from s2pecnet.metrics.det import compute_eer
 from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores
-from s2pecnet.score_files.tables import read_named_columns
+from s2pecnet.score_files.tables import read_named_columns, read_numbered_columns
 
 
 def scores_of(is_bonafide: list[bool], scores: list[float]) -> CMScores:
@@ -82,9 +82,9 @@ def test_values_are_joined_by_utterance(tmp_path: Path) -> None:
     path.write_text("codec,file\nopus,u1\nmp3,u0\nmp3,u9\n")
     cm = scores_of([True, False], [1.0, 0.0])
     assert join_values(read_named_columns(path), "codec", cm).tolist() == ["mp3", "opus"]
-    assert join_values(read_named_columns(path, has_names=False), "1", cm).tolist() == ["mp3", "opus"]
+    assert join_values(read_numbered_columns(path), "1", cm).tolist() == ["mp3", "opus"]
     path.write_text("codec,file\nopus,u1\n")
-    with pytest.raises(InputError, match="no column holds all 2 utterances"):
+    with pytest.raises(InputError, match=r"no column of .* holds all 2 utterances"):
         join_values(read_named_columns(path), "codec", cm)
 
 

@@ -31,44 +31,44 @@ def gaussian_systems(seed: int, distances: list[float], size: int = 150, shared:
     return systems
 
 
-def figures_of(systems: list[CMScores], asv: ASVScores | None = None) -> list[Metrics]:
+def metrics_of(systems: list[CMScores], asv: ASVScores | None = None) -> list[Metrics]:
     return [evaluate(system, asv) for system in systems]
 
 
 def test_a_clear_difference() -> None:
     systems = gaussian_systems(0, [3.0, 1.0])
-    metrics = figures_of(systems)
+    metrics = metrics_of(systems)
     found = compare(systems, metrics, ["good", "bad"], replicates=200)
-    assert [(one.first, one.second, one.figure) for one in found.differences] == [
+    assert [(one.first, one.second, one.metric) for one in found.differences] == [
         ("good", "bad", "eer"),
         ("good", "bad", "min_dcf"),
     ]
     for one in found.differences:
-        assert one.difference == getattr(metrics[0], one.figure) - getattr(metrics[1], one.figure)
+        assert one.difference == getattr(metrics[0], one.metric) - getattr(metrics[1], one.metric)
         assert one.interval.low < one.difference < one.interval.high < 0
         assert one.p == one.p_holm == pytest.approx(2 / 201)
     # Intervals of a system are what it gets alone.
     for place, name in enumerate(["good", "bad"]):
-        alone = bootstrap_intervals([systems[place]], replicates=200, figures=("eer", "min_dcf"))
-        assert {figure: found.intervals[name][figure] for figure in alone} == alone
+        alone = bootstrap_intervals([systems[place]], replicates=200, metrics=("eer", "min_dcf"))
+        assert {metric: found.intervals[name][metric] for metric in alone} == alone
         assert found.intervals[name]["min_tdcf"] is None
 
 
 def test_the_same_system_twice_does_not_differ() -> None:
     (system,) = gaussian_systems(1, [1.0])
-    found = compare([system, system], figures_of([system, system]), ["a", "b"], replicates=50)
+    found = compare([system, system], metrics_of([system, system]), ["a", "b"], replicates=50)
     for one in found.differences:
         assert (one.difference, one.interval.low, one.interval.high, one.p) == (0, 0, 0, 1)
 
 
 def test_order_of_systems_and_trials() -> None:
     first, second = gaussian_systems(2, [1.5, 1.2])
-    metrics = figures_of([first, second], ASV)
+    metrics = metrics_of([first, second], ASV)
     usual = compare([first, second], metrics, ["a", "b"], ASV, replicates=60)
     shuffled = second.take(np.random.default_rng(0).permutation(second.scores.size))
     assert compare([first, shuffled], metrics, ["a", "b"], ASV, replicates=60) == usual
     turned = compare([second, first], metrics[::-1], ["b", "a"], ASV, replicates=60)
-    assert [one.figure for one in usual.differences] == ["eer", "min_dcf", "min_tdcf"]
+    assert [one.metric for one in usual.differences] == ["eer", "min_dcf", "min_tdcf"]
     for one, other in zip(usual.differences, turned.differences, strict=True):
         assert (other.difference, other.interval.low, other.interval.high, other.p) == pytest.approx(
             (-one.difference, -one.interval.high, -one.interval.low, one.p), abs=1e-12
@@ -77,7 +77,7 @@ def test_order_of_systems_and_trials() -> None:
 
 def test_pairing_makes_intervals_narrower() -> None:
     systems = gaussian_systems(3, [1.5, 1.5], shared=0.995)
-    found = compare(systems, figures_of(systems), ["a", "b"], replicates=200)
+    found = compare(systems, metrics_of(systems), ["a", "b"], replicates=200)
     difference = found.differences[0].interval
     each = [found.intervals[name]["eer"] for name in ("a", "b")]
     widths = [interval.high - interval.low for interval in each if interval is not None]
@@ -89,15 +89,15 @@ def test_equal_systems_are_seldom_called_different() -> None:
     rejected = 0
     for seed in range(100):
         systems = gaussian_systems(seed, [1.5, 1.5])
-        found = compare(systems, figures_of(systems), ["a", "b"], replicates=99)
+        found = compare(systems, metrics_of(systems), ["a", "b"], replicates=99)
         rejected += found.differences[0].p <= 0.2
     assert 8 <= rejected <= 32  # 20 expected, give or take 4
 
 
 def test_several_systems_are_corrected_by_holm() -> None:
     systems = gaussian_systems(4, [1.0, 1.2, 2.5])
-    found = compare(systems, figures_of(systems), ["a", "b", "c"], replicates=99)
-    eers = [one for one in found.differences if one.figure == "eer"]
+    found = compare(systems, metrics_of(systems), ["a", "b", "c"], replicates=99)
+    eers = [one for one in found.differences if one.metric == "eer"]
     assert [(one.first, one.second) for one in eers] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert [one.p_holm for one in eers] == holm([one.p for one in eers])
     assert eers[1].p_holm == pytest.approx(3 * 2 / 100)
@@ -110,9 +110,9 @@ def test_several_systems_are_corrected_by_holm() -> None:
 def test_ratios_give_intervals_of_act_dcf_and_cllr() -> None:
     systems = gaussian_systems(5, [1.0, 1.2])
     llrs = [system.scores for system in systems]
-    found = compare(systems, figures_of(systems), ["a", "b"], llrs=llrs, replicates=20)
-    alone = bootstrap_intervals(systems[1:], replicates=20, figures=("act_dcf", "cllr"), llrs=llrs[1:])
-    assert {figure: found.intervals["b"][figure] for figure in alone} == alone
+    found = compare(systems, metrics_of(systems), ["a", "b"], llrs=llrs, replicates=20)
+    alone = bootstrap_intervals(systems[1:], replicates=20, metrics=("act_dcf", "cllr"), llrs=llrs[1:])
+    assert {metric: found.intervals["b"][metric] for metric in alone} == alone
     assert None not in alone.values()
 
 
@@ -142,7 +142,7 @@ def test_holm_rejects_as_the_stepwise_procedure_does(p_values: list[float]) -> N
 def test_what_cannot_be_compared() -> None:
     first, second = gaussian_systems(6, [1.0, 1.0], size=5)
     with pytest.raises(InputError, match="1 system, expected at least two"):
-        compare([first], figures_of([first]), ["a"])
+        compare([first], metrics_of([first]), ["a"])
     other = second.take(np.arange(9))
-    with pytest.raises(InputError, match=r"b scored other trials than a: 1 are lacking and 0 .*'u000009'"):
-        compare([first, other], figures_of([first, other]), ["a", "b"])
+    with pytest.raises(InputError, match=r"a and b cover different trials: 1 missing from b, 0 only in b, .*'u000009'"):
+        compare([first, other], metrics_of([first, other]), ["a", "b"])

@@ -1,7 +1,8 @@
-"""The figures equal the organisers' scorer and are made of the single ones; texts and JSON say them."""
+"""All metrics equal the organisers' scorer and the single functions; JSON brings them back."""
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ ASVSPOOF5 = {
 
 
 @pytest.mark.parametrize("system", ["cm_softmax", "cm_amsoftmax", "cm_S2pecNet"])
-def test_public_systems_get_the_organisers_figures(shared: Path, expected: dict[str, Any], system: str) -> None:
+def test_public_systems_get_the_organisers_metrics(shared: Path, expected: dict[str, Any], system: str) -> None:
     folder = shared / "reference" / "evaluation"
     cm = read_cm_scores(folder / f"{system}.txt.gz")
     metrics = evaluate(cm, read_asv_scores(folder / "asv_eval.txt.gz"), cm.scores)
@@ -66,7 +67,7 @@ trial = st.tuples(st.booleans(), st.sampled_from(["A07", "A08", "A19"]), st.inte
 
 
 @given(st.lists(trial, max_size=25), tied_scores, tied_scores, tied_scores)
-def test_evaluate_is_made_of_the_single_figures(
+def test_evaluate_is_made_of_the_single_metrics(
     trials: list[tuple[bool, str, float]], target: list[float], nontarget: list[float], asv_spoof: list[float]
 ) -> None:
     trials = [(True, "-", 0.5), (False, "A10", 0.5), *trials]
@@ -95,7 +96,7 @@ def test_evaluate_is_made_of_the_single_figures(
 
 
 @given(st.lists(trial, max_size=25), st.floats(0.1, 3), st.floats(-3, 3))
-def test_ratios_add_their_figures_and_change_no_other(
+def test_ratios_add_their_metrics_and_change_no_other(
     trials: list[tuple[bool, str, float]], slope: float, offset: float
 ) -> None:
     trials = [(True, "-", 0.5), (False, "A10", 0.5), *trials]
@@ -118,14 +119,54 @@ def test_ratios_that_cannot_be_used(llrs: list[float], message: str) -> None:
         evaluate(cm, llrs=np.array(llrs))
 
 
-def test_results_of_versions_without_a_min_dcf_are_read() -> None:
-    old = {
-        "eer": 0.1, "eer_threshold": 0.0, "min_tdcf": None, "min_tdcf_threshold": None, "asv_eer": None,
-        "per_attack_eer": {"A07": 0.1}, "n_bonafide": 10, "n_spoof": 10, "n_unscored": 0,
-    }  # fmt: skip
-    metrics = Metrics(**old)  # type: ignore[arg-type]
-    assert (metrics.min_dcf, metrics.act_dcf, metrics.cllr) == (None, None, None)
-    assert "minDCF" not in metrics.summary()
+numbers = st.floats(-1e6, 1e6)
+some_metrics = st.builds(
+    Metrics,
+    eer=st.floats(0, 1),
+    eer_threshold=numbers | st.just(math.nan),
+    per_attack_eer=st.dictionaries(st.text(max_size=3), st.floats(0, 1), max_size=3),
+    **dict.fromkeys(("n_bonafide", "n_spoof", "n_unscored"), st.integers(0, 10**9)),
+    **dict.fromkeys(
+        ("min_tdcf", "min_tdcf_threshold", "asv_eer", "min_dcf", "min_dcf_threshold", "act_dcf", "cllr"),
+        st.none() | numbers,
+    ),
+)
+
+
+@given(some_metrics)
+def test_metrics_come_back_from_json(metrics: Metrics) -> None:
+    text = json.dumps(metrics.as_dict(), allow_nan=False)
+    again = Metrics.from_dict(json.loads(text))
+    assert math.isnan(again.eer_threshold) is math.isnan(metrics.eer_threshold)
+    assert dataclasses.replace(again, eer_threshold=0.0) == dataclasses.replace(metrics, eer_threshold=0.0)
+    assert math.isnan(metrics.eer_threshold) or again == metrics
+    assert json.dumps(again.as_dict()) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eer": None}, "results: eer is None"),
+        ({"eer": "low"}, "results: eer is 'low'"),
+        ({"eer": math.nan}, "results: eer is nan"),
+        ({"eer": True}, "results: eer is True"),
+        ({"min_dcf": 10**400}, "results: min_dcf is 1000"),
+        ({"n_spoof": 1.5}, "results: n_spoof is 1.5"),
+        ({"n_spoof": -1}, "results: n_spoof is -1"),
+        ({"per_attack_eer": [0.5]}, r"results: per_attack_eer is \[0.5\]"),
+        ({"per_attack_eer": {"A07": None}}, "results: per_attack_eer is {'A07': None}"),
+        ({"err": 0.1}, "results: unknown keys err"),
+    ],
+)
+def test_what_is_not_metrics(changes: dict[str, Any], message: str) -> None:
+    sound = Metrics(0.1, 0.0, None, None, None, {"A07": 0.1}, 10, 10).as_dict()
+    assert Metrics.from_dict(sound).per_attack_eer == {"A07": 0.1}
+    with pytest.raises(InputError, match=message):
+        Metrics.from_dict(sound | changes, "results")
+    with pytest.raises(InputError, match="results: no n_spoof"):
+        Metrics.from_dict({name: value for name, value in sound.items() if name != "n_spoof"}, "results")
+    with pytest.raises(InputError, match=r"results: expected an object with metrics, got \[\]"):
+        Metrics.from_dict([], "results")
 
 
 def test_metrics_as_json_and_text(cm_file: Path, asv_file: Path) -> None:

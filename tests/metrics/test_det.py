@@ -1,12 +1,13 @@
 """DET curve, EER and ASV rates are their definitions."""
 
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from s2pecnet.errors import InputError
@@ -90,3 +91,46 @@ def test_asv_error_rates_count_the_threshold_as_accepted() -> None:
     target, nontarget, spoof = [1.0, 2.0], [2.0, 0.0, 0.0, 3.0], [2.0, 1.0, 1.0, 1.0]
     assert det.obtain_asv_error_rates(target, nontarget, spoof, 2.0) == (0.5, 0.5, 0.75)
     assert det.obtain_asv_error_rates([1.0], [2.0], [], 2.0) == (1.0, 1.0, None)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=4), min_size=1))
+@example(["A07", "A19", "A08", "A07"])
+@example(["\U0010ffff" * 4, "\U0010fffe" * 4])
+def test_ranks_are_those_of_numpy(names: list[str]) -> None:
+    distinct, ranks = det.rank_names(np.array(names))
+    assert distinct == sorted(set(names))
+    assert [distinct[rank] for rank in ranks] == names
+
+
+# ---- the EER between thresholds ----------------------------------------------------------------
+
+
+def eer_by_definition(bonafide: list[float], spoof: list[float]) -> float:
+    """Walk over the thresholds; read the rate where the two straight lines meet."""
+    points = []
+    for threshold in sorted({*bonafide, *spoof}):
+        false_alarms = sum(score >= threshold for score in spoof) / len(spoof)
+        points.append((false_alarms, sum(score < threshold for score in bonafide) / len(bonafide)))
+    for (far, miss), (next_far, next_miss) in itertools.pairwise(points):
+        if far > miss and next_far <= next_miss:
+            share = (far - miss) / ((far - miss) + (next_miss - next_far))
+            return miss + share * (next_miss - miss)
+    return sum(points[-1]) / 2
+
+
+@given(tied_scores, tied_scores)
+def test_interpolated_eer_is_its_definition(bonafide: list[float], spoof: list[float]) -> None:
+    assert det.interpolated_eer(bonafide, spoof) == pytest.approx(eer_by_definition(bonafide, spoof), abs=1e-12)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 200), st.integers(1, 200))
+def test_without_ties_both_eers_are_within_a_trial(seed: int, n_bonafide: int, n_spoof: int) -> None:
+    rng = np.random.default_rng(seed)
+    bonafide, spoof = rng.normal(1, 1, n_bonafide), rng.normal(0, 1, n_spoof)
+    difference = det.interpolated_eer(bonafide, spoof) - det.compute_eer(bonafide, spoof)[0]
+    assert abs(difference) <= 1 / min(n_bonafide, n_spoof) + 1e-12
+
+
+def test_ties_of_all_scores_are_chance() -> None:
+    assert det.interpolated_eer([1.0, 1.0], [1.0]) == 0.5
+    assert det.interpolated_eer([0.0], [1.0]) == 1.0

@@ -42,8 +42,8 @@ def test_cost_model_of_asvspoof2019() -> None:
         ({"Cmiss_asv": math.nan}, "cost Cmiss_asv is nan"),
         ({"Pspoof": 1.5}, r"prior Pspoof is 1.5, expected a value in \[0, 1\]"),
         ({"Pspoof": 0.06}, r"Pspoof \+ Ptar \+ Pnon is 1.01, expected 1"),
-        ({"Cmiss_cm": 0}, "C1 is -.* expected > 0"),
-        ({"Cfa_cm": 0}, "C2 is 0, expected > 0"),
+        ({"Cmiss_cm": 0}, "rejecting bona fide speech has the weight -.* expected > 0"),
+        ({"Cfa_cm": 0}, "accepting spoofs has the weight 0, expected > 0"),
     ],
 )
 def test_cost_models_that_cannot_be_used(changes: dict[str, float], message: str) -> None:
@@ -63,8 +63,8 @@ def test_cost_model_without_a_key() -> None:
         ((0.1, 0.1, None), "Pmiss_spoof_asv is None"),
         ((1.1, 0.1, 0.1), "Pfa_asv is 1.1"),
         ((0.1, math.nan, 0.1), "Pmiss_asv is nan"),
-        ((0.5, 1.0, 0.1), "C1 is -0.0475"),
-        ((0.1, 0.1, 1.0), "C2 is 0"),
+        ((0.5, 1.0, 0.1), "weight -0.0475"),
+        ((0.1, 0.1, 1.0), "accepting spoofs has the weight 0"),
     ],
 )
 def test_asv_rates_that_cannot_be_used(rates: tuple[float, float, float | None], message: str) -> None:
@@ -75,4 +75,6 @@ def test_asv_rates_that_cannot_be_used(rates: tuple[float, float, float | None],
 def test_tdcf_prints_its_parameters_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     tdcf.compute_tDCF([1.0], [0.0], 0.1, 0.1, 0.1, ASVSPOOF2019_COST_MODEL, True)
     printed = capsys.readouterr().out
-    assert all(re.search(rf"\b{name}\b", printed) for name in [*ASVSPOOF2019_COST_MODEL, "C1", "C2"])
+    assert all(
+        re.search(rf"\b{name}\b", printed) for name in [*ASVSPOOF2019_COST_MODEL, "miss weight", "false-alarm weight"]
+    )

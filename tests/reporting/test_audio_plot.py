@@ -8,7 +8,7 @@ import soundfile
 
 from s2pecnet.audio import decoding
 from s2pecnet.audio.decoding import BadAudio
-from s2pecnet.reporting.audio_plot import COLUMNS, Sketch, save_audio_plot
+from s2pecnet.reporting.audio_plot import COLUMNS, AudioOverview, save_audio_plot
 from s2pecnet.scoring.recordings import Prediction, WindowScore
 
 PNG_SIGNATURE, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
@@ -37,7 +37,7 @@ def test_a_sketch_shows_time_and_frequency(tmp_path: Path, rate: int, monkeypatc
     monkeypatch.setattr(decoding, "BLOCK", 7001)
     waveform = np.concatenate([tone(1000, 6, rate), 0.1 * tone(5000, 6, rate)])
     soundfile.write(tmp_path / "a.wav", waveform, rate)
-    sketch = Sketch(tmp_path / "a.wav")
+    sketch = AudioOverview(tmp_path / "a.wav")
     assert sketch.seconds == 12
     assert sketch.power.shape == (257, 1199)
     assert len(sketch.low) == len(sketch.high) == COLUMNS
@@ -53,7 +53,7 @@ def test_long_files_are_reduced(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     waveform = np.concatenate([0.01 * rng.uniform(-1, 1, 400_000), 0.5 * rng.uniform(-1, 1, 400_000)])
     soundfile.write(tmp_path / "a.flac", waveform, 16000)
-    sketch = Sketch(tmp_path / "a.flac")
+    sketch = AudioOverview(tmp_path / "a.flac")
     assert sketch.power.shape == (257, COLUMNS)
     assert np.isfinite(sketch.power).all()
     loud = sketch.power[5:-5].mean(axis=0)

@@ -1,4 +1,4 @@
-"""The figure file is a whole PNG for any scores that can be evaluated, and absent where drawing fails."""
+"""The plots are a complete PNG for any scores that can be evaluated, and absent where drawing fails."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def many_trials() -> CMScores:
     ],
     ids=["many attacks", "separable", "inverted", "one huge value", "all tied", "extremes"],
 )
-def test_any_scores_give_a_whole_png(cm: CMScores, tmp_path: Path) -> None:
+def test_any_scores_give_a_complete_png(cm: CMScores, tmp_path: Path) -> None:
     target = tmp_path / "new" / "figures.png"
     assert plots.save_figures(target, cm, evaluate(cm), "50 % of $x_ {\\LA}") == target
     content = target.read_bytes()
@@ -51,7 +51,7 @@ def test_any_scores_give_a_whole_png(cm: CMScores, tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["figures.png"]
 
 
-def test_failure_leaves_the_old_figure(tmp_path: Path) -> None:
+def test_failure_leaves_the_old_plot(tmp_path: Path) -> None:
     cm = scores_of([1.0, 2.0], [0.0], ["A07"])
     target = tmp_path / "figures.png"
     target.write_bytes(b"old")
@@ -63,7 +63,7 @@ def test_failure_leaves_the_old_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("with_asv", [True, False])
-def test_tensorboard_gets_each_figure(tmp_path: Path, asv_file: Path, with_asv: bool) -> None:
+def test_tensorboard_gets_each_plot(tmp_path: Path, asv_file: Path, with_asv: bool) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from torch.utils.tensorboard import SummaryWriter
 
@@ -73,29 +73,13 @@ def test_tensorboard_gets_each_figure(tmp_path: Path, asv_file: Path, with_asv: 
             plots.board_figures(board, "dev", step, cm, evaluate(cm, asv), asv)
     written = EventAccumulator(str(tmp_path))
     written.Reload()
-    figures = ["DET/dev", "attacks/dev", "scores/dev", *(["tDCF/dev"] if with_asv else [])]
-    assert sorted(written.Tags()["images"]) == sorted(figures)
+    plots_of = ["DET/dev", "attacks/dev", "scores/dev", *(["tDCF/dev"] if with_asv else [])]
+    assert sorted(written.Tags()["images"]) == sorted(plots_of)
     pictures = []
-    for figure in figures:
-        first, second = written.Images(figure)
+    for plot in plots_of:
+        first, second = written.Images(plot)
         assert (first.step, second.step) == (0, 3)
         assert (first.width, first.height) == (600, 500)
         assert first.encoded_image_string == second.encoded_image_string
         pictures.append(first.encoded_image_string)
-    assert len(set(pictures)) == len(figures)
-
-
-def test_probit_inverts_the_normal_distribution() -> None:
-    assert plots.probit(np.array([0.5, 0.841344746, 0.158655254])) == pytest.approx([0, 1, -1], abs=1e-6)
-
-
-def test_corners_keep_the_staircase() -> None:
-    rejected = np.array([0.0, 0.0, 0.0, 0.5, 1.0, 1.0])
-    accepted = np.array([1.0, 0.8, 0.5, 0.5, 0.5, 0.0])
-    corner = plots.corners(rejected, accepted)
-    assert list(zip(rejected[corner].tolist(), accepted[corner].tolist(), strict=True)) == [
-        (0.0, 1.0),
-        (0.0, 0.5),
-        (1.0, 0.5),
-        (1.0, 0.0),
-    ]
+    assert len(set(pictures)) == len(plots_of)

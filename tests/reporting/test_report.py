@@ -1,4 +1,4 @@
-"""A report is one whole HTML file that tells the figures of its runs, whatever is missing, and whatever names say."""
+"""A report is one complete HTML file with the metrics of its runs, whatever is missing, and whatever names contain."""
 
 import base64
 import dataclasses
@@ -44,7 +44,7 @@ VOID = {"br", "img", "input", "meta"}
 
 
 class Reader(HTMLParser):
-    """What a page holds: texts, elements with their attributes; elements must be closed in their order."""
+    """The content of a page: texts, elements with their attributes; elements must be closed in their order."""
 
     def __init__(self, document: str):
         super().__init__()
@@ -97,16 +97,19 @@ def read_report(*runs: Path, **options: Any) -> Reader:
 # ---- a run -------------------------------------------------------------------------------------
 
 
-def test_figures_are_those_of_the_scores(run: Path, corpus: Path) -> None:
+def test_metrics_are_those_of_the_scores(run: Path, corpus: Path) -> None:
     scores = read_cm_scores(run / "eval_scores_using_best_dev_model.txt")
     asv_file = find_split(corpus, "LA", "eval").asv_scores
     assert asv_file is not None
     asv = read_asv_scores(asv_file)
-    metrics, intervals = evaluate(scores, asv), bootstrap_intervals([scores], asv, replicates=DRAWS)
+    metrics = evaluate(scores, asv)
+    intervals = bootstrap_intervals([scores], asv, replicates=DRAWS, metrics=("eer", "min_dcf", "min_tdcf"))
     text = read_report(run).text
-    eer, cost = intervals["eer"], intervals["min_tdcf"]
+    eer, dcf, cost = intervals["eer"], intervals["min_dcf"], intervals["min_tdcf"]
     assert eer is not None
+    assert dcf is not None
     assert cost is not None
+    assert f"minDCF {metrics.min_dcf:.4f} 95 % interval {dcf.low:.4f} to {dcf.high:.4f}" in text
     assert f"EER {percent(metrics.eer)} % 95 % interval {percent(eer.low)} to {percent(eer.high)}" in text
     assert f"min t-DCF {metrics.min_tdcf:.4f} 95 % interval {cost.low:.4f} to {cost.high:.4f}" in text
     n_bonafide, n_spoof = int(scores.is_bonafide.sum()), int((~scores.is_bonafide).sum())
@@ -119,15 +122,32 @@ def test_figures_are_those_of_the_scores(run: Path, corpus: Path) -> None:
     assert "python main.py --config 'a b.conf'" in text
 
 
-def test_published_scores_give_the_published_figures(shared: Path, expected: Mapping[str, Any]) -> None:
+def test_published_scores_give_the_published_metrics(shared: Path, expected: Mapping[str, Any]) -> None:
     scores = shared / "reference" / "minila_AASIST_scores.txt"
     asv = find_split(shared / "minila" / "LA", "LA", "eval").asv_scores
     text = read_report(scores, asv=asv).text
-    figures = expected["minila_AASIST"]
-    assert f"EER {figures['eer_percent']:.2f} %" in text
-    assert f"min t-DCF {figures['min_tdcf']:.4f}" in text
-    for name, value in figures["per_attack_eer_percent"].items():
+    published = expected["minila_AASIST"]
+    assert f"EER {published['eer_percent']:.2f} %" in text
+    assert f"min t-DCF {published['min_tdcf']:.4f}" in text
+    for name, value in published["per_attack_eer_percent"].items():
         assert f"{name} {value:.2f} 30" in text
+
+
+def test_costs_are_shown_where_they_are_known(run: Path, corpus: Path) -> None:
+    """minDCF always; actDCF and Cllr where an evaluation has them, in the tiles and in the table."""
+    text = read_report(run).text
+    metrics = json.loads((run / "results.json").read_text())["metrics"]
+    assert text.count("actDCF") == text.count("Cllr") == 0
+    (run / "eval_scores_using_best_dev_model.txt").unlink()
+    with_ratios = metrics["eval"] | {"min_dcf": 0.4321, "act_dcf": 0.5432, "cllr": 0.6543}
+    change(run, metrics=metrics | {"eval": with_ratios})
+    reader = read_report(run)
+    assert "minDCF 0.4321" in reader.text
+    assert "actDCF 0.5432" in reader.text
+    assert "Cllr 0.6543 bits" in reader.text
+    headings = [one.get("data-label") for one in reader.named("td") if one.get("data-label")]
+    assert headings[:5] == ["EER (%)", "minDCF", "min t-DCF", "actDCF", "Cllr (bits)"]
+    assert "dev EER, minDCF, min t-DCF" in read_report(run, make_run(run.with_name("other"), corpus, seed=7)).text
 
 
 def test_the_file_asks_nobody_for_anything(run: Path, tmp_path: Path) -> None:
@@ -172,7 +192,7 @@ def test_unscored_trials_and_passed_over_batches_are_told(run: Path) -> None:
     path.write_text(path.read_text() + "LA_E_0 A07 spoof unscored\n")
     change(run, batches_passed_over=2)
     text = read_report(run).text
-    assert "unscored 1 further trials, in none of the figures" in text
+    assert "unscored 1 more trials, not in the metrics" in text
     assert "2 batches without a finite loss were passed over" in text
 
 
@@ -193,10 +213,10 @@ def test_without_the_corpus_the_worst_errors_are_listed_silently(run: Path, tmp_
 
 def test_told_where_the_corpus_is_the_report_has_all(run: Path, corpus: Path, tmp_path: Path) -> None:
     results = json.loads((run / "results.json").read_text())
-    whole = read_report(run)
+    complete = read_report(run)
     change(run, config=results["config"] | {"database_path": str(tmp_path / "nowhere")})
     found = read_report(run, database_path=corpus)
-    assert len(found.named("audio")) == len(whole.named("audio")) > 0
+    assert len(found.named("audio")) == len(complete.named("audio")) > 0
     assert "Not in this report" not in found.text
 
 
@@ -369,7 +389,10 @@ def test_runs_stand_side_by_side(tmp_path: Path, corpus: Path) -> None:
         eer = json.loads((run / "results.json").read_text())["metrics"]["eval"]["eer"]
         assert f"{name} {percent(eer)}" in reader.text
     assert "batch_size 6 99 6" in reader.text
-    assert "track" not in reader.text[reader.text.index("Side by side") : reader.text.index("What is told")]
+    assert (
+        "track"
+        not in reader.text[reader.text.index("Side by side") : reader.text.index("What differs between the runs")]
+    )
     assert len([one for one in reader.named("input") if one.get("type") == "checkbox"]) == 3
     assert "did not score the same trials" not in reader.text
     curves = [one for one in reader.named("path") if "data-run" in one]
@@ -492,7 +515,7 @@ def test_a_clip_is_what_the_system_heard(corpus: Path, tmp_path: Path, files: st
     decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(clip.audio.partition(",")[2])), dtype="int16")
     assert rate == 16000
     assert np.array_equal(decoded, samples[:CLIP_SAMPLES])
-    assert ClipMaker(1000, 10).make(split, "u", 32_300) == "no room: the report holds as much audio as it may"
+    assert ClipMaker(1000, 10).make(split, "u", 32_300) == "left out: the clips of a report have a limited size"
     assert "no such audio file" in str(ClipMaker(1000, 10).make(split, "none", 1))
 
 
@@ -591,7 +614,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
-def test_figures_without_numbers_do_not_break_the_page() -> None:
+def test_metrics_without_numbers_do_not_break_the_page() -> None:
     metrics = Metrics(0.0, math.nan, None, None, None, {}, 0, 0)
     run = Run("r", Path("r"), None, [Evaluation("eval", "eval", metrics)], None, [], [])
     assert "EER 0 %" in Reader(page([run])).text

@@ -1,4 +1,4 @@
-"""Systems are brought into one order, or it is said what keeps them apart."""
+"""Systems are brought into one order, or the message names how they differ."""
 
 import dataclasses
 from typing import Any
@@ -24,9 +24,12 @@ def test_trials_come_in_order_of_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"utterances": np.array(["u2", "u0", "u3"])}, "B scored other trials than A: 1 are lacking and 1 are .* 'u1'"),
+        (
+            {"utterances": np.array(["u2", "u0", "u3"])},
+            "A and B cover different trials: 1 missing from B, 1 only in B, e.g. 'u1'",
+        ),
         ({"utterances": np.array(["u2", "u0", "u0"])}, "utterance 'u0' comes more than once"),
-        ({"is_bonafide": np.array([False, False, True])}, "B: 1 trials have another key than in A, e.g. 'u0'"),
+        ({"is_bonafide": np.array([False, False, True])}, "A and B give 1 trials different keys, e.g. 'u0'"),
     ],
 )
 def test_other_trials(changes: dict[str, Any], message: str) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-import io
 import math
 import re
 from pathlib import Path
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from s2pecnet.errors import InputError
 from s2pecnet.score_files import cm_asv
-from s2pecnet.score_files.columns import MARGIN, IrregularText
 from tests.helpers.samples import ASV_TEXT, CM_TEXT
 
 
@@ -247,40 +245,121 @@ def test_no_malformed_file_gets_through(data: bytes, tmp_path_factory: pytest.Te
     assert (read, cm.n_unscored) == expected
 
 
+def careful(data: bytes) -> bytes:
+    """The same file in a form that numpy's reader may not see: a carriage return among the blanks at its end."""
+    return data.rstrip(b"\n") + b" \r \n"
+
+
 @given(data=damaged_files())
-def test_fast_and_careful_reader_agree(data: bytes) -> None:
-    data = data if data.endswith(b"\n") else data + b"\n"
-    try:
-        fast = cm_asv._read_fast(MARGIN + data + MARGIN, cm_asv._CM_LAYOUT)
-    except IrregularText:
+def test_both_readers_agree(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    found: list[list[object]] = []
+    for text in (data, careful(data)):
+        path = tmp_path_factory.getbasetemp() / "one.txt"
+        path.write_bytes(text)
+        try:
+            cm = cm_asv.read_cm_scores(path)
+        except InputError as error:
+            found.append([str(error)])
+        else:
+            columns = (cm.utterances, cm.attacks, cm.is_bonafide, cm.scores)
+            found.append([cm.n_unscored, *((column.dtype, column.tobytes()) for column in columns)])
+    assert found[0] == found[1]
+
+
+texts_of_numbers = st.one_of(
+    st.from_regex(r"[+-]?[0-9]{0,25}\.?[0-9]{0,25}(e[+-]?[0-9]{1,3})?", fullmatch=True).filter(bool),
+    st.floats().map(repr),
+    st.floats(0, 1, width=32).map(repr),
+    st.sampled_from(["nan", "-inf", "infinity", "1_5", "--1", "-", ".", "e-06", "1e-0x", "0x10", "bonafide", "1d5"]),
+)
+
+
+@given(text=texts_of_numbers)
+@example(text="94.93194499049777")
+@example(text="9007199254740993")  # halfway between two float64
+@example(text="4.9e-324")
+@example(text="1e400")
+@example(text="\x1c1")
+@example(text="1#2")
+@example(text='"1"')
+@example(text="1j")
+def test_numbers_are_what_float_gives(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "number.txt"
+    path.write_text(f"a - bonafide {text}\nb A07 spoof 1\n")
+    if not NUMBER.fullmatch(text) or math.isinf(float(text)):
+        with pytest.raises(InputError, match=r":1: (score|\d fields)"):
+            cm_asv.read_cm_scores(path)
         return
-    careful = cm_asv._read_by_line(data, cm_asv._CM_LAYOUT, "file")
-    assert [column.tolist() for column in fast.names] == [column.tolist() for column in careful.names]
-    assert fast.kinds.tolist() == careful.kinds.tolist()
-    assert fast.scores.tobytes() == careful.scores.tobytes()
+    assert cm_asv.read_cm_scores(path).scores[:1].tobytes() == np.array([float(text)]).tobytes()
 
 
-@pytest.mark.parametrize("size", [1, 50, 1 << 20])
-def test_blocks_of_any_size_read_the_same(size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rows = [(f"u{7**place}", "-" if place % 3 else f"A{place}", 10.0 ** (place - 9) / 7) for place in range(18)]
+def test_many_numbers_are_what_float_gives(tmp_path: Path) -> None:
+    """All digits of doubles near 1, and of single precision ones; in one file, as the reader meets them."""
+    doubles = np.random.default_rng(11).normal(scale=3, size=5_000)
+    fields = [*map(repr, doubles.tolist()), *map(repr, doubles.astype(np.float32).astype(float).tolist())]
+    fields += [f"{value:.6f}" for value in doubles] + [f"{value:.18e}" for value in doubles]
+    keys = ("- bonafide", "A07 spoof")
     path = tmp_path / "cm.txt"
-    path.write_text(
-        "".join(f"{name} {attack} {'bonafide' if attack == '-' else 'spoof'} {score}\n" for name, attack, score in rows)
-    )
-    monkeypatch.setattr(cm_asv, "_BLOCK", size)
+    path.write_text("".join(f"u{row} {keys[row % 2]} {field}\n" for row, field in enumerate(fields)))
+    assert cm_asv.read_cm_scores(path).scores.tobytes() == np.array([float(field) for field in fields]).tobytes()
+
+
+@pytest.mark.parametrize("name", ["a#b", '"a"', "'a", "a,b", "%23", "u" * 199, "0", "nan"])
+def test_names_are_read_as_they_are(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "cm.txt"
+    path.write_text(f"{name} - bonafide 1\n#b #A07 spoof 2\n")
     cm = cm_asv.read_cm_scores(path)
-    assert list(zip(cm.utterances.tolist(), cm.attacks.tolist(), cm.scores.tolist(), strict=True)) == rows
-    assert cm.is_bonafide.tolist() == [attack == "-" for _, attack, _ in rows]
+    assert (cm.utterances.tolist(), cm.attacks.tolist()) == ([name, "#b"], ["-", "#A07"])
 
 
-def test_big_files_take_the_fast_way(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("a sound file was read line by line")
-
-    monkeypatch.setattr(cm_asv, "_read_by_line", refuse)
-    text = io.StringIO()
-    for number in range(3000):
-        text.write(f"LA_E_{number} {'- bonafide' if number % 9 else 'A07 spoof'} {number / 7}\n")
+def test_a_file_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "cm.txt"
-    path.write_text(text.getvalue())
-    assert cm_asv.read_cm_scores(path).scores.tolist() == [number / 7 for number in range(3000)]
+    path.write_text("a - bonafide 1")
+    with pytest.raises(InputError, match="no trial with key spoof among its 1"):
+        cm_asv.read_cm_scores(path)
+    path.write_text("a 1")
+    assert cm_asv.read_plain_scores(path) == {"a": 1.0}
+
+
+def test_regular_files_are_read_by_numpy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Which is what makes it fast: a reader that changes the values is seen in the result."""
+    read = np.loadtxt
+
+    def shifted(*arguments: object, **options: object) -> np.ndarray:
+        rows = read(*arguments, **options)  # type: ignore[call-overload]
+        rows["score"] += 1
+        return rows
+
+    monkeypatch.setattr(np, "loadtxt", shifted)
+    rows = [f"LA_E_{number} {'- bonafide' if number % 9 else 'A07 spoof'} {number}\n" for number in range(3000)]
+    path = tmp_path / "cm.txt"
+    path.write_text("".join(rows))
+    assert cm_asv.read_cm_scores(path).scores.tolist() == [number + 1 for number in range(3000)]
+
+
+# ---- the Arena's files -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("LA_1 1.0\nLA_2 unscored\n", ":2: score 'unscored', expected a number"),
+        ("LA_1 1.0\nLA_1 2.0\n", ":2: utterance 'LA_1' again, first in line 1"),
+        ("LA_1 nan\n", ":1: score 'nan', expected a finite number"),
+        ("LA_1 1_0\n", ":1: score '1_0', expected a number"),
+        ("LA_1 - bonafide 1.0\n", ":1: 4 fields, expected 2: 'utterance score'"),
+        (" \n\n", ": empty, expected 'utterance score' in each line"),
+    ],
+)
+def test_malformed_plain_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "scores.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=re.escape(f"{path}{message}")):
+        cm_asv.read_plain_scores(path)
+
+
+def test_plain_files_have_six_decimals(tmp_path: Path) -> None:
+    path = tmp_path / "scores.txt"
+    cm_asv.write_plain_scores(path, {"b": 1 / 3, "a": -2.0})
+    assert path.read_text() == "b 0.333333\na -2.000000\n"
+    assert list(cm_asv.read_plain_scores(path).items()) == [("b", 0.333333), ("a", -2.0)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from s2pecnet.errors import InputError
-from s2pecnet.score_files.tables import read_named_columns
+from s2pecnet.score_files.tables import read_named_columns, read_numbered_columns
 
 ROWS = [["utt", "codec", "note"], ["u1", "mp3", "a b"], ["u2", "opus", ""]]
 
@@ -49,11 +49,11 @@ def test_spaces_and_quoted_separators(tmp_path: Path) -> None:
 def test_columns_by_number(tmp_path: Path) -> None:
     path = tmp_path / "protocol.txt"
     path.write_text("LA_1 u1 - A07 spoof\nLA_2 u2 - - bonafide\n")
-    table = read_named_columns(path, has_names=False)
+    table = read_numbered_columns(path)
     assert table.column("4") == ["A07", "-"]
     assert table.rows_of(["u2", "u1"]) == [1, 0]
     for number in ("0", "6"):
-        with pytest.raises(InputError, match=f"protocol.txt: no column {number}, the table has 5"):
+        with pytest.raises(InputError, match=f"protocol.txt: no column '{number}', the columns are 1, 2, 3, 4, 5"):
             table.column(number)
 
 
@@ -62,7 +62,9 @@ def test_rows_are_joined_by_the_column_that_holds_all_utterances(tmp_path: Path)
     path.write_text("spk\tfile\tcodec\nu2\tu1\tmp3\nu1\tu2\topus\nu9\tu3\tmp3\n")
     table = read_named_columns(path)
     assert table.rows_of(["u3", "u1"]) == [2, 0]
-    with pytest.raises(InputError, match=r"no column holds all 3 utterances .* 'file' holds 2 of them, and not 'u7'"):
+    with pytest.raises(
+        InputError, match=r"no column of .*table.tsv holds all 3 utterances .* \(the best, 'file', holds 2\)"
+    ):
         table.rows_of(["u1", "u7", "u3"])
     path.write_text("file\tcodec\nu1\tmp3\nu2\tmp3\nu2\topus\nu3\tmp3\n")
     table = read_named_columns(path)
@@ -79,8 +81,8 @@ def test_rows_are_joined_by_the_column_that_holds_all_utterances(tmp_path: Path)
         (b"utt,codec\n", "table: no rows"),
         (b"utt,codec\nu1,mp3,x\n", "table:2: 3 fields, expected 2 as in line 1"),
         (b"\n\nutt codec\nu1 mp3\n\nu2\n", "table:6: 1 fields, expected 2 as in line 3"),
-        (b"utt,codec\nu1,\xff\n", "table: not a UTF-8 text file"),
-        (b"utt,codec\nu1,\0\n", "table: not a UTF-8 text file"),
+        (b"utt,codec\nu1,\xff\n", "table:2: not a UTF-8 text file"),
+        (b"utt,codec\nu1,\0\n", "table:2: not a UTF-8 text file"),
         (gzip.compress(b"utt,codec\n")[:-6], "table: damaged gzip file"),
     ],
 )
@@ -96,7 +98,7 @@ def test_columns_that_are_not_there(tmp_path: Path) -> None:
     path = tmp_path / "table"
     path.write_text("utt,codec,codec," + ",".join(f"c{place}" for place in range(30)) + "\n" + "," * 32 + "\n")
     table = read_named_columns(path)
-    with pytest.raises(InputError, match=r"no column 'attack', the first line names utt, codec, .*c16 and 13 more"):
+    with pytest.raises(InputError, match=r"no column 'attack', the columns are utt, codec, .*c16 and 13 more"):
         table.column("attack")
     with pytest.raises(InputError, match="2 columns 'codec'"):
         table.column("codec")

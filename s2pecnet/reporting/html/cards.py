@@ -1,18 +1,16 @@
-"""What is told of one run: headline, scores and t-DCF, training, worst errors, and what is needed to run it again."""
+"""The parts of one run: headline, scores and t-DCF, training, worst errors, and what is needed to run it again."""
 
 import json
 import shlex
 from collections.abc import Sequence
 
 from s2pecnet.corpora.trials import Split
-from s2pecnet.reporting.html.charts import SERIES, Series, histogram, percent, tdcf_chart, training_charts
+from s2pecnet.reporting.html.charts import SERIES, Series, histogram, tdcf_chart, training_charts
 from s2pecnet.reporting.html.clips import CLIP_SAMPLES, Clip, ClipMaker, Trial, worst_trials
 from s2pecnet.reporting.html.markup import Content, Markup, tag
 from s2pecnet.reporting.html.runs import Evaluation, Run, mapping
 from s2pecnet.reporting.html.svg import number
-from s2pecnet.reporting.html.tables import facts, swatch, threshold_table
-
-__all__ = ["card", "header", "own_cards", "series_legend", "subtitle", "swatch", "tiles", "warning_list"]
+from s2pecnet.reporting.html.tables import METRICS, facts, swatch, threshold_table
 
 
 def own_cards(run: Run, clips: ClipMaker) -> Content:
@@ -59,30 +57,24 @@ def subtitle(run: Run) -> str:
 
 
 def tiles(run: Run) -> Markup:
-    """The figures that count."""
-    metrics, intervals = run.main.metrics, run.main.intervals
-    eer, tdcf = intervals.get("eer"), intervals.get("min_tdcf")
-    cost = "not computed" if metrics.min_tdcf is None else f"{metrics.min_tdcf:.4f}"
-    no_cost = "no ASV scores" if metrics.min_tdcf is None else None
-    told = [
-        _tile(
-            "EER",
-            f"{percent(metrics.eer)} %",
-            f"95 % interval {percent(eer.low)} to {percent(eer.high)}" if eer else None,
-        ),
-        _tile("min t-DCF", cost, f"95 % interval {tdcf.low:.4f} to {tdcf.high:.4f}" if tdcf else no_cost),
-        _tile(
-            "trials",
-            f"{metrics.n_bonafide + metrics.n_spoof:,}",
-            f"{metrics.n_bonafide:,} bona fide, {metrics.n_spoof:,} spoofed",
-        ),
-    ]
+    """The metrics of the main evaluation, and the trials they come from."""
+    metrics, content = run.main.metrics, []
+    for heading, name, text, always in METRICS:
+        value, interval = getattr(metrics, name), run.main.intervals.get(name)
+        title, _, unit = heading.rstrip(")").partition(" (")
+        below = f"95 % interval {text(interval.low)} to {text(interval.high)}" if interval else None
+        if value is not None:
+            content.append(_tile(title, f"{text(value)} {unit}".strip(), below))
+        elif always:
+            content.append(_tile(title, "not computed", "no ASV scores" if name == "min_tdcf" else None))
+    trials = f"{metrics.n_bonafide:,} bona fide, {metrics.n_spoof:,} spoofed"
+    content.append(_tile("trials", f"{metrics.n_bonafide + metrics.n_spoof:,}", trials))
     if metrics.n_unscored:
-        told.append(_tile("unscored", f"{metrics.n_unscored:,}", "further trials, in none of the figures", "warn"))
+        content.append(_tile("unscored", f"{metrics.n_unscored:,}", "more trials, not in the metrics", "warn"))
     if isinstance(run.about.get("selected_epoch"), int):
         of = f"of {len(run.history)}, by dev EER" if run.history else "by dev EER"
-        told.append(_tile("selected epoch", str(run.about["selected_epoch"]), of))
-    return tag("section", told, class_="tiles")
+        content.append(_tile("selected epoch", str(run.about["selected_epoch"]), of))
+    return tag("section", content, class_="tiles")
 
 
 def _tile(name: str, value: str, below: str | None, class_: str | None = None) -> Markup:
@@ -91,7 +83,7 @@ def _tile(name: str, value: str, below: str | None, class_: str | None = None) -
 
 
 def warning_list(warnings: Sequence[str]) -> Markup | None:
-    """What a reader of the figures must know."""
+    """What a reader of the metrics must know."""
     return tag("ul", [tag("li", warning) for warning in warnings], class_="warnings") if warnings else None
 
 
@@ -109,16 +101,16 @@ def _legend(entries: Sequence[tuple[Markup, str]]) -> Markup:
 
 def _legend_of_classes(evaluation: Evaluation) -> Markup:
     metrics = evaluation.metrics
-    told = (("bonafide", f"bona fide ({metrics.n_bonafide:,})"), ("spoofed", f"spoofed ({metrics.n_spoof:,})"))
-    return _legend([(tag("span", class_=f"patch {kind}"), text) for kind, text in told])
+    classes = (("bonafide", f"bona fide ({metrics.n_bonafide:,})"), ("spoofed", f"spoofed ({metrics.n_spoof:,})"))
+    return _legend([(tag("span", class_=f"patch {class_}"), text) for class_, text in classes])
 
 
 def _legend_of_tdcf() -> Markup:
     return _legend([(_sample("tandem"), "countermeasure and ASV"), (_sample("mark"), "EER threshold")])
 
 
-def _sample(kind: str) -> Markup:
-    line = tag("path", d="M1 6H27", class_=f"line {kind}")
+def _sample(class_: str) -> Markup:
+    line = tag("path", d="M1 6H27", class_=f"line {class_}")
     return tag("svg", line, viewBox="0 0 28 12", class_="swatch", aria_hidden="true")
 
 
@@ -130,7 +122,7 @@ def _training(run: Run) -> Content:
     charts = training_charts(run.history, selected if isinstance(selected, int) else None)
     figures = []
     for title, chart, names in charts:
-        samples = [(_sample(f"s{place % SERIES}"), name) for place, name in enumerate(names)]
+        samples = [(_sample(f"s{index % SERIES}"), name) for index, name in enumerate(names)]
         figures.append(tag("figure", tag("figcaption", title), _legend(samples), chart))
     return card("Training", tag("div", figures, class_="charts")) if figures else None
 
@@ -155,9 +147,12 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
 
 
 def _audio(run: Run) -> tuple[Split | None, str]:
-    """The eval split if its audio is here, and what is to be said of that."""
+    """The eval split if its audio is here, and a remark on that."""
     if run.split is None:
-        return None, "No corpus is found (--database_path says where it is): the trials are listed without players."
+        return (
+            None,
+            "The corpus was not found (--database_path gives its folder): the trials are listed without players.",
+        )
     if not run.split.audio.is_dir():
         return None, f"The audio is not on this machine ({run.split.audio}): the trials are listed without players."
     return run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from s2pecnet.conventions import CROP, SAMPLE_RATE
 from s2pecnet.corpora.trials import Split, audio_path
 from s2pecnet.errors import describe_os_error
 from s2pecnet.score_files.cm_asv import CMScores
 
-CLIP_SAMPLES = 64600
+CLIP_SAMPLES = CROP
 _WINDOW, _SHORTEST_HOP, _COLUMNS = 512, 64, 320
-_FEW = 3  # trials of a class that are shown even though they are no errors
+_FEW = 3  # trials of a class that are shown even if they are not errors
 _RANGE_DB = 70.0
 _LEVELS = 40  # as many shades as an eye tells apart in a small picture; fewer shades, smaller files
 _COLOURS = [(5, 4, 18), (45, 17, 90), (104, 28, 129), (160, 48, 126), (214, 76, 103), (247, 128, 92), (253, 195, 140),
@@ -40,7 +41,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Clip:
-    """What a trial sounds and looks like, as data: URLs.
+    """The audio and the spectrogram of a trial, as data: URLs.
 
     Attributes:
         seconds: length of the clip.
@@ -56,7 +57,8 @@ class Clip:
 def worst_trials(cm: CMScores, threshold: float, most: int) -> tuple[list[Trial], list[Trial]]:
     """The bona fide trials with the lowest scores, and the spoofed ones with the highest, worst first.
 
-    Those on the wrong side of the threshold, at most so many of a class; where these are few, the closest others too.
+    Those on the wrong side of the threshold, at most `most` of a class; where there are fewer than three, the closest
+    others too.
     """
     order = np.lexsort((cm.utterances, cm.scores))
     is_bonafide = cm.is_bonafide[order]
@@ -65,21 +67,21 @@ def worst_trials(cm: CMScores, threshold: float, most: int) -> tuple[list[Trial]
     return worst[0][: shown[0]], worst[1][: shown[1]]
 
 
-def _trials(cm: CMScores, places: NDArray[np.intp], threshold: float) -> list[Trial]:
+def _trials(cm: CMScores, indices: NDArray[np.intp], threshold: float) -> list[Trial]:
     return [
         Trial(
-            utterance=str(cm.utterances[place]),
-            attack=str(cm.attacks[place]),
-            is_bonafide=bool(cm.is_bonafide[place]),
-            score=float(cm.scores[place]),
-            wrong=bool((cm.scores[place] > threshold) != cm.is_bonafide[place]),
+            utterance=str(cm.utterances[index]),
+            attack=str(cm.attacks[index]),
+            is_bonafide=bool(cm.is_bonafide[index]),
+            score=float(cm.scores[index]),
+            wrong=bool((cm.scores[index] > threshold) != cm.is_bonafide[index]),
         )
-        for place in places
+        for index in indices
     ]
 
 
 class ClipMaker:
-    """Makes clips until they fill the room there is for them in a report.
+    """Makes clips until they reach the size that a report may have.
 
     Attributes:
         most: errors of a class that a run may show.
@@ -102,9 +104,9 @@ class ClipMaker:
             return str(error)
         audio, picture = _url("audio/flac", flac(samples)), _url("image/png", spectrogram_png(samples))
         if len(audio) + len(picture) > self.left:
-            return "no room: the report holds as much audio as it may"
+            return "left out: the clips of a report have a limited size"
         self.left -= len(audio) + len(picture)
-        return Clip(audio, picture, len(samples) / 16000, min(1.0, samples_scored / len(samples)))
+        return Clip(audio, picture, len(samples) / SAMPLE_RATE, min(1.0, samples_scored / len(samples)))
 
 
 def flac(samples: NDArray[np.float32]) -> bytes:
@@ -112,7 +114,7 @@ def flac(samples: NDArray[np.float32]) -> bytes:
     import soundfile
 
     stream = io.BytesIO()
-    soundfile.write(stream, samples, 16000, format="FLAC", subtype="PCM_16")
+    soundfile.write(stream, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
     return stream.getvalue()
 
 
@@ -129,7 +131,7 @@ def spectrogram_png(samples: NDArray[np.float32]) -> bytes:
 
 
 def png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """A PNG file of pixels (height, width) that are places in a palette (colours <= 256, 3)."""
+    """A PNG file of pixels (height, width) that are indices into a palette (colours <= 256, 3)."""
     height, width = pixels.shape
     rows = np.column_stack((np.zeros(height, dtype=np.uint8), pixels))
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
@@ -145,10 +147,10 @@ def png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
 
 
 def _palette() -> NDArray[np.uint8]:
-    places = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
-    channels = [np.interp(places, range(len(_COLOURS)), channel) for channel in zip(*_COLOURS, strict=True)]
+    positions = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
+    channels = [np.interp(positions, range(len(_COLOURS)), channel) for channel in zip(*_COLOURS, strict=True)]
     return np.column_stack(channels).round().astype(np.uint8)
 
 
-def _url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{b64encode(data).decode()}"
+def _url(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{b64encode(data).decode()}"

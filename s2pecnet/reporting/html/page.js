@@ -16,17 +16,17 @@ for (const box of document.querySelectorAll(".switches input")) {
 // A click on a heading sorts by its column.
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
-  const value = (row, place) => {
-    const cell = row.cells[place];
+  const value = (row, column) => {
+    const cell = row.cells[column];
     return "value" in cell.dataset ? Number(cell.dataset.value) : cell.textContent;
   };
-  heads.forEach((head, place) => {
+  heads.forEach((head, column) => {
     const sort = () => {
       const down = head.getAttribute("aria-sort") === "ascending";
       for (const other of heads) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
       const rows = [...table.tBodies[0].rows].sort((one, other) => {
-        const a = value(one, place), b = value(other, place);
+        const a = value(one, column), b = value(other, column);
         const order = typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
         return (down ? -order : order) || 0;
       });

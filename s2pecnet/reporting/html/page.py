@@ -1,7 +1,7 @@
 """The document: a page of one run or of several side by side, page.css and page.js within it.
 
-It asks nobody for anything: a content security policy forbids the browser to load what is not in the file, and to run
-another script than ours, whatever the names in a report may say.
+It loads nothing: a content security policy forbids the browser to load what is not in the file, and to run another
+script than ours, whatever the names in a report contain.
 """
 
 import hashlib
@@ -10,24 +10,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s2pecnet.reporting.html.cards import card, header, own_cards, series_legend, subtitle, tiles, warning_list
-from s2pecnet.reporting.html.charts import Series, det_chart, dev_eers, epoch_chart, percent, tdcf_by_miss_rate
+from s2pecnet.reporting.html.charts import (
+    EpochLine,
+    Series,
+    det_chart,
+    dev_eers,
+    epoch_chart,
+    percent,
+    tdcf_by_miss_rate,
+)
 from s2pecnet.reporting.html.clips import ClipMaker
 from s2pecnet.reporting.html.markup import Content, Markup, join, tag
 from s2pecnet.reporting.html.runs import Run
-from s2pecnet.reporting.html.tables import attack_table, difference_table, figures_table, swatch
+from s2pecnet.reporting.html.tables import attack_table, difference_table, metrics_table, swatch
 
 _HERE = Path(__file__).resolve().parent
 AUDIO_CHARACTERS = 6_000_000  # what the clips of a page may take
 _MOST_ERRORS, _CLIP_CHARACTERS = 10, 180_000  # of a class; what a clip takes at most
 CONVENTIONS = (
-    "A score is higher for bona fide speech, and a trial is accepted when its score lies above the threshold. EER and "
-    "min t-DCF (ASVspoof 2019, normalised, ASV fixed at its own EER) are lower for better systems; a t-DCF of 1 is a "
-    "countermeasure that accepts or rejects everything."
+    "A score is higher for bona fide speech, and a trial is accepted when its score lies above the threshold. EER, "
+    "minDCF (ASVspoof 5) and min t-DCF (ASVspoof 2019, normalised, ASV fixed at its own EER) are lower for better "
+    "systems; a DCF or t-DCF of 1 is a countermeasure that accepts or rejects everything."
 )
 
 
 def page(runs: Sequence[Run]) -> Markup:
-    """The whole document for one run or for several."""
+    """The complete document for one run or for several."""
     room = AUDIO_CHARACTERS // (2 * _CLIP_CHARACTERS * len(runs))
     clips = ClipMaker(AUDIO_CHARACTERS, most=max(1, min(_MOST_ERRORS, room)))
     if len(runs) == 1:
@@ -58,22 +66,22 @@ def _intervals_remark(runs: Sequence[Run]) -> str:
     draws = sorted({one.replicates for run in runs for one in run.evaluations if one.replicates})
     if not draws:
         return "No intervals: they are drawn from score files, and there are none."
-    told = f"{draws[0]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
+    count = f"{draws[0]}" if len(draws) == 1 else f"{draws[0]} to {draws[-1]}"
     return (
-        f"Intervals hold 95 % of {told} bootstrap draws of the trials within each class, ASV scores fixed. They say "
-        "how far these trials decide the figure; for new speakers and new attacks they are too narrow."
+        f"Intervals hold 95 % of {count} bootstrap draws of the trials within each class, ASV scores fixed. They cover "
+        "the choice of these trials only; for new speakers and new attacks they are too narrow."
     )
 
 
 def _single(run: Run, clips: ClipMaker) -> Content:
-    series = [Series(place, one.label, one) for place, one in enumerate(run.evaluations)]
+    series = [Series(index, one.label, one) for index, one in enumerate(run.evaluations)]
     several = len(series) > 1
     drawn = series_legend([one for one in series if one.evaluation.scores]) if several else None
     return [
         header(run.name, subtitle(run)),
         tiles(run),
         warning_list(run.warnings),
-        card("Figures with 95 % intervals", figures_table(series, "evaluation")) if several else None,
+        card("Metrics with 95 % intervals", metrics_table(series, "evaluation")) if several else None,
         tag(
             "div",
             card("Detection error trade-off", det_chart(series), legend=drawn, remark=_marks(series)),
@@ -85,21 +93,21 @@ def _single(run: Run, clips: ClipMaker) -> Content:
 
 
 def _comparison(runs: Sequence[Run], clips: ClipMaker) -> Content:
-    series = [Series(place, run.name, run.main) for place, run in enumerate(runs)]
-    epochs = [(run.name, dev_eers(run.history)) for run in runs]
-    trained = any(points for _, points in epochs)
+    series = [Series(index, run.name, run.main) for index, run in enumerate(runs)]
+    epochs = [EpochLine(run.name, dev_eers(run.history), index) for index, run in enumerate(runs)]
+    trained = any(line.points for line in epochs)
     curves = (
         card("Detection error trade-off", det_chart(series), remark=_marks(series)),
         card("t-DCF", tdcf_by_miss_rate(series)),
-        card("Dev EER by epoch", epoch_chart(epochs, "dev EER (%)", runs=True)) if trained else None,
+        card("Dev EER by epoch", epoch_chart(epochs, "dev EER (%)")) if trained else None,
     )
     return [
-        header(f"{len(runs)} runs compared", "Figures on eval; of a training, those of the epoch selected on dev."),
+        header(f"{len(runs)} runs compared", "Metrics on eval; of a training, those of the epoch selected on dev."),
         warning_list(_different_trials(runs)),
         tag("div", [_switch(one) for one in series], class_="switches", role="group", aria_label="runs shown"),
-        card("Figures with 95 % intervals", figures_table(series, "run")),
+        card("Metrics with 95 % intervals", metrics_table(series, "run")),
         tag("div", tag("div", curves), card("EER by attack", attack_table(series)), class_="grid uneven"),
-        card("Side by side", difference_table(runs), remark="What is told of the runs and is not the same of all."),
+        card("Side by side", difference_table(runs), remark="What differs between the runs."),
         [_folded(run, one, clips) for run, one in zip(runs, series, strict=True)],
     ]
 
@@ -112,7 +120,7 @@ def _different_trials(runs: Sequence[Run]) -> list[str]:
     counts = {(run.main.metrics.n_bonafide, run.main.metrics.n_spoof) for run in runs}
     names = {frozenset(run.main.scores.utterances.tolist()) for run in runs if run.main.scores}
     same = len(counts) == 1 and len(names) <= 1
-    return [] if same else ["The runs did not score the same trials: their figures cannot be compared as they stand."]
+    return [] if same else ["The runs did not score the same trials: their metrics cannot be compared directly."]
 
 
 def _switch(one: Series) -> Markup:
@@ -122,8 +130,8 @@ def _switch(one: Series) -> Markup:
 
 def _folded(run: Run, one: Series, clips: ClipMaker) -> Markup:
     """A run's own part of a comparison, to be opened."""
-    told = f"EER {percent(run.main.metrics.eer)} %"
-    summary = tag("summary", swatch(one), tag("strong", run.name), tag("span", told, class_="muted"))
-    own = [Series(place, other.label, other) for place, other in enumerate(run.evaluations)]
-    figures = card("Figures with 95 % intervals", figures_table(own, "evaluation")) if len(own) > 1 else None
-    return tag("details", summary, warning_list(run.warnings), figures, own_cards(run, clips), class_="run")
+    eer = f"EER {percent(run.main.metrics.eer)} %"
+    summary = tag("summary", swatch(one), tag("strong", run.name), tag("span", eer, class_="muted"))
+    own = [Series(index, other.label, other) for index, other in enumerate(run.evaluations)]
+    metrics = card("Metrics with 95 % intervals", metrics_table(own, "evaluation")) if len(own) > 1 else None
+    return tag("details", summary, warning_list(run.warnings), metrics, own_cards(run, clips), class_="run")

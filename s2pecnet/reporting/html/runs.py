@@ -11,9 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import EVAL_OUTPUT, RUN_FILES
@@ -22,33 +20,16 @@ from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
 from s2pecnet.errors import InputError, describe_os_error
 from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
-from s2pecnet.metrics.det import Floats, compute_det_curve, compute_eer, equal_error
-from s2pecnet.metrics.tdcf import TandemWeights, fix_asv, normalised_tdcf
+from s2pecnet.metrics.det import compute_eer
+from s2pecnet.metrics.tdcf import TandemWeights, fix_asv
+from s2pecnet.reporting.chart_data import Sweep, sweep_of
 from s2pecnet.runs.folder import RunFolder
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
 
 # In the order in which a page shows them.
 EVALUATIONS = ("eval", "eval_swa", "dev")
-
-
-class Sweep(NamedTuple):
-    """Rates of error at every threshold (points of `compute_det_curve`), and the t-DCF there if it is known."""
-
-    frr: Floats
-    far: Floats
-    thresholds: Floats
-    tdcf: Floats | None
-
-    @property
-    def eer_point(self) -> int:
-        """Where the EER lies."""
-        return equal_error(self.frr, self.far)[1]
-
-    @property
-    def tdcf_point(self) -> int | None:
-        """Where the t-DCF is least."""
-        return None if self.tdcf is None else int(np.argmin(self.tdcf))
+INTERVALS = ("eer", "min_dcf", "min_tdcf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +40,7 @@ class Evaluation:
         name: "eval", "eval_swa" or "dev".
         label: the same for people.
         tandem: weighs the two error rates of the t-DCF curve; None without ASV scores.
-        intervals: 95 % confidence intervals of "eer" and "min_tdcf"; empty without scores.
+        intervals: 95 % confidence intervals of "eer", "min_dcf" and "min_tdcf"; empty without scores.
         replicates: draws they come from.
     """
 
@@ -74,10 +55,7 @@ class Evaluation:
     @cached_property
     def sweep(self) -> Sweep | None:
         """What every threshold gives; None without scores."""
-        if self.scores is None:
-            return None
-        frr, far, thresholds = compute_det_curve(self.scores.bonafide, self.scores.spoof)
-        return Sweep(frr, far, thresholds, None if self.tandem is None else normalised_tdcf(frr, far, self.tandem))
+        return None if self.scores is None else sweep_of(self.scores, self.tandem)
 
 
 @dataclass(frozen=True)
@@ -293,7 +271,7 @@ def _evaluation(
         replicates = record.replicates
     else:
         replicates = replicates_of(scores.scores.size)
-        intervals = bootstrap_intervals([scores], asv, replicates=replicates)
+        intervals = bootstrap_intervals([scores], asv, replicates=replicates, metrics=INTERVALS)
     return Evaluation(name, label or _label(name, record), metrics, scores, tandem, intervals, replicates)
 
 

@@ -82,9 +82,9 @@ class Chart:
 
     def dot(self, x: float, y: float, class_: str, title: str, run: int | None = None) -> None:
         """A point, with a text that shows when the pointer is on it."""
-        place: dict[str, str | float] = {"cx": f"{float(self._right(x)):.2f}", "cy": f"{float(self._down(y)):.2f}"}
+        centre: dict[str, str | float] = {"cx": f"{float(self._right(x)):.2f}", "cy": f"{float(self._down(y)):.2f}"}
         radius = 3 if "small" in class_.split() else 4.5
-        self._above.append(tag("circle", tag("title", title), **place, r=radius, class_=f"dot {class_}", data_run=run))
+        self._above.append(tag("circle", tag("title", title), **centre, r=radius, class_=f"dot {class_}", data_run=run))
 
     def vertical(self, x: float, class_: str, title: str | None = None) -> None:
         """A line from bottom to top."""
@@ -95,7 +95,7 @@ class Chart:
         self.line([self.x.low, self.x.high], [y, y], class_, title)
 
     def column(self, low: float, high: float, title: str) -> None:
-        """A part of the x axis that tells its text when the pointer is on it."""
+        """A part of the x axis with a text that shows when the pointer is on it."""
         left, right = float(self._right(low)), float(self._right(high))
         top, bottom = float(self._down(self.y.high)), float(self._down(self.y.low))
         size: dict[str, str | float] = {
@@ -115,8 +115,8 @@ class Chart:
         if not aside and 0.2 < share < 0.8:
             anchor = "middle"
         down = min(max(float(self._down(y)) + rise, _TOP + 10), self.height - _BOTTOM - 6)
-        place = {"x": f"{across:.1f}", "y": f"{down:.1f}", "text_anchor": anchor}
-        self._above.append(tag("text", text, **place, class_="note"))
+        position = {"x": f"{across:.1f}", "y": f"{down:.1f}", "text_anchor": anchor}
+        self._above.append(tag("text", text, **position, class_="note"))
 
     def render(self, description: str) -> Markup:
         """The picture; the description is for those who cannot see it."""
@@ -161,8 +161,8 @@ class Chart:
 
 
 def _text(x: float, y: float, text: str, anchor: str, class_: str = "tick", transform: str | None = None) -> Markup:
-    place = {"x": f"{x:.2f}", "y": f"{y:.2f}", "text_anchor": anchor, "transform": transform}
-    return tag("text", text, **place, class_=class_)
+    position = {"x": f"{x:.2f}", "y": f"{y:.2f}", "text_anchor": anchor, "transform": transform}
+    return tag("text", text, **position, class_=class_)
 
 
 def _path(data: str, class_: str, title: str | None, run: int | None) -> Markup:
