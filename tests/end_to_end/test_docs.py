@@ -48,7 +48,12 @@ SCRIPTS = {
 EXAMPLES = ROOT / "examples"
 
 # Files that a page names and that are not in the repository: the reader's own, or downloaded.
-OWN_FILES = {"models/MyCountermeasure.py", "config/MyCountermeasure.conf", "models/weights", "models/weights/AASIST.pth"}
+OWN_FILES = {
+    "models/MyCountermeasure.py",
+    "config/MyCountermeasure.conf",
+    "models/weights",
+    "models/weights/AASIST.pth",
+}
 
 # Words that stand for the reader's own.
 PLACEHOLDERS = {"SCORES": "eval_scores.txt", "PATH...": "talk.mp3", "1,2,3": "1,2"}
