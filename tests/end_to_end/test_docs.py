@@ -9,6 +9,7 @@ import glob
 import importlib
 import io
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -45,6 +46,14 @@ SCRIPTS = {
 
 # Scripts that need nothing of this repository.
 EXAMPLES = ROOT / "examples"
+
+# Files that a page names and that are not in the repository: the reader's own, or downloaded.
+OWN_FILES = {
+    "models/MyCountermeasure.py",
+    "config/MyCountermeasure.conf",
+    "models/weights",
+    "models/weights/AASIST.pth",
+}
 
 # Words that stand for the reader's own.
 PLACEHOLDERS = {"SCORES": "eval_scores.txt", "PATH...": "talk.mp3", "1,2,3": "1,2"}
@@ -85,6 +94,7 @@ NOT_RUN = {
     r"python download_dataset\.py(?: --out \S+)?": "fetches 7 GB",
     r"python -m benchmarks\b.*": "minutes of measuring; tests/benchmarks/ runs each task",
     r"(?:python3 -m venv|(?:\.venv/bin/)?(?:python -m )?pip install)\b.*": "installs from the network",
+    r"\.venv/bin/python -m pytest": "the tests run themselves",
     r".*\bspeech-spoof-bench .*": "the Arena's harness is on no package index",
     r"s2pecnet export .*\bRawGATST.*": "a system of full size; tests/export/test_export.py has files refused",
 }
@@ -257,6 +267,25 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_named_files_exist() -> None:
+    """Files and folders of the repository that a page names by their paths."""
+    for page in PAGES:
+        for name in re.findall(
+            r"`((?:tests|s2pecnet|models|config|docs|examples|tools|benchmarks)/[\w./-]*)", page.read_text()
+        ):
+            assert name in OWN_FILES or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_named_objects_exist() -> None:
+    """Modules, classes and functions of the package that a page names by their paths."""
+    for page in PAGES:
+        for name in re.findall(r"`(s2pecnet(?:\.\w+)+)", page.read_text()):
+            try:
+                pkgutil.resolve_name(name)
+            except (ImportError, AttributeError):
+                pytest.fail(f"{page.name}: {name}")
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

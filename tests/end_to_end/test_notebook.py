@@ -33,8 +33,22 @@ def test_it_says_that_the_corpus_is_synthetic() -> None:
     assert "synthetic" in read().cells[0].source
 
 
+def test_it_works_in_the_root_wherever_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Editors open it in its own folder, and its commands are those of the root."""
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "main.py").touch()
+    notebook = read()
+    first = next(index for index, cell in enumerate(notebook.cells) if "%cd .." in cell.source)
+    notebook.cells = [*notebook.cells[: first + 1], nbformat.v4.new_code_cell("print(os.getcwd())")]
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    for folder in (tmp_path, tmp_path / "examples"):
+        nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}}).execute()
+        assert notebook.cells[-1].outputs[0].text.strip() == str(tmp_path)
+
+
 def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a copy of the checkout, as a reader has it; the figures and the verdict are seen."""
+    """In a copy of the checkout, as a reader has it; the plots and the verdict are seen."""
     for path in [*ROOT.glob("*.py"), ROOT / "requirements.txt"]:
         shutil.copy(path, tmp_path)
     for folder in ("models", "config", "s2pecnet"):
