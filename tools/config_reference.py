@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import Config
 from s2pecnet.config.options import describe_options
 from s2pecnet.errors import InputError
@@ -82,3 +82,7 @@ def _between_marks(page: str, name: str, text: str) -> str:
     if not pattern.search(page):
         raise InputError(f"{PAGE}: no lines {start!r} and '<!-- end -->' to write between")
     return pattern.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -41,6 +41,11 @@ RENAMED = {"unsplit": "split_policy"}
 Weight = Annotated[float, Field(ge=0, le=1e6), NUMBER]
 Beta = Annotated[float, Field(ge=0, le=1), NUMBER]
 Milestone = Annotated[int, Field(ge=1), NUMBER]
+Steps = Annotated[int, Field(ge=1), NUMBER]
+Seed = Annotated[int, Field(ge=0), NUMBER]
+Workers = Annotated[int, Field(ge=0, le=256), NUMBER]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000), NUMBER]
+Minutes = Annotated[float, Field(ge=0), NUMBER]
 
 
 @dataclass(frozen=True)
@@ -110,11 +115,9 @@ class Config:
     )
     eval_output: Text = Field(EVAL_OUTPUT, description="name of the eval score file")
     freq_aug: Bool = Field(False, description="mask a random band of sinc filters in training")
-    seed: Int | None = Field(None, ge=0, description="seed of everything random; --seed wins; null: 1234")
-    num_workers: Int | None = Field(
+    seed: Seed | None = Field(None, description="seed of everything random; --seed wins; null: 1234")
+    num_workers: Workers | None = Field(
         None,
-        ge=0,
-        le=256,
         description="processes that load audio; null: one a core, at most 8, with CUDA; none without",
     )
     prefetch: Int = Field(2, ge=1, le=1000, description="batches that each loading process has ready ahead")
@@ -136,10 +139,8 @@ class Config:
     activation_checkpointing: Bool = Field(
         False, description="recompute activations in the backward pass instead of keeping them: less memory, more time"
     )
-    micro_batch_size: Int | None = Field(
+    micro_batch_size: BatchSize | None = Field(
         None,
-        ge=1,
-        le=1_000_000,
         description="utterances of a micro-batch, whose gradients accumulate over a batch; null: the batch at once",
     )
     resume: Literal["never", "auto"] = Field(
@@ -147,10 +148,10 @@ class Config:
         description='resume an unfinished training of this experiment ("auto", as --resume), or back it up and start '
         "again",
     )
-    save_every_minutes: Float | None = Field(
-        10.0, ge=0, description="save the training's state at least so often; null: once an epoch"
+    save_every_minutes: Minutes | None = Field(
+        10.0, description="save the training's state at least so often; null: once an epoch"
     )
-    save_every_steps: Int | None = Field(None, ge=1, description="save the training's state every so many steps too")
+    save_every_steps: Steps | None = Field(None, description="save the training's state every so many steps too")
     keep_checkpoints: Int = Field(
         3, ge=1, le=1_000_000, description="epoch checkpoints to keep, the latest; best and SWA are always kept"
     )

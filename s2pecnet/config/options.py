@@ -91,7 +91,7 @@ def _plain(value: str) -> str:
 
 
 _TRUTH = {"type": "string", "pattern": words_pattern(WORDS_FOR_TRUE | WORDS_FOR_FALSE)}
-# Behind the limits where an item of a list has some: Annotated[int, Field(ge=1), NUMBER].
+# Behind the limits where an item of a list, or what may be null, has some: Annotated[int, Field(ge=1), NUMBER].
 NUMBER = BeforeValidator(_number)
 Int = Annotated[int, NUMBER]
 Float = Annotated[float, NUMBER]
