@@ -4,7 +4,8 @@ A workload is a task (and a system) and a way:
 
     ours    as main.py runs it, with the config's settings and those given
     plain   score, train   our model, run as the released code runs its own: row-major maps, BatchNorms that take no
-                           part computed, decoders run while scoring, undivided batches, float32, the C library's, OpenMP's
+                           part computed, decoders run while scoring, undivided batches, float32, the C library's,
+                           OpenMP's
                            and torch's own settings
             load           every file decoded completely
             evaluate       score files read by `np.genfromtxt`

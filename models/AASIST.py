@@ -7,45 +7,47 @@ Source: Jung et al., ICASSP 2022, arXiv:2110.01200. Loads the published checkpoi
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2pecnet.config.options import option, read_model_options
+from s2pecnet.config.options import NUMBER, Int, read_model_options
+from s2pecnet.conventions import CROP, LONGEST_CROP
 from s2pecnet.errors import InputError
 from s2pecnet.nn.blocks import RawSpectrogram, encoder_channels, residual_encoder
 from s2pecnet.nn.graphs import GraphAttention, GraphPool, HeterogeneousGraphAttention
-from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_SAMPLES, MOST_TAPS, frames_after_encoder
+from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_TAPS, frames_after_encoder
 from s2pecnet.precision import float32_region, widened
 
-Pair = tuple[int, int]
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS), NUMBER]
+Pair = tuple[Channels, Channels]
+Ratio = Annotated[float, Field(gt=0, le=1), NUMBER]
+Temperature = Annotated[float, Field(gt=0), NUMBER]
 
 
 @dataclass(frozen=True)
 class AASISTOptions:
     """What AASIST reads of its `model_config`."""
 
-    filts: tuple[int, Pair, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)",
-        at_least=1,
-        sane=MOST_CHANNELS,
+    filts: tuple[Channels, Pair, Pair, Pair, Pair] = Field(
+        description="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 "
+        "blocks)"
     )
-    gat_dims: Pair = option(
-        help="node features of the first and of the heterogeneous graph layers", at_least=1, sane=MOST_CHANNELS
+    gat_dims: Pair = Field(description="node features of the first and of the heterogeneous graph layers")
+    pool_ratios: tuple[Ratio, ...] = Field(
+        description="share of nodes kept: spectral graph, temporal graph, heterogeneous graphs"
     )
-    pool_ratios: tuple[float, ...] = option(
-        help="share of nodes kept: spectral graph, temporal graph, heterogeneous graphs", above=0, at_most=1
+    temperatures: tuple[Temperature, ...] = Field(
+        description="softmax temperatures: spectral, temporal, heterogeneous attention"
     )
-    temperatures: tuple[float, ...] = option(
-        help="softmax temperatures: spectral, temporal, heterogeneous attention", above=0
+    first_conv: Int = Field(
+        default=128, ge=1, le=MOST_TAPS, description="taps of the sinc filters; an even number becomes the next odd one"
     )
-    first_conv: int = option(
-        128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1, sane=MOST_TAPS
-    )
-    nb_samp: int = option(64600, "samples of a crop", at_least=1, sane=MOST_SAMPLES)
+    nb_samp: Int = Field(default=CROP, ge=1, le=LONGEST_CROP, description="samples of a crop")
     architecture: str = "AASIST"
 
     @property

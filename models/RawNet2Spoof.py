@@ -4,20 +4,23 @@ Source: Tak et al., "End-to-end anti-spoofing with RawNet2", ICASSP 2021, arXiv:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2pecnet.config.options import option, read_model_options
+from s2pecnet.config.options import NUMBER, Int, read_model_options
+from s2pecnet.conventions import CROP, LONGEST_CROP
 from s2pecnet.errors import InputError
 from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
 from s2pecnet.nn.packed_gru import PackedGRU
-from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_SAMPLES, MOST_TAPS, MOST_UNITS, SincFilterBank, frames_after_encoder
+from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_TAPS, MOST_UNITS, SincFilterBank, frames_after_encoder
 
-Pair = tuple[int, int]
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS), NUMBER]
+Pair = tuple[Channels, Channels]
 BLOCKS = 6
 MOST_LAYERS = 8
 
@@ -26,19 +29,20 @@ MOST_LAYERS = 8
 class RawNet2Options:
     """What RawNet2 reads of its `model_config`."""
 
-    filts: tuple[int, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then the channels in and out of blocks 1-2, of block 3 and of blocks 4-6",
-        at_least=1,
-        sane=MOST_CHANNELS,
+    filts: tuple[Channels, Pair, Pair, Pair] = Field(
+        description="number of sinc filters, then the channels in and out of blocks 1-2, of block 3 and of blocks 4-6"
     )
-    first_conv: int = option(
-        1024, "taps of the sinc filters; an even number becomes the next odd one", at_least=1, sane=MOST_TAPS
+    first_conv: Int = Field(
+        default=1024,
+        ge=1,
+        le=MOST_TAPS,
+        description="taps of the sinc filters; an even number becomes the next odd one",
     )
-    nb_samp: int = option(64600, "samples of a crop", at_least=1, sane=MOST_SAMPLES)
-    gru_node: int = option(1024, "size of the GRU's state", at_least=1, sane=MOST_UNITS)
-    nb_gru_layer: int = option(3, "layers of the GRU", at_least=1, sane=MOST_LAYERS)
-    nb_fc_node: int = option(1024, "size of the embedding", at_least=1, sane=MOST_UNITS)
-    nb_classes: int = option(2, "classes", choices=(2,))
+    nb_samp: Int = Field(default=CROP, ge=1, le=LONGEST_CROP, description="samples of a crop")
+    gru_node: Int = Field(default=1024, ge=1, le=MOST_UNITS, description="size of the GRU's state")
+    nb_gru_layer: Int = Field(default=3, ge=1, le=MOST_LAYERS, description="layers of the GRU")
+    nb_fc_node: Int = Field(default=1024, ge=1, le=MOST_UNITS, description="size of the embedding")
+    nb_classes: Literal[2] = Field(default=2, description="classes")
     architecture: str = "RawNet2Spoof"
 
 

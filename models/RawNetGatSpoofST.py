@@ -4,21 +4,24 @@ Source: Tak et al., ASVspoof 2021 workshop, arXiv:2107.12710.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2pecnet.config.options import option, read_model_options
+from s2pecnet.config.options import NUMBER, Int, read_model_options
+from s2pecnet.conventions import CROP, LONGEST_CROP
 from s2pecnet.errors import InputError
 from s2pecnet.nn.blocks import RawSpectrogram, encoder_channels, residual_encoder
 from s2pecnet.nn.graphs import GraphAttention, GraphPool
-from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_SAMPLES, MOST_TAPS, frames_after_encoder
+from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_TAPS, frames_after_encoder
 from s2pecnet.precision import float32_region, widened
 
-Pair = tuple[int, int]
+Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS), NUMBER]
+Pair = tuple[Channels, Channels]
 
 # Sizes that the paper fixes and the released config does not name.
 NODE_SIZE, FUSED_SIZE = 32, 16
@@ -30,16 +33,15 @@ RATIO_T, RATIO_S, RATIO_ST = 0.64, 0.81, 0.64
 class RawGATSTOptions:
     """What RawGAT-ST reads of its `model_config`."""
 
-    filts: tuple[int, Pair, Pair, Pair, Pair] = option(
-        help="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 blocks)",
-        at_least=1,
-        sane=MOST_CHANNELS,
+    filts: tuple[Channels, Pair, Pair, Pair, Pair] = Field(
+        description="number of sinc filters, then channels in and out of the residual blocks (the last pair serves 3 "
+        "blocks)"
     )
-    first_conv: int = option(
-        128, "taps of the sinc filters; an even number becomes the next odd one", at_least=1, sane=MOST_TAPS
+    first_conv: Int = Field(
+        default=128, ge=1, le=MOST_TAPS, description="taps of the sinc filters; an even number becomes the next odd one"
     )
-    nb_samp: int = option(
-        64600, "samples of a crop; the sizes of the graphs follow from it", at_least=1, sane=MOST_SAMPLES
+    nb_samp: Int = Field(
+        default=CROP, ge=1, le=LONGEST_CROP, description="samples of a crop; the sizes of the graphs follow from it"
     )
     architecture: str = "RawNetGatSpoofST"
 

@@ -14,14 +14,15 @@ Interspeech 2023, arXiv:2308.09302.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2pecnet.config.options import option, read_model_options
+from s2pecnet.config.options import Bool, Float, Int, read_model_options
 from s2pecnet.errors import InputError
 from s2pecnet.features import LFCC, FixedFrames, PowerSpectrogram
 from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
@@ -38,23 +39,28 @@ CONV5_FRAMES = 8
 class S2pecNetOptions(AASISTOptions):
     """What S2pecNet reads of its `model_config`, beside AASIST's keys."""
 
-    second_order: str = option("lfcc", "second-order feature", choices=("lfcc", "power", "log_power"))
-    nb_frames: int = option(750, "frames of the second-order feature (10 ms each)", at_least=1, sane=MOST_FRAMES)
-    orders: str = option("both", "orders that the classifier sees", choices=("both", "first", "second"))
-    fusion: str = option(
-        "attention", "attention maps on the joined map, or the joined map alone", choices=("attention", "coarse")
+    second_order: Literal["lfcc", "power", "log_power"] = Field(default="lfcc", description="second-order feature")
+    nb_frames: Int = Field(
+        default=750, ge=1, le=MOST_FRAMES, description="frames of the second-order feature (10 ms each)"
     )
-    fusion_pooling: str = option(
-        "mean", "what the attention maps are computed from: mean of h, or max of |h|", choices=("mean", "max")
+    orders: Literal["both", "first", "second"] = Field(default="both", description="orders that the classifier sees")
+    fusion: Literal["attention", "coarse"] = Field(
+        default="attention", description="attention maps on the joined map, or the joined map alone"
     )
-    fusion_residual: bool = option(True, "fused = A * h + h (true, as released) or A * h (false, as in the paper)")
-    reconstruction: str = option(
-        "released",
-        "targets of the decoders: waveform and LFCC with the released output ranges, the two spectrograms with "
-        "unbounded outputs, or no decoders",
-        choices=("released", "spectrogram", "none"),
+    fusion_pooling: Literal["mean", "max"] = Field(
+        default="mean", description="what the attention maps are computed from: mean of h, or max of |h|"
     )
-    reconstruction_weight: float = option(0.1, "weight of each reconstruction error in the loss", at_least=0, sane=1e6)
+    fusion_residual: Bool = Field(
+        default=True, description="fused = A * h + h (true, as released) or A * h (false, as in the paper)"
+    )
+    reconstruction: Literal["released", "spectrogram", "none"] = Field(
+        default="released",
+        description="targets of the decoders: waveform and LFCC with the released output ranges, the two spectrograms "
+        "with unbounded outputs, or no decoders",
+    )
+    reconstruction_weight: Float = Field(
+        default=0.1, ge=0, le=1e6, description="weight of each reconstruction error in the loss"
+    )
     architecture: str = "S2pecNet"
 
     @property
@@ -378,7 +384,8 @@ class Model(AASISTBase):
 
         Args:
             x: waveforms, float32 (B, nb_samp) at 16 kHz.
-            feature: second-order feature of the complete utterances, (B, bins, nb_frames); computed from `x` when absent.
+            feature: second-order feature of the complete utterances, (B, bins, nb_frames); computed from `x`
+                when absent.
             Freq_aug: mask a random band of sinc filters.
             reconstruct: run the decoders too; by default in training mode only.
 

@@ -1,83 +1,87 @@
-"""The JSON Schema of a config, made from the dataclasses that read it: editors complete and check configs by it.
+"""The JSON Schema of a config, for editors: what the dataclasses that read it say, with what spans several keys.
 
-    python config_schema.py > config.schema.json      the schema as it came with the framework
-
-Draft 07, which VS Code and PyCharm know best. It takes what `experiment_config` and the systems' options classes take,
-with these differences: a key that resembles none is an error here and a warning there, and what no schema can say (such
-as lr_min <= base_lr) is checked there alone.
+Draft 07, which VS Code and PyCharm know best. Differences from the reader: a key that resembles none is an error here
+and a warning there, and what no schema can say (such as lr_min <= base_lr) is checked there alone.
 """
 
 import dataclasses
 import importlib
 import inspect
-import types
-import typing
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from s2pecnet.config.experiment import FILLED_IN, SCHEMA_KEY, SET_BY_THE_RUN, TAKEN_NAMES, Config
-from s2pecnet.config.options import WORDS_FOR_FALSE, WORDS_FOR_TRUE
+from s2pecnet.config.experiment import FILLED_IN, SCHEMA_KEY, TAKEN_NAMES, Config
+from s2pecnet.config.files import EXTENDS
+from s2pecnet.config.options import WORDS_FOR_TRUE, any_case, schema_of, words_pattern
 from s2pecnet.conventions import LONGEST_CROP
-from s2pecnet.shipped import CONFIGS_FOLDER
-from s2pecnet.text import CONTROL
+from s2pecnet.shipped import CONFIGS_FOLDER, MODELS, MODELS_FOLDER
 
 Schema = dict[str, Any]
-DRAFT = "http://json-schema.org/draft-07/schema#"
+SCHEMA = CONFIGS_FOLDER / "config.schema.json"
 # ASCII alone, where the framework goes by Unicode: other letters pass here.
 NAME = {"minLength": 1, "not": {"pattern": r"[\x00-,./:-@\[-^`{-\x9f\s]"}}
-FILE_NAME = {"minLength": 1, "not": {"pattern": r"^[.-]|[\x00-,/:-@\[-^`{-\x9f\s]"}}
-
-
-SCHEMA = CONFIGS_FOLDER / "config.schema.json"
+FILE_NAME = r"^[.-]|[\x00-,/:-@\[-^`{-\x9f\s]"
 
 
 def config_schema() -> Schema:
-    """The schema of a whole config."""
-    content = _object(Config, FILLED_IN)
-    properties = content["properties"]
+    """The schema of a complete config."""
+    content = _draft07(schema_of(Config))
+    properties = {name: one for name, one in content["properties"].items() if name not in FILLED_IN}
     properties[SCHEMA_KEY] = {"type": "string", "description": "this schema, for editors"}
+    properties[EXTENDS] = {"type": "string", "description": "a config whose keys hold where this one has none"}
     properties["track"] |= NAME
-    properties["eval_output"] |= FILE_NAME
-    properties["eval_output"]["not"] = {
-        "anyOf": [FILE_NAME["not"], {"pattern": f"^({'|'.join(_any_case(name) for name in sorted(TAKEN_NAMES))})$"}]
-    }
+    taken = f"^({'|'.join(any_case(name) for name in sorted(TAKEN_NAMES))})$"
+    properties["eval_output"] |= {"minLength": 1, "not": {"anyOf": [{"pattern": FILE_NAME}, {"pattern": taken}]}}
     properties["loss_weights"] |= {"contains": {"exclusiveMinimum": 0}}
-    systems = system_options()
-    properties["model_config"] |= _model_config(list(systems))
-    properties["optim_config"] |= {
+    optim = properties["optim_config"]
+    optim |= {
         "if": {"properties": {"scheduler": {"const": "multistep"}}, "required": ["scheduler"]},
         "then": {"required": ["milestones"], "properties": {"milestones": {"minItems": 1}}},
     }
-    for item in properties["optim_config"]["properties"]["betas"]["items"]:
+    for item in optim["properties"]["betas"]["items"]:
         item["exclusiveMaximum"] = item.pop("maximum")
-    switched_on = {"anyOf": [{"const": True}, {"type": "string", "pattern": _words(WORDS_FOR_TRUE)}, {"const": 1}]}
+    systems = {name: _draft07(schema_of(cls)) for name, cls in system_options().items()}
+    for name, system in systems.items():
+        system["properties"]["architecture"] = {"const": name}
+    properties["model_config"] |= _model_config(list(systems))
+    # What a config that extends another may leave to it.
+    complete = {
+        "required": content["required"],
+        "properties": {
+            "optim_config": {"required": optim.pop("required")},
+            "model_config": {"required": ["architecture"]},
+        },
+    }
+    switched_on = {
+        "anyOf": [{"const": True}, {"type": "string", "pattern": words_pattern(WORDS_FOR_TRUE)}, {"const": 1}]
+    }
     both = ("compile", "activation_checkpointing")
-    definitions = {name: _object(options, (), name) for name, options in systems.items()}
     return {
-        "$schema": DRAFT,
+        "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "S2pecNet experiment",
-        **content,
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "if": {"required": [EXTENDS]},
+        "then": {},
+        "else": complete,
         "not": {"required": list(both), "properties": dict.fromkeys(both, switched_on)},
-        "definitions": definitions,
+        "definitions": systems,
     }
 
 
 def system_options() -> dict[str, type]:
     """The options class of each of our systems, by architecture: the one whose `architecture` it is."""
-    from s2pecnet.shipped import MODELS, MODELS_FOLDER
-
     found = {}
     for name in sorted({path.stem for path in MODELS_FOLDER.glob("*.py")} - {"__init__"}):
         for _, cls in inspect.getmembers(importlib.import_module(f"{MODELS}.{name}"), dataclasses.is_dataclass):
             if getattr(cls, "architecture", None) == name:
-                found[name] = typing.cast(type, cls)
+                found[name] = cast(type, cls)
     return found
 
 
 def _model_config(systems: list[str]) -> Schema:
     """What all systems share, and a system's own definition where it is one of ours."""
     return {
-        "required": ["architecture"],
         "properties": {
             "architecture": {
                 "description": "the system: a file of models/, ours or your own",
@@ -96,72 +100,17 @@ def _model_config(systems: list[str]) -> Schema:
     }
 
 
-def _object(cls: type, left_out: tuple[str, ...] = (), architecture: str | None = None) -> Schema:
-    """The schema of a dataclass: each field a property, no others."""
-    hints = typing.get_type_hints(cls)
-    run_sets = {key.split(".")[1] for key in SET_BY_THE_RUN}
-    properties: dict[str, Schema] = {}
-    required = []
-    for field in dataclasses.fields(cls):
-        if field.name in left_out or field.name in run_sets:
-            continue
-        if field.name == "architecture":
-            properties[field.name] = {"const": architecture}
-            continue
-        properties[field.name] = _field(field, hints[field.name])
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            required.append(field.name)
-    about = {"description": inspect.getdoc(cls)} if architecture else {}
-    return {**about, "type": "object", "required": required, "additionalProperties": False, "properties": properties}
-
-
-def _field(field: "dataclasses.Field[Any]", kind: Any) -> Schema:
-    described: Schema = {"description": field.metadata["help"], **_typed(kind, field.metadata)}
-    if field.default is not dataclasses.MISSING:
-        described["default"] = list(field.default) if isinstance(field.default, tuple) else field.default
-    return described
-
-
-def _typed(kind: Any, limits: Mapping[str, Any]) -> Schema:
-    """What a value of this annotation looks like, as `schema._convert` and `schema._check_limits` have it."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return _nullable(_typed(next(item for item in inner if item is not type(None)), limits))
-    if limits.get("choices"):
-        return {"enum": list(limits["choices"])}
-    if dataclasses.is_dataclass(kind):
-        return _object(typing.cast(type, kind))
-    if origin is tuple and inner[-1] is Ellipsis:
-        return {"type": "array", "items": _typed(inner[0], limits)}
-    if origin is tuple:
-        items = [_typed(item, limits) for item in inner]
-        return {"type": "array", "items": items, "minItems": len(items), "maxItems": len(items)}
-    if kind in (int, float):
-        return {"type": "integer" if kind is int else "number", **_limits(limits)}
-    if kind is bool:
-        return {"anyOf": [{"type": "boolean"}, {"type": "string", "pattern": _words()}, {"enum": [0, 1]}]}
-    if kind is str:
-        return {"type": "string", "not": {"type": "string", "pattern": CONTROL}}
-    return {"type": "object"}
-
-
-def _nullable(schema: Schema) -> Schema:
-    if "enum" in schema:
-        return {"enum": [*schema["enum"], None]}
-    return schema | {"type": [schema["type"], "null"]}
-
-
-def _limits(limits: Mapping[str, Any]) -> Schema:
-    names = {"at_least": "minimum", "above": "exclusiveMinimum", "at_most": "maximum", "sane": "maximum"}
-    return {names[name]: limit for name, limit in limits.items() if name in names and limit is not None}
-
-
-def _words(words: set[str] | None = None) -> str:
-    """Pattern of the words that stand for true or false, in any case, with blanks around them."""
-    return rf"^\s*({'|'.join(map(_any_case, sorted(words or WORDS_FOR_TRUE | WORDS_FOR_FALSE)))})\s*$"
-
-
-def _any_case(word: str) -> str:
-    """Pattern of a word in upper and lower case; JSON Schema has no flags."""
-    letters = (f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in word.lower())
-    return "".join(letters).replace(".", r"\.")
+def _draft07(schema: Any) -> Any:
+    """A schema of pydantic's in the words of draft 07: closed objects, lists of items, no titles."""
+    if isinstance(schema, list):
+        return [_draft07(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _draft07(value) for key, value in schema.items() if key != "title" or isinstance(value, dict)}
+    if "prefixItems" in found:
+        found["items"] = found.pop("prefixItems")
+    if "properties" in found and found.get("type") == "object":
+        found["additionalProperties"] = False
+    elif found.get("type") == "object":
+        found.pop("additionalProperties", None)
+    return found

@@ -24,17 +24,17 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import torch
-
-from s2pecnet.audio.decoding import check_waveform
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
-from s2pecnet.systems.build import load_system
-from s2pecnet.systems.inputs import Inputs
-from s2pecnet.systems.scorer import Scorer
+
+# numpy and torch are imported by the methods that need them: the commands of this package start without.
+if TYPE_CHECKING:
+    import numpy as np
+
+    from s2pecnet.systems.inputs import Inputs
+    from s2pecnet.systems.scorer import Scorer
 
 DEFAULT_BATCH = 16
 HARNESS = "speech-spoof-bench"
@@ -117,6 +117,8 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         Raises:
             InputError: the config or the weights cannot be used, or there is no such device.
         """
+        from s2pecnet.systems.build import load_system
+
         system = load_system(self._settings.config, self._settings.weights, self._settings.device)
         self._inputs, self._scorer = system.inputs, system.scorer()
 
@@ -130,6 +132,10 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
             InputError: called before `load`, or a score is not finite.
             BadAudio: a clip cannot be used, see the top of this module; the message says which one and why.
         """
+        import numpy as np
+
+        from s2pecnet.audio.decoding import check_waveform
+
         if self._inputs is None or self._scorer is None:
             raise InputError("score_batch: no system is loaded; call load() first")
         waveforms = [
@@ -146,6 +152,8 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
 
     def unload(self) -> None:
         """Free the system; `load` brings it back."""
+        import torch
+
         self._inputs = self._scorer = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

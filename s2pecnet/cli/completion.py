@@ -12,7 +12,7 @@ from typing import Any
 
 from s2pecnet.cli import COMMANDS, Command, build_map
 from s2pecnet.cli.command import PROGRAM, make_parser
-from s2pecnet.config.experiment import shipped_configs
+from s2pecnet.shipped import CONFIGS_FOLDER
 
 SHELLS = ("bash", "zsh", "tcsh")
 FOLDERS = {"DIR"}
@@ -88,7 +88,7 @@ def _complete_by(action: argparse.Action, kinds: dict[str, Any]) -> None:
 
 def _preamble() -> dict[str, str]:
     """The shell's function for configs: the framework's names, those of ./config/, and files."""
-    names = " ".join(shipped_configs())
+    names = " ".join(sorted(path.stem for path in CONFIGS_FOLDER.glob("*.conf")))
     bash = f"""
 _s2pecnet_configs() {{
   compgen -W "{names}" -- "$1"

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from s2pecnet.cli.command import EXIT_BAD_INPUT, make_parser
-from s2pecnet.corpora.check import check_tree
-from s2pecnet.corpora.download import LA_URL, fetch
 from s2pecnet.errors import InputError
 
 DEMO_FOLDER = "demo_corpus/LA"
@@ -25,6 +23,8 @@ EXAMPLES = f"""examples:
 
 def report_tree(root: Path) -> int:
     """Print what `check_tree` finds; the exit status, 0 where it is complete and 2 elsewhere."""
+    from s2pecnet.corpora.check import check_tree
+
     report = check_tree(root)
     for line in report.facts:
         print(line)
@@ -46,7 +46,7 @@ def build_parser(prog: str = "python download_dataset.py") -> argparse.ArgumentP
     )
     download = parser.add_argument_group("download").add_argument
     download("--out", type=Path, metavar="DIR", help="folder that will hold LA (default: here)")
-    download("--url", help=f"address of the archive (default: {LA_URL})")
+    download("--url", help="address of the archive (default: LA.zip at the University of Edinburgh)")
     download("--sha256", metavar="HEX", help="checksum that the archive must have")
     download("--keep-archive", action="store_true", help="keep LA.zip once it is unpacked")
     check = parser.add_argument_group("check").add_argument
@@ -109,5 +109,7 @@ def main(argv: list[str] | None = None, prog: str = "python download_dataset.py"
         seed = demo.DEFAULT_SEED if options.seed is None else options.seed
         demo.make_demo_corpus(options.demo, seed, options.shuffle_labels)
         return 0
+    from s2pecnet.corpora.download import LA_URL, fetch
+
     fetch(options.url or LA_URL, options.out or Path(), options.sha256, options.keep_archive)
     return 0

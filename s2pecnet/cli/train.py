@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s2pecnet.cli.command import make_parser
-from s2pecnet.config.experiment import load_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, DEFAULT_SEED
 from s2pecnet.errors import InputError
 from s2pecnet.text import clipped, is_plain
@@ -25,6 +24,8 @@ SCORE_EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = "python main.py") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
+    from s2pecnet.config.experiment import load_config
+
     config = load_config(arguments.config, arguments.set)
     seed = arguments.seed if arguments.seed is not None else config.seed if config.seed is not None else DEFAULT_SEED
     from s2pecnet import experiment

@@ -16,7 +16,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from s2pecnet.config.options import option, read_options
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from s2pecnet.config.options import Bool, Float, Int, Text, read_options
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS, compute_min_dcf
 from s2pecnet.metrics.det import compute_eer
@@ -27,7 +30,7 @@ from s2pecnet.text import load_json_object, quoted, read_text
 _EXPECTED = "a calibration as `s2pecnet calibrate` writes it"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Calibration:
     """The line from a system's scores to log-likelihood ratios, and thresholds for verdicts.
 
@@ -42,17 +45,17 @@ class Calibration:
         fitted_on: where the trials came from.
     """
 
-    slope: float = option(at_least=0)
-    offset: float = option()
-    eer_threshold: float = option()
-    min_dcf_threshold: float = option()
-    p_spoof: float = option(above=0, at_most=1)
-    c_miss: float = option(above=0)
-    c_fa: float = option(above=0)
-    n_bonafide: int = option(at_least=1)
-    n_spoof: int = option(at_least=1)
-    separable: bool = option()
-    fitted_on: str = option()
+    slope: Float = Field(ge=0)
+    offset: Float = Field()
+    eer_threshold: Float = Field()
+    min_dcf_threshold: Float = Field()
+    p_spoof: Float = Field(gt=0, le=1)
+    c_miss: Float = Field(gt=0)
+    c_fa: Float = Field(gt=0)
+    n_bonafide: Int = Field(ge=1)
+    n_spoof: Int = Field(ge=1)
+    separable: Bool = Field()
+    fitted_on: Text = Field()
 
     def llr(self, score: float) -> float:
         """The log-likelihood ratio of a score, natural logarithm; above 0 it speaks for bona fide."""

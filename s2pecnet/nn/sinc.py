@@ -18,8 +18,8 @@ from s2pecnet.conventions import SAMPLE_RATE
 # Sizes that a `model_config` may ask for, many times those of the published systems; with all of them at their largest
 # the weights are a few gigabytes.
 MOST_CHANNELS, MOST_TAPS, MOST_UNITS = 1024, 16384, 4096
-# Ten minutes, in samples and in frames of 10 ms.
-MOST_SAMPLES, MOST_FRAMES = 600 * SAMPLE_RATE, 60_000
+# Ten minutes, in frames of 10 ms.
+MOST_FRAMES = 60_000
 
 # Widest band of filters that frequency masking sets to zero.
 MAX_MASKED_FILTERS = 20

@@ -24,8 +24,9 @@ def create_optimizer(
     `steps_per_epoch`.
 
     Args:
-        optim_config: an `OptimConfig` or a dictionary with its keys; every schedule but `none` and `keras_decay` needs
-            `steps_per_epoch`, `cosine` also `epochs`.
+        optim_config: an `OptimConfig` or a dictionary with its keys and, as the released loop passes them,
+            `steps_per_epoch` and `epochs`; every schedule but `none` and `keras_decay` needs `steps_per_epoch`,
+            `cosine` also `epochs`.
 
     Returns:
         the optimizer and the schedule, None for `none`.
@@ -33,10 +34,17 @@ def create_optimizer(
     Raises:
         InputError: unknown names or impossible values.
     """
+    length: dict[str, Any] = dict.fromkeys(_LENGTH)
+    if isinstance(optim_config, Mapping):
+        length |= {name: optim_config[name] for name in _LENGTH if name in optim_config}
+        optim_config = {name: value for name, value in optim_config.items() if name not in _LENGTH}
     config = as_optim_config(optim_config)
+    schedule = config.scheduler or "none"
+    for name in _NEEDED.get(schedule, ()):
+        if not isinstance(length[name], int) or length[name] < 1:
+            raise InputError(f"optim_config: scheduler {schedule!r} needs {name!r}, an integer of at least 1")
     optimizer = _OPTIMIZERS[config.optimizer](model_parameters, config)
-    scheduler = _SCHEDULERS[config.scheduler or "none"](optimizer, config)
-    return optimizer, scheduler
+    return optimizer, _SCHEDULERS[schedule](optimizer, config, length["steps_per_epoch"], length["epochs"])
 
 
 def _adam(kind: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
@@ -73,40 +81,33 @@ def cosine_factor(step: int, total: int, lowest: float) -> float:
     return lowest + (1 - lowest) * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
-def _cosine(optimizer: Optimizer, config: OptimConfig) -> LRScheduler:
-    total = _steps_per_epoch(config) * _needed(config.epochs, "epochs", config)
-    return LambdaLR(optimizer, lambda step: cosine_factor(step, total, config.lr_min / config.base_lr))
+Schedule = Callable[[Optimizer, OptimConfig, Any, Any], LRScheduler | None]
 
 
-def _keras_decay(optimizer: Optimizer, config: OptimConfig) -> LRScheduler:
+def _cosine(optimizer: Optimizer, config: OptimConfig, steps: int, epochs: int) -> LRScheduler:
+    return LambdaLR(optimizer, lambda step: cosine_factor(step, steps * epochs, config.lr_min / config.base_lr))
+
+
+def _keras_decay(optimizer: Optimizer, config: OptimConfig, steps: int, epochs: int) -> LRScheduler:
     return LambdaLR(optimizer, lambda step: 1 / (1 + KERAS_DECAY * step))
 
 
-def _multistep(optimizer: Optimizer, config: OptimConfig) -> LRScheduler:
-    steps = _steps_per_epoch(config)
+def _multistep(optimizer: Optimizer, config: OptimConfig, steps: int, epochs: int) -> LRScheduler:
     return MultiStepLR(optimizer, [epoch * steps for epoch in config.milestones], config.lr_decay)
 
 
-def _sgdr(optimizer: Optimizer, config: OptimConfig) -> LRScheduler:
-    first_cycle = config.T0 * _steps_per_epoch(config)
-    return CosineAnnealingWarmRestarts(optimizer, first_cycle, config.Tmult, eta_min=config.lr_min)
+def _sgdr(optimizer: Optimizer, config: OptimConfig, steps: int, epochs: int) -> LRScheduler:
+    return CosineAnnealingWarmRestarts(optimizer, config.T0 * steps, config.Tmult, eta_min=config.lr_min)
 
 
-def _steps_per_epoch(config: OptimConfig) -> int:
-    return _needed(config.steps_per_epoch, "steps_per_epoch", config)
-
-
-def _needed(value: int | None, key: str, config: OptimConfig) -> int:
-    if value is None:
-        raise InputError(f"optim_config: scheduler {config.scheduler!r} needs {key!r}")
-    return value
-
-
+# The length of the training, and which schedules need to know it.
+_LENGTH = ("steps_per_epoch", "epochs")
+_NEEDED = {"cosine": _LENGTH, "multistep": ("steps_per_epoch",), "sgdr": ("steps_per_epoch",)}
 _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adam": _adam(Adam), "adamw": _adam(AdamW), "sgd": _sgd}
-_SCHEDULERS: dict[str, Callable[[Optimizer, OptimConfig], LRScheduler | None]] = {
+_SCHEDULERS: dict[str, Schedule] = {
     "cosine": _cosine,
     "keras_decay": _keras_decay,
     "multistep": _multistep,
     "sgdr": _sgdr,
-    "none": lambda optimizer, config: None,
+    "none": lambda optimizer, config, steps, epochs: None,
 }

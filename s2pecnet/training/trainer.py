@@ -106,7 +106,7 @@ class Trainer:
         self.train_loader, self.dev, self.eval = train_loader, dev, evaluation
         self.folder, self.record = folder, record
         schedule = {
-            **vars(self.config.optim_config),
+            **dataclasses.asdict(self.config.optim_config),
             "epochs": self.config.num_epochs,
             "steps_per_epoch": len(train_loader),
         }

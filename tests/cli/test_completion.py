@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s2pecnet.cli import COMMANDS, completion
-from s2pecnet.config.experiment import shipped_configs
+from s2pecnet.config.files import shipped_configs
 
 # What bash does when Tab is pressed behind these words.
 ASK = """

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2pecnet.config.experiment import MOST_BYTES, Config, as_config, find_config, load_config
+from s2pecnet.config.experiment import Config, as_config, load_config
+from s2pecnet.config.files import MOST_BYTES, find_config, key_lines
 from s2pecnet.config.options import str_to_bool
 from s2pecnet.errors import InputError
 from s2pecnet.shipped import CONFIGS_FOLDER
@@ -52,16 +53,15 @@ def write(folder: Path, content: str | dict[str, Any]) -> Path:
     return path
 
 
-def test_released_files_run_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_released_files_run_unmodified(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = load_config(write(tmp_path, RELEASED_STYLE))
     assert config.eval_all_best is True
     assert config.cudnn_benchmark_toggle is False
     assert config.optim_config.amsgrad is False
     assert config.optim_config.betas == (0.9, 0.999)
     assert config.model_config["anything"] == ["goes", 1]
-    warning = capsys.readouterr().err.splitlines()
-    assert len(warning) == 1
-    assert warning[0].endswith("these keys mean nothing here and are ignored: quux_zzz")
+    (warning,) = caplog.messages
+    assert warning.endswith("these keys mean nothing here and are ignored: quux_zzz")
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,17 @@ def test_shipped_configs_have_the_published_values(name: str, batch: int, rate: 
     ("old", "new", "message"),
     [
         ('"batch_size": 24', '"batchsize": 24', ":5: unknown key 'batchsize'; did you mean 'batch_size'?"),
-        ('"batch_size": 24', '"batch_size": "many"', ':5: batch_size: got "many", expected an integer >= 1'),
-        ('"batch_size": 24', '"batch_size": 0', ":5: batch_size: got 0, expected an integer >= 1"),
-        ('"batch_size": 24', '"batch_size": true', ":5: batch_size: got true, expected an integer >= 1"),
+        (
+            '"batch_size": 24',
+            '"batch_size": "many"',
+            ':5: batch_size: got "many", expected an integer from 1 to 1,000,000',
+        ),
+        ('"batch_size": 24', '"batch_size": 0', ":5: batch_size: got 0, expected an integer from 1 to 1,000,000"),
+        ('"batch_size": 24', '"batch_size": true', ":5: batch_size: got true, expected an integer from 1 to 1,000,000"),
         ('"scheduler": "cosine"', '"scheduler": "cosin"', ':23: optim_config.scheduler: got "cosin", expected one of'),
         ('"optimizer": "adam"', '"optimizer": "adamm"', ':17: optim_config.optimizer: got "adamm", expected one of'),
         ('"base_lr": 0.0001,', '"lr": 0.0001,', ":19: unknown key 'optim_config.lr'; did you mean 'optim_config.base"),
-        ('"base_lr": 0.0001,', "", "key 'optim_config.base_lr' is missing; expected a number > 0"),
+        ('"base_lr": 0.0001,', "", "key 'optim_config.base_lr' is missing; expected a number above 0"),
         ('"loss": "CCE"', '"loss": "BCE"', ':7: loss: got "BCE", expected one of "CCE"'),
         ('"eval_all_best": "True"', '"eval_all_best": "ja"', ':9: eval_all_best: got "ja", expected true or false'),
         ('"architecture": "AASIST"', '"architectur": "AASIST"', "'model_config.architecture' is missing"),
@@ -116,14 +120,14 @@ def test_shipped_configs_have_the_published_values(name: str, batch: int, rate: 
         (
             '"base_lr": 0.0001',
             '"base_lr": 1e39',
-            ":19: optim_config.base_lr: got 1e+39, expected a number > 0 <= 1000000",
+            ":19: optim_config.base_lr: got 1e+39, expected a number above 0, up to 1,000,000",
         ),
         ('"weight_decay": 0.0001', '"weight_decay": 1e39', ":22: optim_config.weight_decay: got 1e+39"),
         ("[0.9, 0.999]", "[0.9, 1]", ":21: optim_config.betas: got [0.9, 1.0], expected numbers below 1"),
         (
             '"batch_size": 24',
             '"num_workers": 1000000',
-            ":5: num_workers: got 1000000, expected an integer or null >= 0",
+            ":5: num_workers: got 1000000, expected an integer from 0 to 256 or null",
         ),
         (
             '"nb_samp": 64600',
@@ -249,11 +253,12 @@ def test_words_for_neither() -> None:
 
 @pytest.mark.parametrize("name", ["AASIST", "AASIST.conf", "config/AASIST", "config/AASIST.conf"])
 def test_configs_are_found_by_name(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.chdir(tmp_path)
     assert find_config(name) == CONFIGS_FOLDER / "AASIST.conf"
-    assert capsys.readouterr().err == f"note: config {name} is {CONFIGS_FOLDER / 'AASIST.conf'}\n"
+    assert caplog.messages == [f"config {name} is {CONFIGS_FOLDER / 'AASIST.conf'}"]
     (tmp_path / "AASIST").mkdir()
     assert find_config(name) == CONFIGS_FOLDER / "AASIST.conf"
     # What lies here comes first: in ./config/, then under the very name.
@@ -273,3 +278,73 @@ def test_names_of_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # A folder was named: nothing is guessed from elsewhere.
     with pytest.raises(InputError, match=r"elsewhere/AASIST.conf: no such config$"):
         load_config("elsewhere/AASIST.conf")
+
+
+# ---- configs that extend others ------------------------------------------------------------------
+
+
+def write_as(path: Path, content: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=4))
+    return path
+
+
+def test_a_config_extends_another_key_by_key(tmp_path: Path) -> None:
+    write_as(tmp_path / "base.conf", TINY)
+    write_as(tmp_path / "middle.conf", {"extends": "base.conf", "optim_config": {"base_lr": 0.5}, "batch_size": 3})
+    path = write_as(tmp_path / "sub" / "child.conf", {"extends": "../middle.conf", "batch_size": 4})
+    config = load_config(path, ["optim_config.lr_min=0.1"])
+    optim = TINY["optim_config"] | {"base_lr": 0.5, "lr_min": 0.1}
+    assert config.raw == TINY | {"batch_size": 4, "optim_config": optim}
+    assert config.name == "child"
+
+
+def test_problems_name_the_file_that_has_the_key(tmp_path: Path) -> None:
+    write_as(tmp_path / "base.conf", TINY | {"num_epochs": -1})
+    path = write_as(tmp_path / "child.conf", {"extends": "base.conf", "batch_size": 0})
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    assert f"{tmp_path / 'base.conf'}:4: num_epochs: got -1, expected an integer of at least 1" in str(caught.value)
+    assert f"{path}:3: batch_size: got 0" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"extends": "nowhere.conf"}, r"x\.conf:2: extends: there is no file .*nowhere\.conf"),
+        ({"extends": "x.conf"}, r"x\.conf:2: extends: these configs extend each other: .*x\.conf"),
+        ({"extends": 3}, r"x\.conf:2: extends: expected the name of a config file"),
+        ({"extends": "base.conf"}, r"x\.conf:2: extends: there is no file"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_line(tmp_path: Path, content: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(write_as(tmp_path / "x.conf", content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_may_extend_one_of_the_framework(tmp_path: Path) -> None:
+    config = load_config(write_as(tmp_path / "mine.conf", {"extends": "AASIST", "batch_size": 2}))
+    assert (config.architecture, config.batch_size) == ("AASIST", 2)
+
+
+def test_lines_are_those_of_the_very_key() -> None:
+    """Not of a key of the same name that stands in another object before it."""
+    text = (
+        '{\n"model_config": {\n"batch_size": [1, {"seed": 3}],\n"a": "\\"seed\\": {"},\n"seed": 1,\n"batch_size":\n2}'
+    )
+    lines = key_lines(text)
+    assert (lines["model_config.batch_size"], lines["seed"], lines["batch_size"]) == (3, 5, 6)
+
+
+def test_the_former_name_of_a_key_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    assert as_config(TINY | {"unsplit": "eval"}).split_policy == "eval"
+    assert caplog.messages == ["config: key unsplit is now called split_policy"]
+
+
+@pytest.mark.parametrize(
+    "name", ["report.html", "Report.HTML", "summary.json", "cache", "DEV_scores.txt", "metric_log.txt"]
+)
+def test_scores_cannot_take_the_name_of_another_file_of_the_run(name: str) -> None:
+    with pytest.raises(InputError, match="eval_output: the run writes another"):
+        as_config(TINY | {"eval_output": name})

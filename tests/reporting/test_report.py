@@ -169,15 +169,10 @@ def test_a_report_is_the_same_each_time(run: Path) -> None:
     assert page(read_runs([run])) == page(read_runs([run]))
 
 
-def test_dev_scores_of_another_epoch_are_not_drawn(run: Path) -> None:
-    before = read_runs([run])[0]
-    assert [one.name for one in before.evaluations if one.scores] == ["eval", "eval_swa", "dev"]
-    metrics = json.loads((run / "results.json").read_text())["metrics"]
-    change(run, metrics=metrics | {"dev": metrics["dev"] | {"eer": 0.123}})
-    after = read_runs([run])[0]
-    assert [one.name for one in after.evaluations if one.scores] == ["eval", "eval_swa"]
-    assert "dev scores kept are not of the selected epoch" in read_report(run).text
-    assert "dev, epoch 2 12.30" in read_report(run).text
+def test_scores_that_are_gone_leave_their_metrics(run: Path) -> None:
+    (run / "dev_scores.txt").unlink()
+    assert [one.name for one in read_runs([run])[0].evaluations if one.scores] == ["eval", "eval_swa"]
+    assert "dev_scores.txt is not there: of dev, epoch 2 there are no curves" in read_report(run).text
 
 
 def test_scores_that_do_not_give_the_figures_told_are_pointed_out(run: Path, corpus: Path) -> None:
@@ -187,13 +182,13 @@ def test_scores_that_do_not_give_the_figures_told_are_pointed_out(run: Path, cor
     assert f"{name} gives another EER ({100 * evaluate(scores).eer:.4f} %)" in text
 
 
-def test_unscored_trials_and_passed_over_batches_are_told(run: Path) -> None:
+def test_unscored_trials_and_skipped_batches_are_reported(run: Path) -> None:
     path = run / "eval_scores_using_best_dev_model.txt"
     path.write_text(path.read_text() + "LA_E_0 A07 spoof unscored\n")
-    change(run, batches_passed_over=2)
+    change(run, skipped_batches=2)
     text = read_report(run).text
     assert "unscored 1 more trials, not in the metrics" in text
-    assert "2 batches without a finite loss were passed over" in text
+    assert "2 batches without a finite loss were skipped" in text
 
 
 # ---- what is missing ---------------------------------------------------------------------------
@@ -319,10 +314,10 @@ def cm_file_of_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "holds neither results.json with metrics nor eval_scores_using_best_dev_model.txt"),
-        ({"results.json": "{"}, "results.json: not JSON"),
-        ({"results.json": "[]"}, "results.json: list, expected an object"),
-        ({"results.json": "{}"}, "holds neither"),
+        ({}, "holds neither results.json nor eval_scores_using_best_dev_model.txt"),
+        ({"results.json": "{"}, "results.json:1: not valid JSON"),
+        ({"results.json": "[]"}, "results.json: expected a JSON object {...}, got list"),
+        ({"results.json": "{}"}, "results.json: holds no metrics"),
         ({"eval_scores_using_best_dev_model.txt": "u1 - bonafide x\n"}, "txt:1: score 'x'"),
     ],
 )
@@ -532,8 +527,9 @@ def test_the_audio_of_other_corpora_is_found(corpus: Path, tmp_path: Path) -> No
     run = tmp_path / "run"
     run.mkdir()
     (run / "eval_scores_using_best_dev_model.txt").write_text("".join(lines))
-    config = {"database_path": str(tmp_path / "mine"), "track": "mine", "unsplit": "eval"}
-    write_json(run / "results.json", {"mode": "eval", "config": config})
+    config = TINIEST | {"database_path": str(tmp_path / "mine"), "track": "mine", "split_policy": "eval"}
+    metrics = evaluate(read_cm_scores(run / "eval_scores_using_best_dev_model.txt")).as_dict()
+    write_json(run / "results.json", {"mode": "eval", "config": config, "metrics": {"eval": metrics}})
     assert len(read_report(run).named("audio")) == 6
 
 

@@ -108,7 +108,7 @@ def test_blocks_keep_no_maps_for_scoring() -> None:
 def test_a_system_without_such_blocks_is_told() -> None:
     with pytest.raises(InputError, match="no block that is a s2pecnet"):
         prepare_for_training(nn.Linear(2, 2), config_of("AASIST", activation_checkpointing=True))
-    with pytest.raises(InputError, match="compile: does not go together with activation_checkpointing"):
+    with pytest.raises(InputError, match="compile: does not work together with activation_checkpointing"):
         config_of("AASIST", activation_checkpointing=True, compile=True)
 
 

@@ -204,10 +204,11 @@ class _FolderReader:
             return Evaluation(name, label, metrics)
         scores, asv = read_cm_scores(file), self._asv_scores(name, metrics)
         eer = compute_eer(scores.bonafide, scores.spoof)[0]
-        if abs(eer - metrics.eer) <= 1e-9:
+        trials = scores.bonafide.size, scores.spoof.size, scores.n_unscored
+        if abs(eer - metrics.eer) <= 1e-9 and trials == (metrics.n_bonafide, metrics.n_spoof, metrics.n_unscored):
             return _evaluation(name, self.record, metrics, scores, asv)
         self.warnings.append(
-            f"{file.name} gives another EER ({100 * eer:.4f} %) than {RUN_FILES['results']} "
+            f"{file.name} gives another EER ({100 * eer:.4f} %) or other trials than {RUN_FILES['results']} "
             f"({100 * metrics.eer:.4f} %): the report shows the score file's."
         )
         return _evaluation(name, None, evaluate(scores, asv), scores, asv, label)
