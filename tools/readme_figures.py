@@ -28,8 +28,12 @@ from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores
 from tests.helpers.browser import browser, find_browser
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
-# Of the window that is photographed, in CSS pixels.
-WIDTH, HEIGHT = 1000, 1120
+# Of the window that is photographed, in CSS pixels; its height is up to the end of the card with the DET curve.
+WIDTH, HEIGHT = 1200, 900
+END_OF_DET = """
+[...document.querySelectorAll("section")].filter(card => card.textContent.startsWith("Detection error trade-off"))
+    .map(card => Math.ceil(card.getBoundingClientRect().bottom) + 8)[0] || null
+"""
 CURVES = {"eval": ("selected epoch", "#0072B2"), "eval_swa": ("averaged weights (SWA)", "#D55E00")}
 EXAMPLES = """examples:
   python -m tools.readme_figures exp_result/LA_demo_ep5_bs12_demo
@@ -119,6 +123,7 @@ def photograph(report: Path, path: Path, executable: str) -> Path:
     """Write a PNG of the top of a report, as it looks in a light window; returns its path."""
     with tempfile.TemporaryDirectory() as profile, browser(executable, Path(profile)) as page:
         page.open(report, WIDTH, HEIGHT)
+        page.open(report, WIDTH, page.run(END_OF_DET) or HEIGHT)
         page.run("document.documentElement.style.overflow = 'hidden'")  # no scroll bar
         page.screenshot(path, whole=False)
     return path
