@@ -1,6 +1,6 @@
 """Packages that only some commands need: asked for here, so that a missing one is reported in one line.
 
-    report   matplotlib                         the pictures: figures.png, those in TensorBoard, predict --plot
+    report   matplotlib                         figures: figures.png, those in TensorBoard, predict --plot
     arena    PyYAML                             submissions to the Arena
     export   onnx, onnxscript, onnxruntime      models as ONNX
 

@@ -66,9 +66,9 @@ def build_parser(prog: str = "s2pecnet export") -> argparse.ArgumentParser:
     add("--any-length", action="store_true",
         help="windows of any length, from half of that in training to twice as long; not all systems can")  # fmt: skip
     add("--tolerance", type=float, default=TOLERANCE, metavar="NUMBER",
-        help="largest difference from the checkpoint's scores that is let pass (default: %(default)g)")  # fmt: skip
+        help="largest difference from the checkpoint's scores that is accepted (default: %(default)g)")  # fmt: skip
     add("--calibration", metavar="FILE",
-        help="a calibration to go along (default: what is stored with the weights)")  # fmt: skip
+        help="calibration to export with the model (default: what is stored with the weights)")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE",
         help="override a config value; repeatable")  # fmt: skip
     return parser

@@ -140,9 +140,9 @@ def one_line(call: Callable[[], Any], capsys: pytest.CaptureFixture[str]) -> str
     with pytest.raises(SystemExit) as stopped:
         run_command(call)
     assert stopped.value.code == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("error: ")
-    return said
+    said = [line for line in capsys.readouterr().err.strip().splitlines() if not line.startswith("note: ")]
+    assert said[0].startswith("error: ")
+    return "\n".join(said)
 
 
 # ---- the adapter --------------------------------------------------------------------------------
