@@ -258,6 +258,10 @@ def _check(
     strict: Sequence[str] = (),
 ) -> Config:
     for former in RENAMED.keys() & content.keys():
+        if RENAMED[former] in content:
+            raise InputError(
+                f"{location(former)}{former} is the former name of {RENAMED[former]}, which is given too; keep one"
+            )
         log.warning("%s: key %s is now called %s", source, former, RENAMED[former])
         content.setdefault(RENAMED[former], content.pop(former))
     given = {key: value for key, value in content.items() if key not in (*FILLED_IN, SCHEMA_KEY)}

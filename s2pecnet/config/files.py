@@ -11,7 +11,7 @@ from typing import Any
 
 from s2pecnet.errors import InputError
 from s2pecnet.shipped import CONFIGS_FOLDER
-from s2pecnet.text import load_json_object, nearest
+from s2pecnet.text import clipped, load_json_object, nearest
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +50,20 @@ def read_config(path: Path, extended_by: tuple[Path, ...] = ()) -> ConfigText:
     text = _read_text(path)
     content = load_json_object(text, str(path))
     lines = {key: (path, line) for key, line in key_lines(text).items()}
+    slip = nearest(EXTENDS, [key for key in content if key != EXTENDS])
+    if slip is not None:
+        raise InputError(f"{path}:{lines[slip][1]}: unknown key {clipped(repr(slip))}; did you mean {EXTENDS!r}?")
     if EXTENDS not in content:
         return ConfigText(content, lines)
     parent, where = content.pop(EXTENDS), f"{path}:{lines[EXTENDS][1]}: {EXTENDS}"
     if not isinstance(parent, str) or not parent:
         raise InputError(f"{where}: expected the name of a config file")
     found = path.parent / parent
-    if not found.is_file() and Path(parent).parent == Path():
+    # os.path, for a name that is too long is no file to it, and an error to Path.
+    if not os.path.isfile(found) and Path(parent).parent == Path():
         found = CONFIGS_FOLDER / (parent if parent.endswith(".conf") else f"{parent}.conf")
-    if not found.is_file():
-        raise InputError(f"{where}: there is no file {path.parent / parent}")
+    if not os.path.isfile(found):
+        raise InputError(f"{where}: there is no file {clipped(str(path.parent / parent))}")
     chain = (*extended_by, path)
     if any(found.resolve() == other.resolve() for other in chain) or len(chain) > MOST_EXTENDED:
         raise InputError(f"{where}: these configs extend each other: {', '.join(map(str, chain))}")

@@ -235,7 +235,7 @@ class Trainer:
         _write_board(board, _board_metrics("eval_swa", swa.metrics), self.config.num_epochs - 1)
         self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev.metrics)}")
         self._log(f"eval, selected epoch: {headline(best.metrics)}")
-        self._log(f"eval, SWA of {count} epoch{"s" * (count != 1)}: {headline(swa.metrics)}")
+        self._log(f"eval, SWA of {count} epoch{'s' * (count != 1)}: {headline(swa.metrics)}")
         evaluations = {"dev": dev, "eval": best, "eval_swa": swa}
         for name in ("eval", "eval_swa"):
             write_summary(self.folder.summary(name), evaluations[name].metrics)

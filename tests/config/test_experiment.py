@@ -348,3 +348,15 @@ def test_the_former_name_of_a_key_is_accepted(caplog: pytest.LogCaptureFixture) 
 def test_scores_cannot_take_the_name_of_another_file_of_the_run(name: str) -> None:
     with pytest.raises(InputError, match="eval_output: the run writes another"):
         as_config(TINY | {"eval_output": name})
+
+
+def test_a_slip_of_extends_and_a_name_too_long_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.conf:2: unknown key 'extend'; did you mean 'extends'\?"):
+        load_config(write_as(tmp_path / "x.conf", {"extend": "AASIST"}))
+    with pytest.raises(InputError, match=r"x\.conf:2: extends: there is no file "):
+        load_config(write_as(tmp_path / "x.conf", {"extends": "a" * 3000}))
+
+
+def test_a_key_is_not_given_by_both_its_names() -> None:
+    with pytest.raises(InputError, match="unsplit is the former name of split_policy, which is given too; keep one"):
+        as_config(TINY | {"unsplit": "eval", "split_policy": "eval"})

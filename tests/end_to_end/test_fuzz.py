@@ -1,7 +1,8 @@
 """Whatever stands in an input, a command line ends in success or in one clear line and status 2, never in a traceback.
 
 A case is a sound input that was damaged (a value replaced by another, a line by junk, bytes flipped, the end cut off),
-or bytes at random. Each runs through `cli.command.run_command`, as a command line does. The suite runs a thousand; more by
+or bytes at random. Each runs through `cli.command.run_command`, as a command line
+does. The suite runs a thousand; more by
 
     S2PEC_FUZZ=20 python -m pytest tests/end_to_end/test_fuzz.py -s -q
 """
