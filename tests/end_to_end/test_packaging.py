@@ -209,3 +209,61 @@ def test_requirements_are_the_dependencies_with_their_extras() -> None:
 
 def test_the_version_is_that_of_the_changelog() -> None:
     assert f"## {s2pecnet.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a package models/ and the modules utils, main, evaluation and data_utils of its own."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("utils", "main", "evaluation", "data_utils"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the module of the project')\n")
+    (folder / "models").mkdir()
+    (folder / "models" / "__init__.py").write_text("")
+    (folder / "models" / "Mine.py").write_text(SYSTEM)
+    return folder
+
+
+BESIDE = """
+import s2pecnet, s2pecnet.shipped as shipped
+from s2pecnet.systems.registry import available, find_model
+from s2pecnet.config.experiment import load_config
+print(shipped.MODELS, find_model("AASIST").__name__, find_model("Mine").__name__, load_config("AASIST").architecture)
+import models.Mine, importlib.util
+assert importlib.util.find_spec("utils").origin.startswith(PROJECT)
+"""
+
+
+@pytest.mark.parametrize("how", ["wheel", "editable", "checkout"])
+def test_it_works_beside_a_project_with_modules_of_the_same_names(
+    how: str, project: Path, installed: Path, tmp_path: Path
+) -> None:
+    """Installed, installed by `pip install -e`, and as a checkout on the path."""
+    program = BESIDE.replace("PROJECT", repr(str(project)))
+    runner: list[object] = [sys.executable]
+    path: Path | None = {"wheel": installed, "checkout": ROOT}.get(how)
+    if how == "editable":
+        source = tmp_path / "source"
+        for name in sources():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+        done = python("-m", "venv", "--without-pip", "venv", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        runner = [tmp_path / "venv" / "bin" / "python"]
+        packages = next((tmp_path / "venv" / "lib").glob("python*/site-packages"))
+        # What the tests run with; pip leaves alone what is not in its own folder.
+        (packages / "tests.pth").write_text(str(Path(torch.__file__).parents[1]))
+        words: list[object] = ["-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index", "-e", source]
+        done = subprocess.run(
+            list(map(str, [*runner, *words])), cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "S2PEC_MODELS")}
+    if path:
+        environment["PYTHONPATH"] = str(path)
+    for command in (["-c", program], ["-m", "s2pecnet", "--help"]):
+        done = subprocess.run(list(map(str, [*runner, *command])), cwd=project, env=environment, capture_output=True,
+                              text=True, timeout=300)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(
+            "s2pecnet.models Model Model AASIST\n" if command[0] == "-c" else "usage: s2pecnet"
+        )
