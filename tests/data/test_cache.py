@@ -166,6 +166,7 @@ def test_headers_are_read_once_and_again_where_a_file_changed(
     assert read_headers(audio, protocol, tmp_path)["frames"][7] == 4321
 
 
+@pytest.mark.slow
 def test_headers_of_a_long_list_take_a_few_bytes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_stat", lambda audio, index: (index + 1, 7))
     monkeypatch.setattr(cache, "_header", lambda audio, index: (index, 16000, 1))

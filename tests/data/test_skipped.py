@@ -58,6 +58,7 @@ def config_file(root: Path, **changes: object) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["missing", "truncated", "not audio", "silent", "short", "NaN"])
 def test_by_default_a_bad_file_ends_the_run_with_its_name_and_line(large_corpus: Path, how: str) -> None:
     spoil(large_corpus / "ASVspoof2019_LA_train" / "flac" / "X_7.flac", how)
@@ -66,6 +67,7 @@ def test_by_default_a_bad_file_ends_the_run_with_its_name_and_line(large_corpus:
     assert "trn.txt:8" in str(caught.value) or "(line 8)" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_skipped_files_are_listed_and_their_trials_are_unscored(large_corpus: Path, workers: int) -> None:
     for split, how in zip(SPLITS, ("truncated", "NaN", "missing"), strict=True):

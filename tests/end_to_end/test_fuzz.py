@@ -84,7 +84,7 @@ def ends_well(kind: str, command: Callable[[], object], *names: Path) -> bool:
     before, found, message = errors.getvalue().rpartition("error: ")
     assert found, errors.getvalue()
     # argparse says how it is to be used first.
-    assert before.startswith("usage: ") or all(line.startswith("warning: ") for line in before.splitlines())
+    assert before.startswith("usage: ") or all(line.startswith(("warning: ", "note: ")) for line in before.splitlines())
     assert message.endswith("\n")
     assert not names or any(str(name) in message for name in names), message
     for line in message[:-1].split("\n"):

@@ -266,7 +266,7 @@ def empty_audio(root: Path) -> None:
     [
         (break_nothing, ["--config", "nothing.conf"], "nothing.conf: no such config"),
         (break_nothing, ["--set", "batchsize=3"], "unknown key 'batchsize'; did you mean 'batch_size'?"),
-        (break_nothing, ["--set", "num_epochs=few"], 'num_epochs: got "few", expected an integer >= 1'),
+        (break_nothing, ["--set", "num_epochs=few"], 'num_epochs: got "few", expected an integer of at least 1'),
         (break_nothing, ["--set", "model_config.architecture=AASSIST"], "unknown architecture 'AASSIST'"),
         (break_nothing, ["--set", "model_config.orders=3"], "model_config.orders: got 3, expected one of"),
         (
@@ -313,14 +313,16 @@ def test_bad_input_gets_one_clear_line(
 def test_exit_status_is_2_and_no_traceback(arguments: list[str], tmp_path: Path) -> None:
     done = command(*arguments, "--output_dir", tmp_path)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
 
 
-def test_weights_of_another_architecture(trained: Path, tmp_path: Path) -> None:
+def test_weights_of_another_architecture(trained: Path, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="weights of another architecture"):
         train.main(["--eval", "--config", str(ROOT / "config" / "AASIST.conf"), "--output_dir", str(tmp_path),
-                   "--eval_model_weights", str(trained / "weights" / "best.pth")])  # fmt: skip
+                   "--eval_model_weights", str(trained / "weights" / "best.pth"),
+                   "--set", f"database_path={corpus}"])  # fmt: skip
 
 
 def test_every_key_of_a_config_is_read(trained: Path) -> None:

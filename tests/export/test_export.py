@@ -30,6 +30,8 @@ from s2pecnet.systems.weights import save_weights
 from tests.helpers import ROOT
 from tests.helpers.samples import TINIEST, TINY
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = ROOT / "examples" / "score_exported.py"
 WIDTHS = {"first_conv": 128, "nb_samp": 9600}
 NARROW: dict[str, dict[str, Any]] = {

@@ -96,6 +96,7 @@ def test_outputs_are_the_released_ones(golden: Golden) -> None:
     torch.testing.assert_close(scores, golden.tensors["logits"][:, 1], atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_first_step_gradients_are_the_released_ones(golden: Golden) -> None:
     model = golden.without_dropout().double()
     inputs = [tensor.double() for tensor in golden.inputs]
@@ -115,6 +116,7 @@ def test_first_step_gradients_are_the_released_ones(golden: Golden) -> None:
     assert errors[-1] < 0.05
 
 
+@pytest.mark.slow
 def test_three_adam_steps_lose_as_the_released_code(golden: Golden) -> None:
     model = golden.without_dropout()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=1e-4)
@@ -244,6 +246,7 @@ def test_unbounded_decoders_can_reach_what_the_released_cannot() -> None:
     assert paper(x, reconstruct=True)[3].mean() < -15
 
 
+@pytest.mark.slow
 def test_rows_summed_first_is_the_same_decoder() -> None:
     """The fast tail of the waveform decoder against the layers one after the other, as the released code runs them."""
     torch.manual_seed(0)

@@ -107,6 +107,7 @@ class Small(torch.nn.Module):
         return hidden, self.out(hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++) on CPUs")
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_scores_are_the_scores() -> None:

@@ -321,7 +321,7 @@ def test_other_architectures_and_widths_are_told_apart(tmp_path: Path) -> None:
         message = refusal(tmp_path / name)
         assert "weights of another architecture (2 tensors there, 7 by model_config)" in message
         unexpected = "weight, bias" if name.endswith(".pth") else "bias, weight"
-        assert f"lacks 0.weight, 0.bias, 1.weight, ...; has unexpected {unexpected}" in message
+        assert f"missing: 0.weight, 0.bias, 1.weight, ...; unexpected: {unexpected}" in message
 
 
 @pytest.mark.parametrize(

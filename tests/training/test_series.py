@@ -13,6 +13,8 @@ from s2pecnet.metrics.countermeasure import evaluate
 from s2pecnet.score_files.cm_asv import read_cm_scores
 from s2pecnet.training.series import read_seeds
 
+pytestmark = pytest.mark.slow
+
 
 def results(folder: Path, seed: int) -> Any:
     return json.loads((folder / f"LA_tiniest_ep1_bs6_seed{seed}" / "results.json").read_text())

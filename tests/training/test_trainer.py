@@ -22,6 +22,8 @@ from s2pecnet.training.trainer import Progress
 from tests.helpers import ROOT
 from tests.helpers.samples import TINY
 
+pytestmark = pytest.mark.slow
+
 
 def metrics(eer: float) -> Metrics:
     return Metrics(eer, 0.0, None, None, None, {}, 1, 1)
