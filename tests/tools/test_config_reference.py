@@ -1,12 +1,15 @@
 """docs/config.md and the JSON Schema are what the code says; a change that is not written is found."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from s2pecnet.cli import schema
 from s2pecnet.errors import InputError
+from tests.helpers import ROOT
 from tools import config_reference, config_schema
 
 
@@ -40,3 +43,10 @@ def test_what_differs_is_found_and_written_anew(
 def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert schema.main([]) == 0
     assert capsys.readouterr().out == config_schema.SCHEMA.read_text()
+
+
+def test_the_module_is_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.config_reference", "--check"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.count("as the code says")) == (0, 2), done.stderr
