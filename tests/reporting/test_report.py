@@ -1,6 +1,7 @@
 """A report is one complete HTML file with the metrics of its runs, whatever is missing, and whatever names contain."""
 
 import base64
+import copy
 import dataclasses
 import io
 import json
@@ -280,7 +281,8 @@ def test_whatever_results_say_there_is_a_report_or_one_line(
     folder = tmp_path_factory.mktemp("odd")
     metrics = Metrics(0.5, 0.1, 0.7, 0.2, 0.1, {"A07": 0.1}, 2, 2).as_dict()
     results: dict[str, Any] = {
-        "config": TINIEST | {"database_path": "nowhere"},
+        # A copy: what is changed below is nested, and the other tests read it too.
+        "config": copy.deepcopy(TINIEST) | {"database_path": "nowhere"},
         "metrics": {"eval": metrics, "eval_swa": metrics, "dev": metrics},
         "history": [{"epoch": epoch, "loss": 0.1, "terms": {"a": 0.1, "b": 1}, "dev": metrics} for epoch in range(4)],
     }
