@@ -25,7 +25,9 @@ class Stopped(Exception):
         self.status = status
 
 
-def describe_os_error(error: OSError) -> str:
-    """One line for an operating-system error: the file it is about, then the system's own words."""
+def describe_error(error: InputError | OSError) -> str:
+    """The message of an error; of an operating-system error the file it is about, then the system's own words."""
+    if isinstance(error, InputError):
+        return str(error)
     reason = error.strerror or str(error)
     return f"{error.filename}: {reason}" if error.filename else reason

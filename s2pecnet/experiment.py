@@ -23,7 +23,7 @@ from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.corpora.trials import Corpus, CorpusOptions
 from s2pecnet.data.loaders import make_loader
-from s2pecnet.errors import InputError, describe_os_error
+from s2pecnet.errors import InputError, describe_error
 from s2pecnet.extras import MissingExtra
 from s2pecnet.files import write_json
 from s2pecnet.interruption import handle_signals
@@ -218,7 +218,7 @@ def write_results(
         write_report([run], folder.file("report"))
     except (InputError, OSError) as error:
         # The results are there; a page about them that cannot be made is no reason to fail.
-        log.warning("no report.html: %s", describe_os_error(error) if isinstance(error, OSError) else error)
+        log.warning("no report.html: %s", describe_error(error))
     print(f"results in {folder.path}")
 
 
@@ -253,7 +253,7 @@ def scored_split(
 
 def asv_scores_of(config: Config, corpus: Corpus, name: str) -> tuple[Path | None, ASVScores | None]:
     """ASV scores of a split and their file: those that the config names, those of the layout, or none (with a note)."""
-    given = config.asv_score_path if name == "eval" else config.asv_score_path_dev
+    given = config.asv_scores(name)
     path = corpus.asv_file(name, given)
     if path and path.is_file():
         return path, read_asv_scores(path)

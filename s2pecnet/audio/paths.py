@@ -10,7 +10,7 @@ import os
 import select
 from collections.abc import Iterable, Iterator, Sequence
 
-from s2pecnet.errors import InputError, describe_os_error
+from s2pecnet.errors import InputError, describe_error
 
 # Endings of what libsndfile reads, of those that hold audio alone (.mat does not) and say their rate (.raw does not).
 SUFFIXES = frozenset(
@@ -101,7 +101,7 @@ def _walk(folder: str) -> Iterator[Found]:
             shown = (entry for entry in entries if not entry.name.startswith("."))
             content = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in shown)
     except OSError as error:
-        yield InputError(describe_os_error(error))
+        yield InputError(describe_error(error))
         return
     for name, is_folder in content:
         path = os.path.join(folder, name)

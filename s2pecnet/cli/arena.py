@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from s2pecnet.arena.adapter import HARNESS
 from s2pecnet.arena.schema import (
     FIELDS,
     SCHEMA_VERSION,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HARNESS = "speech-spoof-bench"
 EXAMPLES = """examples:
   %(prog)s scores --cm our_scores.txt --output scores.txt
   %(prog)s submission --scores scores.txt --cm our_scores.txt \\
@@ -170,15 +170,13 @@ def _bench_version() -> str | None:
 
 def _count_parameters(config: str, weights: str) -> float:
     """Parameters in millions of the system of `config`, after its weights have been loaded into it."""
-    from s2pecnet.config.experiment import load_config
-    from s2pecnet.systems.build import get_model
-    from s2pecnet.systems.registry import count_parameters
-    from s2pecnet.systems.weights import load_weights
+    import torch
 
-    loaded = load_config(config)
-    model = get_model(loaded.model_config, "cpu", config_file=loaded.file)
-    load_weights(model, weights)
-    return count_parameters(model) / 1e6
+    from s2pecnet.config.experiment import load_config
+    from s2pecnet.systems.build import System
+    from s2pecnet.systems.registry import count_parameters
+
+    return count_parameters(System.load(load_config(config), weights, torch.device("cpu")).model) / 1e6
 
 
 def _headline(results: "Results") -> str:

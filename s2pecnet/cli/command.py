@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from s2pecnet.errors import InputError, Stopped, describe_os_error
+from s2pecnet.errors import InputError, Stopped, describe_error
 from s2pecnet.text import printable
 
 PROGRAM = "s2pecnet"
@@ -94,9 +94,6 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     try:
         status = main() or 0
         sys.stdout.flush()
-    except InputError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        status = EXIT_BAD_INPUT
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         status = stopped.status
@@ -104,8 +101,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         # The reader of our output (`| head`) has seen enough; python must not complain about it while leaving either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = EXIT_BROKEN_PIPE
-    except OSError as error:
-        print(f"error: {printable(describe_os_error(error))}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print(f"error: {printable(describe_error(error))}", file=sys.stderr)
         status = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

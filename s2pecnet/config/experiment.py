@@ -186,6 +186,10 @@ class Config:
         """The file it was read from; None of a dictionary."""
         return Path(self.source) if os.path.isfile(self.source) else None
 
+    def asv_scores(self, split: str) -> str | None:
+        """The ASV scores that the config names for "dev" or "eval"."""
+        return self.asv_score_path if split == "eval" else self.asv_score_path_dev
+
     @property
     def eval_output_swa(self) -> str:
         """Name of the eval score file of the averaged weights."""

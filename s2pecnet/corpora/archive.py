@@ -1,7 +1,6 @@
 """Archives: their checksum, and unpacking them without writing outside of the target folder."""
 
 import errno
-import hashlib
 import lzma
 import os
 import re
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from s2pecnet.corpora.check import check_tree
 from s2pecnet.errors import InputError
-from s2pecnet.files import atomic_write
+from s2pecnet.files import atomic_write, sha256_of
 
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -30,6 +29,7 @@ def one_line(words: object) -> str:
 
 
 def size_of(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -44,6 +44,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def check_disk_space(folder: Path, needed: int, purpose: str) -> None:
+    """Raises InputError where the disk of `folder` has less than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(f"{folder}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed {purpose}")
@@ -75,7 +76,7 @@ def verify_checksum(archive: Path, expected: str | None = None) -> str:
         expected = (record.read_text(encoding="utf-8", errors="replace").split() or [""])[0]
     if expected is not None:
         check_sha256(origin, expected)
-    found = _sha256(archive)
+    found = sha256_of(archive)
     if expected is not None and found != expected.lower():
         raise InputError(
             f"{archive}: its SHA-256 is {found}, but {origin} says {expected.lower()}; "
@@ -87,16 +88,9 @@ def verify_checksum(archive: Path, expected: str | None = None) -> str:
 
 
 def check_sha256(origin: str, checksum: str) -> None:
+    """Raises InputError for what is not a SHA-256; `origin` is where it stands."""
     if not re.fullmatch("[0-9a-fA-F]{64}", checksum):
         raise InputError(f"{origin}: {checksum!r} is not a SHA-256, wanted 64 hexadecimal digits")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # --------------------------------------------------------------------------------- the unpacking

@@ -95,9 +95,9 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         self,
         list_IDs: Sequence[str],
         base_dir: str | Path,
-        inputs: Inputs,
-        audio: AudioFolder | None,
-        skip_list: SkipList | None,
+        inputs: Inputs = CROP_OF_AASIST,
+        audio: AudioFolder | None = None,
+        skip_list: SkipList | None = None,
     ):
         self.list_IDs, self.base_dir, self.inputs = list_IDs, Path(base_dir), inputs
         self.audio = audio or AudioFolder(base_dir, list_IDs)
@@ -160,16 +160,6 @@ class Dataset_ASVspoof2019_devNeval(_Utterances):
     Args:
         skip_list: lists bad audio, in whose place stands NaN, so that its score is NaN; None: bad audio is an error.
     """
-
-    def __init__(
-        self,
-        list_IDs: Sequence[str],
-        base_dir: str | Path,
-        inputs: Inputs = CROP_OF_AASIST,
-        audio: AudioFolder | None = None,
-        skip_list: SkipList | None = None,
-    ):
-        super().__init__(list_IDs, base_dir, inputs, audio, skip_list)
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         inputs = self._inputs_of(index, None)

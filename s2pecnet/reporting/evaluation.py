@@ -28,6 +28,7 @@ from s2pecnet.reporting.text import (
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
 from s2pecnet.score_files.sasv import read_sasv_scores
 from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns
+from s2pecnet.text import counted
 
 REPLICATES = 1000
 log = logging.getLogger(__name__)
@@ -99,8 +100,7 @@ def _evaluate_file(index: int, asv: ASVScores | None, table: Table | None, reque
     path = request.cm[index]
     cm = read_cm_scores(path)
     if cm.n_unscored:
-        trials = f"{cm.n_unscored} trial{'s' if cm.n_unscored > 1 else ''}"
-        log.warning("%s: %s without a score, not in the metrics", path, trials)
+        log.warning("%s: %s without a score, not in the metrics", path, counted(cm.n_unscored, "trial"))
     calibration, llrs = None, cm.scores if request.llr else None
     if request.calibrate_on:
         calibration = fit_logistic([read_cm_scores(request.calibrate_on[index])])

@@ -28,8 +28,6 @@ from s2pecnet.text import load_json_object, shown
 # Of results.json. Version 1, of the flat layout, had no number.
 VERSION = 2
 CODE = Path(__file__).resolve().parent
-# What two runs of one experiment do not share.
-_OF_THE_OCCASION = ("started", "working_directory", "experiment", "wall_time_s")
 # Keys that identities of the flat layout had, and what they are now ("": dropped).
 _FORMER_KEYS = {"unsplit": "split_policy", "optim_config.epochs": "", "optim_config.steps_per_epoch": ""}
 
@@ -126,16 +124,15 @@ class RunRecord:
 
     def for_weights(self) -> dict[str, Any]:
         """The record for a checkpoint: two runs of an experiment give files that are equal to the byte."""
-        content = self.as_dict()
         words = list(self.command)
         for option in ("--output_dir", "--cache_dir"):
             while option in words:
                 index = words.index(option)
                 del words[index : index + 2]
-        kept = {name: content[name] for name in _RUN_AGAIN if name not in _OF_THE_OCCASION}
-        return kept | {"command": words}
+        return {name: getattr(self, name) for name in _RUN_AGAIN} | {"command": words}
 
 
+# What two runs of one experiment share.
 _RUN_AGAIN = (
     "system", "seed", "device", "command", "commit", "versions", "config_file", "config", "protocols",
 )  # fmt: skip

@@ -31,7 +31,6 @@ Unsigned = NDArray[np.uint64]
 
 MARGIN = b"0" * LONGEST_FIELD  # what is looked at before and behind a field is there
 
-_MAX_TABLE = 1 << 20  # entries
 _ZERO = np.uint8(ord("0"))
 _WIDTH = 24  # characters of a number looked at
 _POWERS = np.array([10**power for power in range(20)], dtype=np.uint64)  # all there are below 2**64

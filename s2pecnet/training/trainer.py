@@ -36,6 +36,7 @@ from s2pecnet.score_files.cm_asv import read_cm_scores
 from s2pecnet.scoring.splits import Evaluation, Loader, ScoredSplit, headline, write_score_file, write_summary
 from s2pecnet.systems.build import System
 from s2pecnet.systems.weights import load_weights, save_weights
+from s2pecnet.text import counted
 from s2pecnet.training.checkpoint import prune_states, write_state
 from s2pecnet.training.loop import LossMeter, recompute_batch_norm, run_epoch
 from s2pecnet.training.optim import create_optimizer
@@ -235,7 +236,7 @@ class Trainer:
         _write_board(board, _board_metrics("eval_swa", swa.metrics), self.config.num_epochs - 1)
         self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev.metrics)}")
         self._log(f"eval, selected epoch: {headline(best.metrics)}")
-        self._log(f"eval, SWA of {count} epoch{'s' * (count != 1)}: {headline(swa.metrics)}")
+        self._log(f"eval, SWA of {counted(count, 'epoch')}: {headline(swa.metrics)}")
         evaluations = {"dev": dev, "eval": best, "eval_swa": swa}
         for name in ("eval", "eval_swa"):
             write_summary(self.folder.summary(name), evaluations[name].metrics)

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from s2pecnet.metrics import det
 from s2pecnet.score_files import columns
 from s2pecnet.score_files.columns import MARGIN, IrregularText, Span
 
@@ -100,12 +99,3 @@ def test_keys_are_told_apart() -> None:
     for wrong in ("spook", "target_", "t"):
         with pytest.raises(IrregularText):
             columns.find_keys(*column(["spoof", wrong]), keys)
-
-
-@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=4), min_size=1))
-@example(["A07", "A19", "A08", "A07"])
-@example(["\U0010ffff" * 4, "\U0010fffe" * 4])
-def test_ranks_are_those_of_numpy(names: list[str]) -> None:
-    distinct, ranks = det.rank_names(np.array(names))
-    assert distinct == sorted(set(names))
-    assert [distinct[rank] for rank in ranks] == names

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from s2pecnet.conventions import CROP, SAMPLE_RATE
 from s2pecnet.corpora.trials import Split, audio_path
-from s2pecnet.errors import describe_os_error
+from s2pecnet.errors import describe_error
 from s2pecnet.score_files.cm_asv import CMScores
 
 CLIP_SAMPLES = CROP
@@ -98,7 +98,7 @@ class ClipMaker:
         try:
             samples = read_crop(audio_path(split.audio, split.files, utterance), CLIP_SAMPLES)
         except OSError as error:
-            return describe_os_error(error)
+            return describe_error(error)
         except ValueError as error:
             # Bad audio, or a name that is no path.
             return str(error)

@@ -17,7 +17,7 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import EVAL_OUTPUT, RUN_FILES
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
-from s2pecnet.errors import InputError, describe_os_error
+from s2pecnet.errors import InputError, describe_error
 from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import compute_eer
@@ -26,6 +26,7 @@ from s2pecnet.reporting.chart_data import Sweep, sweep_of
 from s2pecnet.runs.folder import RunFolder
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
+from s2pecnet.text import counted
 
 # In the order in which a page shows them.
 EVALUATIONS = ("eval", "eval_swa", "dev")
@@ -223,7 +224,7 @@ class _FolderReader:
                 fix_asv(scores)
                 return scores
         except (InputError, OSError) as error:
-            self.warnings.append(describe_os_error(error) if isinstance(error, OSError) else str(error))
+            self.warnings.append(describe_error(error))
         if self.given is not None and split == "eval":
             return self.given
         if metrics.min_tdcf is not None:
@@ -240,8 +241,7 @@ class _FolderReader:
             return Path(self.record.working_directory) / used
         if self.corpus is None or self.config is None or split not in self.corpus.splits:
             return None
-        given = self.config.asv_score_path if split == "eval" else self.config.asv_score_path_dev
-        return self.corpus.asv_file(split, given)
+        return self.corpus.asv_file(split, self.config.asv_scores(split))
 
     def _find_corpus(self) -> Corpus | None:
         config = self.config
@@ -284,5 +284,5 @@ def _warnings(record: RunRecord) -> list[str]:
 
 def _label(name: str, record: RunRecord | None) -> str:
     if name == "eval_swa":
-        return f"eval, SWA of {record.swa_epochs} epochs" if record and record.swa_epochs else "eval, SWA"
+        return f"eval, SWA of {counted(record.swa_epochs, 'epoch')}" if record and record.swa_epochs else "eval, SWA"
     return f"{name}, epoch {record.selected_epoch}" if record and record.selected_epoch is not None else name
