@@ -50,7 +50,7 @@ def test_asv_scores_are_read_by_class(asv_file: Path) -> None:
         CM_TEXT.replace(" ", "   ").encode(),
         CM_TEXT.replace("\n", " \n\n").encode(),
         b"\xef\xbb\xbf" + CM_TEXT.encode(),
-        gzip.compress(CM_TEXT.encode()),
+        gzip.compress(CM_TEXT.encode(), mtime=0),
     ],
     ids=["no last newline", "CRLF", "tabs", "many spaces", "empty lines", "byte order mark", "gzip"],
 )
@@ -124,9 +124,9 @@ def test_malformed_cm_files(old: str, new: str, message: str, tmp_path: Path) ->
         (b"\xef\xbb\xbf", "empty, expected"),
         (bytes(range(256)) * 4, "not a UTF-8 text file"),
         (CM_TEXT.encode("utf-16"), "not a UTF-8 text file"),
-        (gzip.compress(CM_TEXT.encode())[:-20], "damaged gzip file"),
+        (gzip.compress(CM_TEXT.encode(), mtime=0)[:-20], "damaged gzip file"),
         (b"\x1f\x8bnonsense", "damaged gzip file"),
-        (gzip.compress(b""), "empty"),
+        (gzip.compress(b"", mtime=0), "empty"),
     ],
 )
 def test_what_is_no_score_file(content: bytes, message: str, tmp_path: Path) -> None:
