@@ -1,7 +1,7 @@
 """Text that came from outside: files read with care, JSON read strictly, and words for messages.
 
 read_text, read_lines     a text file, plain or gzipped
-load_json, check_depth    JSON
+load_json, find_keys, check_depth    JSON
 clipped, quoted, listed   parts of messages; nearest: "did you mean"
 """
 
@@ -13,8 +13,7 @@ import os
 import re
 import typing
 import zlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from s2pecnet.errors import InputError
@@ -102,6 +101,28 @@ def load_json_object(text: str, origin: str) -> dict[str, Any]:
     return content
 
 
+def find_keys(text: str) -> Iterator[tuple[int, str, int]]:
+    """The keys of a JSON text in their order: the number of their object, the dotted key, and its line, from 1."""
+    around: list[tuple[int, str]] = []  # of each object or list that is open: its number, and the key it is under
+    opened, key, name, start = 0, "", "", 0
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', text):
+        mark = token[0]
+        if mark.startswith('"'):
+            name, start = mark, token.start()
+        elif mark == ":" and around:
+            number, parent = around[-1]
+            key = f"{parent}.{json.loads(name)}" if parent else json.loads(name)
+            yield number, key, text.count("\n", 0, start) + 1
+        elif mark in "{[":
+            opened += 1
+            around.append((opened, key or (around[-1][1] if around else "")))
+            key = ""
+        else:
+            key = ""
+            if mark != "," and around:
+                around.pop()
+
+
 def load_json(text: str, origin: str) -> Any:
     """Parse JSON; duplicate keys, NaN, numbers that no machine holds and syntax errors are refused.
 
@@ -110,10 +131,14 @@ def load_json(text: str, origin: str) -> Any:
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        if twice:
-            raise InputError(f"{origin}: key {clipped(repr(twice[0]))} stands twice in one object; keep one")
-        return dict(pairs)
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            seen = set()
+            for number, key, line in find_keys(text):
+                if (number, key) in seen:
+                    raise InputError(f"{origin}:{line}: key {quoted(key)} stands twice in one object; keep one")
+                seen.add((number, key))
+        return content
 
     def refuse(constant: str) -> Any:
         raise InputError(f"{origin}: {constant} is not a number that JSON knows")

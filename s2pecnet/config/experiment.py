@@ -261,20 +261,30 @@ def _check(
     source: str = "config",
     strict: Sequence[str] = (),
 ) -> Config:
-    for former in RENAMED.keys() & content.keys():
+    renamed = RENAMED.keys() & content.keys()
+    for former in renamed:
         if RENAMED[former] in content:
             raise InputError(
                 f"{location(former)}{former} is the former name of {RENAMED[former]}, which is given too; keep one"
             )
-        log.warning("%s: key %s is now called %s", source, former, RENAMED[former])
+        log.warning("%skey %s is now called %s", location(former), former, RENAMED[former])
         content.setdefault(RENAMED[former], content.pop(former))
+
+    def where(key: str) -> str:
+        return location(next((former for former, now in RENAMED.items() if now == key and former in renamed), key))
+
     given = {key: value for key, value in content.items() if key not in (*FILLED_IN, SCHEMA_KEY)}
-    config, unknown = read_options(Config, given, location)
+    try:
+        config, unknown = read_options(Config, given, where)
+    except InputError as error:
+        # What can be said about the others is said too.
+        raise InputError("\n".join([str(error), *_model_config_problems(given.get("model_config"), where)])) from None
     for key in unknown:
         if key in strict:
             known = ", ".join(row[0] for row in describe_options(Config))
             raise InputError(f"--set {key}: there is no such key (have: {known})")
-    problems = [f"{location(key)}{problem}" for key, problem in _cross_checks(config)]
+    problems = _model_config_problems(config.model_config, where)
+    problems += [f"{where(key)}{problem}" for key, problem in _cross_checks(config)]
     if problems:
         raise InputError("\n".join(problems))
     ignored = unknown + [key for key in FILLED_IN if key in content]
@@ -283,24 +293,29 @@ def _check(
     return dataclasses.replace(config, name=name, source=source, raw=content)
 
 
+def _model_config_problems(model_config: Any, location: Callable[[str], str]) -> list[str]:
+    """What is wrong with the two keys of `model_config` that every system has."""
+    if not isinstance(model_config, Mapping):
+        return []
+    key, problems = "model_config.architecture", []
+    architecture = model_config.get("architecture")
+    if architecture is None:
+        guess = nearest("architecture", model_config)
+        found = f" (did you mean it by {guess!r}?)" if guess else ""
+        line = location(f"model_config.{guess}" if guess else key)
+        problems.append(f"{line}key {key!r} is missing{found}; expected a file of models/")
+    elif not isinstance(architecture, str):
+        problems.append(f"{location(key)}{key}: got {shown(architecture)}, expected a name")
+    key, samples = "model_config.nb_samp", model_config.get("nb_samp", 1)
+    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= LONGEST_CROP:
+        wanted = f"an integer from 1 to {LONGEST_CROP:,}"
+        problems.append(f"{location(key)}{key}: got {shown(samples)}, expected {wanted}")
+    return problems
+
+
 def _cross_checks(config: Config) -> list[tuple[str, str]]:
     """Problems that no single annotation can state: (key, problem)."""
     problems = []
-    architecture = config.model_config.get("architecture")
-    if architecture is None:
-        guess = nearest("architecture", config.model_config)
-        found = f" (did you mean it by {guess!r}?)" if guess else ""
-        problems.append(
-            ("model_config", f"key 'model_config.architecture' is missing{found}; expected a file of models/")
-        )
-    elif not isinstance(architecture, str):
-        problems.append(
-            ("model_config.architecture", f"model_config.architecture: got {shown(architecture)}, expected a name")
-        )
-    samples = config.model_config.get("nb_samp", 1)
-    if isinstance(samples, bool) or not isinstance(samples, int) or not 1 <= samples <= LONGEST_CROP:
-        wanted = f"an integer from 1 to {LONGEST_CROP:,}"
-        problems.append(("model_config.nb_samp", f"model_config.nb_samp: got {shown(samples)}, expected {wanted}"))
     if not re.fullmatch(r"[\w-]+", config.track):
         problems.append(("track", f"track: got {clipped(repr(config.track))}, expected a name such as LA, PA or DF"))
     if not re.fullmatch(r"\w[\w.-]*", config.eval_output):

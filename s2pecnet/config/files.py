@@ -1,9 +1,7 @@
 """Config files: found by path or name, read as JSON with the line of each key, completed by what they extend."""
 
-import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from s2pecnet.errors import InputError
 from s2pecnet.shipped import CONFIGS_FOLDER
-from s2pecnet.text import clipped, load_json_object, nearest
+from s2pecnet.text import clipped, find_keys, load_json_object, nearest
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +32,8 @@ class ConfigText:
     lines: dict[str, tuple[Path, int]]
 
     def location(self, key: str, path: Path) -> str:
-        """Where a dotted key stands, "file:line: "; that of `path` where it stands nowhere."""
-        found = self.lines.get(key)
+        """Where a dotted key, or the object that lacks it, stands: "file:line: "; `path` where it stands nowhere."""
+        found = self.lines.get(key) or self.lines.get(key.rpartition(".")[0])
         return f"{found[0]}:{found[1]}: " if found else f"{path}: "
 
 
@@ -49,7 +47,7 @@ def read_config(path: Path, extended_by: tuple[Path, ...] = ()) -> ConfigText:
     """
     text = _read_text(path)
     content = load_json_object(text, str(path))
-    lines = {key: (path, line) for key, line in key_lines(text).items()}
+    lines = {key: (path, line) for _, key, line in reversed(list(find_keys(text)))}
     slip = nearest(EXTENDS, [key for key in content if key != EXTENDS])
     if slip is not None:
         raise InputError(f"{path}:{lines[slip][1]}: unknown key {clipped(repr(slip))}; did you mean {EXTENDS!r}?")
@@ -70,30 +68,6 @@ def read_config(path: Path, extended_by: tuple[Path, ...] = ()) -> ConfigText:
     base = read_config(found, chain)
     del lines[EXTENDS]
     return ConfigText(_merged(base.content, content), base.lines | lines)
-
-
-def key_lines(text: str) -> dict[str, int]:
-    """The line of each dotted key of a JSON text, from 1."""
-    lines: dict[str, int] = {}
-    # Keys of the objects around the present position; None in a list.
-    path: list[str | None] = []
-    key, name = None, ""
-    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', text):
-        mark = token[0]
-        if mark.startswith('"'):
-            name, start = mark, token.start()
-        elif mark == ":":
-            key = json.loads(name)
-            dotted = ".".join([part for part in path if part is not None] + [key])
-            lines.setdefault(dotted, text.count("\n", 0, start) + 1)
-        elif mark in "{[":
-            path.append(key)
-            key = None
-        elif mark in "}]":
-            key = path.pop() if path else None
-        elif mark == ",":
-            key = None
-    return lines
 
 
 def find_config(given: str | os.PathLike[str]) -> Path:

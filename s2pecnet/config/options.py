@@ -125,13 +125,15 @@ def read_options(
     """
     problems: list[str] = []
     unknown: list[str] = []
-    known = _known(cls, given, location, prefix, problems, unknown)
+    meant: set[str] = set()
+    known = _known(cls, given, location, prefix, problems, unknown, meant)
     options = None
     try:
         options = TypeAdapter(cls).validate_python(known)
     except ValidationError as error:
-        keys = dict.fromkeys(_key_of(cls, one["loc"]) for one in error.errors(include_url=False))
-        problems += [_problem(cls, known, key, location, prefix) for key in keys]
+        found = (_problem(cls, known, one["loc"], location, prefix) for one in error.errors(include_url=False))
+        # One problem has several errors where there is a choice of types; a key that was misspelt is not missing too.
+        problems += dict.fromkeys(text for key, text in found if key not in meant)
     if problems:
         raise InputError("\n".join(problems))
     return cast(Options, options), unknown
@@ -222,9 +224,15 @@ def _range(schema: Schema) -> str:
 
 
 def _known(
-    cls: type, given: Mapping[str, Any], location: Location, prefix: str, problems: list[str], unknown: list[str]
+    cls: type,
+    given: Mapping[str, Any],
+    location: Location,
+    prefix: str,
+    problems: list[str],
+    unknown: list[str],
+    meant: set[str],
 ) -> dict[str, Any]:
-    """The keys of `given` that the dataclass has; the others are problems, or unknown."""
+    """The keys of `given` that the dataclass has; the others are problems (`meant`: the right key), or unknown."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     known = {}
     for name, value in given.items():
@@ -232,9 +240,10 @@ def _known(
         if name in fields:
             nested = fields[name].type
             if dataclasses.is_dataclass(nested) and isinstance(value, Mapping):
-                value = _known(cast(type, nested), value, location, f"{key}.", problems, unknown)
+                value = _known(cast(type, nested), value, location, f"{key}.", problems, unknown, meant)
             known[name] = value
         elif (guess := _nearest_key(name, fields)) is not None:
+            meant.add(prefix + guess)
             problems.append(f"{location(key)}unknown key {clipped(repr(key))}; did you mean {prefix + guess!r}?")
         else:
             unknown.append(key)
@@ -247,27 +256,27 @@ def _nearest_key(word: str, known: Mapping[str, Any]) -> str | None:
     return synonym if synonym in known else nearest(word, known)
 
 
-def _key_of(cls: type, loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The key that a problem is about: the part of its location that names fields."""
-    types = {field.name: field.type for field in dataclasses.fields(cls)}
-    name, *rest = loc
-    nested = types[str(name)]
-    inner = _key_of(cast(type, nested), tuple(rest)) if rest and dataclasses.is_dataclass(nested) else ()
-    return (str(name), *inner)
-
-
-def _problem(cls: type, given: Mapping[str, Any], key: tuple[str, ...], location: Location, prefix: str) -> str:
-    schema, value = schema_of(cls), cast(Any, given)
-    for name in key:
-        schema = schema["properties"][name]
-        value = value.get(name, dataclasses.MISSING)
-    dotted = prefix + ".".join(key)
+def _problem(
+    cls: type, given: Mapping[str, Any], loc: tuple[int | str, ...], location: Location, prefix: str
+) -> tuple[str, str]:
+    """Dotted key and message of a pydantic error: `loc` leads through keys and lists to the value that is wrong."""
+    schema, value, key, where = schema_of(cls), cast(Any, given), prefix.removesuffix("."), ""
+    for step in loc:
+        if isinstance(step, str) and step in schema.get("properties", {}):
+            schema, key = schema["properties"][step], f"{key}.{step}".removeprefix(".")
+            value = value.get(step, dataclasses.MISSING)
+        elif isinstance(step, int) and isinstance(value, (list, tuple)) and step < len(value):
+            items = schema.get("prefixItems", [])
+            schema, where = items[step] if step < len(items) else schema["items"], f"{where}[{step}]"
+            value = value[step]
+        else:  # a name of pydantic's for one of several types
+            break
     wanted = expected(schema)
     if value is dataclasses.MISSING:
-        return f"{location(dotted)}key {dotted!r} is missing; expected {wanted}"
+        return key, f"{location(key)}key {key!r} is missing; expected {wanted}"
     if isinstance(value, str) and not is_plain(value):
         wanted += " without control characters"
-    return f"{location(dotted)}{dotted}: got {shown(value)}, expected {wanted}"
+    return key, f"{location(key)}{key}{where}: got {shown(value)}, expected {wanted}"
 
 
 def walk(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

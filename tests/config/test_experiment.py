@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2pecnet.config.experiment import Config, as_config, load_config
-from s2pecnet.config.files import MOST_BYTES, find_config, key_lines
+from s2pecnet.config.files import MOST_BYTES, find_config
 from s2pecnet.config.options import str_to_bool
 from s2pecnet.errors import InputError
 from s2pecnet.shipped import CONFIGS_FOLDER
+from s2pecnet.text import find_keys
 from tests.helpers import ROOT
 from tests.helpers.samples import TINY
 
@@ -97,13 +98,15 @@ def test_shipped_configs_have_the_published_values(name: str, batch: int, rate: 
         ('"scheduler": "cosine"', '"scheduler": "cosin"', ':23: optim_config.scheduler: got "cosin", expected one of'),
         ('"optimizer": "adam"', '"optimizer": "adamm"', ':17: optim_config.optimizer: got "adamm", expected one of'),
         ('"base_lr": 0.0001,', '"lr": 0.0001,', ":19: unknown key 'optim_config.lr'; did you mean 'optim_config.base"),
-        ('"base_lr": 0.0001,', "", "key 'optim_config.base_lr' is missing; expected a number above 0"),
+        ('"base_lr": 0.0001,', "", ":16: key 'optim_config.base_lr' is missing; expected a number above 0"),
         ('"loss": "CCE"', '"loss": "BCE"', ':7: loss: got "BCE", expected one of "CCE"'),
         ('"eval_all_best": "True"', '"eval_all_best": "ja"', ':9: eval_all_best: got "ja", expected true or false'),
-        ('"architecture": "AASIST"', '"architectur": "AASIST"', "'model_config.architecture' is missing"),
+        ('"architecture": "AASIST"', '"architectur": "AASIST"', ":15: key 'model_config.architecture' is missing"),
+        ("[0.9, 0.999]", '[0.9, "x"]', ':21: optim_config.betas[1]: got "x", expected a number from 0 to 1'),
         ('"track": "LA"', '"track": "../LA"', ":8: track: got '../LA'"),
         ('"eval_scores_using_best_dev_model.txt"', '"../../etc/x"', ":10: eval_output: got '../../etc/x'"),
-        ('"batch_size": 24', '"batch_size": 24, "batch_size": 8', "key 'batch_size' stands twice"),
+        ('"batch_size": 24', '"batch_size": 24, "batch_size": 8', ":5: key 'batch_size' stands twice"),
+        ('"base_lr": 0.0001', '"base_lr": 1, "base_lr": 1', ":19: key 'optim_config.base_lr' stands twice"),
         ('"batch_size": 24,', '"batch_size": 24', ":6: not valid JSON"),
         ('"base_lr": 0.0001', '"base_lr": NaN', "NaN is not a number that JSON knows"),
         ('"scheduler": "cosine"', '"scheduler": "multistep"', "'multistep' needs optim_config.milestones"),
@@ -146,11 +149,12 @@ def test_problems_are_named_with_line_and_key(tmp_path: Path, old: str, new: str
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
-    broken = TINY | {"batch_size": 0, "num_epoch": 3, "track": 5}
+    broken = TINY | {"batch_size": 0, "num_epoch": 3, "track": 5, "model_config": {"nb_samp": -1}}
     with pytest.raises(InputError) as caught:
         load_config(write(tmp_path, broken))
     text = str(caught.value)
-    assert all(key in text for key in ("batch_size", "num_epoch", "track"))
+    assert all(key in text for key in ("batch_size", "num_epoch", "track", "nb_samp", "architecture"))
+    assert "'num_epochs' is missing" not in text  # it is misspelt
 
 
 def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
@@ -333,7 +337,7 @@ def test_lines_are_those_of_the_very_key() -> None:
     text = (
         '{\n"model_config": {\n"batch_size": [1, {"seed": 3}],\n"a": "\\"seed\\": {"},\n"seed": 1,\n"batch_size":\n2}'
     )
-    lines = key_lines(text)
+    lines = {key: line for _, key, line in find_keys(text)}
     assert (lines["model_config.batch_size"], lines["seed"], lines["batch_size"]) == (3, 5, 6)
 
 
@@ -360,3 +364,10 @@ def test_a_slip_of_extends_and_a_name_too_long_are_errors(tmp_path: Path) -> Non
 def test_a_key_is_not_given_by_both_its_names() -> None:
     with pytest.raises(InputError, match="unsplit is the former name of split_policy, which is given too; keep one"):
         as_config(TINY | {"unsplit": "eval", "split_policy": "eval"})
+
+
+def test_values_under_a_former_name_are_named_with_their_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, RELEASED_STYLE.replace('"batch_size": 24', '"batch_size": 24, "unsplit": "evil"'))
+    with pytest.raises(InputError, match=r'x\.conf:5: split_policy: got "evil", expected one of "divide", "eval"'):
+        load_config(path)
+    assert caplog.messages == [f"{path}:5: key unsplit is now called split_policy"]
