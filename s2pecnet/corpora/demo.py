@@ -38,8 +38,6 @@ VERSION = 2  # raise it whenever the bytes of the corpus change, so that an olde
 DEFAULT_SEED = 2019
 DEFAULT_CLIPS = {"train": 480, "dev": 120, "eval": 180}
 SPEAKERS = {"train": 8, "dev": 4, "eval": 6}
-PROTOCOL_ENDING = {"train": "train.trn", "dev": "dev.trl", "eval": "eval.trl"}
-LETTER = {"train": "T", "dev": "D", "eval": "E"}
 MARKER = "demo_corpus.json"
 NOTICE = """This corpus is SYNTHETIC. It was made by corpus_demo.py from a seed (see demo_corpus.json).
 
@@ -93,7 +91,12 @@ def make_demo_corpus(
         InputError: `root` is a file or holds anything but this very corpus; or an option is out of range.
     """
     target = Path(root).resolve()
-    options = _checked_options(seed, shuffle_labels, clips_per_split)
+    if seed < 0:
+        raise InputError(f"demo corpus: the seed is {seed}, wanted 0 or more")
+    counts = dict(DEFAULT_CLIPS if clips_per_split is None else clips_per_split)
+    if set(counts) != set(DEFAULT_CLIPS) or min(counts.values()) < 3:
+        raise InputError(f"demo corpus: clips_per_split is {counts}, wanted 3 or more in train, dev, eval")
+    options = Options(VERSION, seed, shuffle_labels, {split: counts[split] for split in DEFAULT_CLIPS})
     if _already_there(target, options):
         print(f"{target}: the demo corpus with these options is there already, reusing it")
         return target
@@ -109,18 +112,8 @@ def make_demo_corpus(
     except BaseException:
         shutil.rmtree(workshop, ignore_errors=True)
         raise
-    clips = sum(options.clips_per_split.values())
-    print(f"{target}: made the SYNTHETIC demo corpus, {clips} clips, seed {seed}")
+    print(f"{target}: made the SYNTHETIC demo corpus, {sum(counts.values())} clips, seed {seed}")
     return target
-
-
-def _checked_options(seed: int, shuffle_labels: bool, clips: Mapping[str, int] | None) -> Options:
-    if seed < 0:
-        raise InputError(f"demo corpus: the seed is {seed}, wanted 0 or more")
-    counts = dict(DEFAULT_CLIPS if clips is None else clips)
-    if set(counts) != set(DEFAULT_CLIPS) or min(counts.values()) < 3:
-        raise InputError(f"demo corpus: clips_per_split is {counts}, wanted 3 or more in train, dev, eval")
-    return Options(VERSION, seed, shuffle_labels, {split: counts[split] for split in DEFAULT_CLIPS})
 
 
 def _already_there(target: Path, options: Options) -> bool:
@@ -136,23 +129,28 @@ def _already_there(target: Path, options: Options) -> bool:
             f"{target}: holds a demo corpus made with other options ({json.dumps(found)}); "
             "delete it or name another folder"
         )
-    if any(_flac_count(target, split) != count for split, count in options.clips_per_split.items()):
-        raise InputError(f"{target}: holds a demo corpus that lost some clips; delete it and run again")
+    for split, count in options.clips_per_split.items():
+        if len(list((target / f"ASVspoof2019_LA_{split}" / "flac").glob("*.flac"))) != count:
+            raise InputError(f"{target}: holds a demo corpus that lost some clips; delete it and run again")
     return True
-
-
-def _flac_count(target: Path, split: str) -> int:
-    return sum(1 for _ in (target / f"ASVspoof2019_LA_{split}" / "flac").glob("*.flac"))
 
 
 def _write_split(root: Path, split: str, options: Options) -> None:
     clips = _plan_split(split, options)
     audio = root / f"ASVspoof2019_LA_{split}" / "flac"
     audio.mkdir(parents=True)
+
+    def write(clip: Clip) -> None:
+        rng = np.random.default_rng(clip.seed)
+        voice = synthesise_voice(clip.speaker, rng.uniform(1.0, 2.0), rng)
+        sound = voice.samples if clip.made_by == "-" else ATTACKS[split][clip.made_by](voice, rng)
+        soundfile.write(audio / f"{clip.utterance}.flac", finish(sound, rng), SAMPLE_RATE, subtype="PCM_16")
+
     with ThreadPoolExecutor() as pool:  # numpy's transforms release the interpreter lock
-        list(pool.map(lambda clip: _write_clip(audio, split, clip), clips))
-    lines = [f"{c.speaker.name} {c.utterance} - {c.attack} {_key(c.attack)}" for c in clips]
-    protocol = f"ASVspoof2019.LA.cm.{PROTOCOL_ENDING[split]}.txt"
+        list(pool.map(write, clips))
+    keys = ["bonafide" if clip.attack == "-" else "spoof" for clip in clips]
+    lines = [f"{c.speaker.name} {c.utterance} - {c.attack} {key}" for c, key in zip(clips, keys, strict=True)]
+    protocol = f"ASVspoof2019.LA.cm.{split}.{'trn' if split == 'train' else 'trl'}.txt"
     _write_lines(root / "ASVspoof2019_LA_cm_protocols" / protocol, lines)
     if split != "train":
         scores = _draw_asv_scores(clips, np.random.default_rng([options.seed, _split_number(split), 1]))
@@ -162,7 +160,7 @@ def _write_split(root: Path, split: str, options: Options) -> None:
 
 def _plan_split(split: str, options: Options) -> list[Clip]:
     rng = np.random.default_rng([options.seed, _split_number(split), 0])
-    first = sum(count for name, count in SPEAKERS.items() if _split_number(name) < _split_number(split)) + 1
+    first = sum(list(SPEAKERS.values())[: _split_number(split)]) + 1
     speakers = [draw_speaker(f"LA_{first + k:04d}", rng) for k in range(SPEAKERS[split])]
     total = options.clips_per_split[split]
     bona_fide = total // 3
@@ -177,20 +175,13 @@ def _plan_split(split: str, options: Options) -> list[Clip]:
     return [
         Clip(
             speaker=speakers[rng.integers(len(speakers))],
-            utterance=f"LA_{LETTER[split]}_{numbers[k]}",
+            utterance=f"LA_{split[0].upper()}_{numbers[k]}",
             attack=labels[k],
             made_by=made_by[k],
             seed=(options.seed, _split_number(split), 2, k),
         )
         for k in range(total)
     ]
-
-
-def _write_clip(folder: Path, split: str, clip: Clip) -> None:
-    rng = np.random.default_rng(clip.seed)
-    voice = synthesise_voice(clip.speaker, rng.uniform(1.0, 2.0), rng)
-    sound = voice.samples if clip.made_by == "-" else ATTACKS[split][clip.made_by](voice, rng)
-    soundfile.write(folder / f"{clip.utterance}.flac", finish(sound, rng), SAMPLE_RATE, subtype="PCM_16")
 
 
 def _draw_asv_scores(clips: list[Clip], rng: Rng) -> list[str]:
@@ -206,10 +197,6 @@ def _draw_asv_scores(clips: list[Clip], rng: Rng) -> list[str]:
 def _write_lines(path: Path, lines: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _key(attack: str) -> str:
-    return "bonafide" if attack == "-" else "spoof"
 
 
 def _split_number(split: str) -> int:

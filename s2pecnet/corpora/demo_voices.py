@@ -30,9 +30,10 @@ from s2pecnet.conventions import SAMPLE_RATE
 Array = npt.NDArray[Any]
 Rng = np.random.Generator
 
-
 # Framing of the time-varying filters: 16 ms windows every 8 ms, with room for a 16 ms response.
 FILTER_WINDOW, FILTER_HOP, FILTER_FFT = 256, 128, 512
+# The centre in Hz of each bin of a response that `filter_frames` takes, shape (bins,).
+BIN_FREQUENCIES = np.fft.rfftfreq(FILTER_FFT, 1 / SAMPLE_RATE)
 VOWELS = np.array(  # F1, F2, F3 in Hz of a man's vowels, rounded from Peterson and Barney (1952)
     [[270, 2290, 3010], [390, 1990, 2550], [530, 1840, 2480], [660, 1720, 2410], [730, 1090, 2440],
      [570, 840, 2410], [440, 1020, 2240], [300, 870, 2240], [640, 1190, 2390], [490, 1350, 1690]],
@@ -62,16 +63,6 @@ class Voice(NamedTuple):
     voicing: Array  # (samples,) 0..1
 
 
-class Score(NamedTuple):
-    """Articulation as break points: one row per target, linearly interpolated in between."""
-
-    seconds: Array  # (targets,)
-    voicing: Array  # (targets,) 0..1
-    frication: Array  # (targets,)
-    friction_hz: Array  # (targets,)
-    formants: Array  # (targets, 3) Hz
-
-
 def draw_speaker(name: str, rng: Rng) -> Speaker:
     """A speaker drawn at random: pitch 90-230 Hz, and a vocal tract that shortens as pitch rises."""
     height = rng.uniform()
@@ -90,51 +81,59 @@ def synthesise_voice(speaker: Speaker, seconds: float, rng: Rng) -> Voice:
     samples = round(seconds * SAMPLE_RATE)
     time = np.arange(samples) / SAMPLE_RATE
     score = _draw_score(speaker, seconds, rng)
-    voicing = np.interp(time, score.seconds, score.voicing)
-    f0 = _draw_f0(speaker, time, score, rng)
+    voicing = np.interp(time, score[0], score[1])
+    # Declination, an accent per target, and slow irregularity.
+    declination = -rng.uniform(0.05, 0.25) * time / time[-1]
+    accents = np.interp(time, score[0], rng.normal(0, 0.06, size=score.shape[1]))
+    knots = np.arange(0, time[-1] + 0.05, 0.04)
+    wobble = np.interp(time, knots, rng.normal(0, 0.012, size=len(knots)))
+    f0 = speaker.f0 * np.exp(rng.normal(0, 0.06) + declination + accents + wobble)
     flow, flow_slope = _glottal_cycles(speaker, f0, rng)
     breath = speaker.breath * rng.normal(size=samples) * (0.15 + flow)
-    frication = rng.normal(size=samples) * np.interp(time, score.seconds, score.frication)
+    frication = rng.normal(size=samples) * np.interp(time, score[0], score[2])
 
     frame_time = np.arange(frame_count(samples)) * FILTER_HOP / SAMPLE_RATE
-    formants = np.stack([np.interp(frame_time, score.seconds, score.formants[:, k]) for k in range(3)], axis=1)
-    formants *= rng.normal(1, 0.02, size=formants.shape)  # no tongue holds still
-    centre = np.interp(frame_time, score.seconds, score.friction_hz)
-    tract = _tract_response(formants, speaker, rng)
-    sound = filter_frames(voicing * (flow_slope + breath), tract)
-    sound += filter_frames(frication, _friction_response(centre))
-    return Voice(_in_room(sound * _flutter(time, rng), rng), f0, voicing)
+    centre, *formants = (np.interp(frame_time, score[0], row) for row in score[3:])
+    moving = np.stack(formants, axis=1) * rng.normal(1, 0.02, size=(len(centre), 3))  # no tongue holds still
+    sound = filter_frames(voicing * (flow_slope + breath), _tract_response(moving, speaker, rng))
+    band = np.exp(-0.5 * ((BIN_FREQUENCIES - centre[:, None]) / 1500) ** 2) + 0.03
+    sound += filter_frames(frication, band)
 
-
-def _flutter(time: Array, rng: Rng) -> Array:
-    """Unsteady loudness, about 2 dB from one 12 ms to the next: a factor of shape (samples,)."""
+    # Unsteady loudness, about 2 dB from one 12 ms to the next.
     knots = np.arange(0, time[-1] + 0.024, 0.012)
-    factor: Array = np.exp(np.interp(time, knots, rng.normal(0, 0.25, size=len(knots))))
-    return factor
+    sound *= np.exp(np.interp(time, knots, rng.normal(0, 0.25, size=len(knots))))
+    # The room: the direct path, then decaying noise (RT60 0.1-0.25 s).
+    length = 4000
+    decay = np.exp(-6.9 * np.arange(length) / SAMPLE_RATE / rng.uniform(0.1, 0.25))
+    room = rng.normal(size=length) * decay * rng.uniform(0.005, 0.02)
+    room[0] = 1.0
+    return Voice(convolve(sound, room), f0, voicing)
 
 
-def _draw_score(speaker: Speaker, seconds: float, rng: Rng) -> Score:
+def _draw_score(speaker: Speaker, seconds: float, rng: Rng) -> Array:
+    """Articulation as break points, linearly interpolated in between: shape (7, targets).
+
+    Rows: seconds, voicing (0..1), frication, centre of the frication in Hz, three formants in Hz.
+    """
+
+    def vowel() -> Array:
+        return VOWELS[rng.integers(len(VOWELS))] * speaker.tract * rng.normal(1, 0.03, size=3)
+
     time = rng.uniform(0.08, 0.2)
     end = seconds - rng.uniform(0.08, 0.2)
-    vowel = _draw_vowel(speaker, rng)
-    targets = [(0.0, 0.0, 0.0, 4000.0, vowel), (time, 0.0, 0.0, 4000.0, vowel)]
+    formants = vowel()
+    targets = [(0.0, 0.0, 0.0, 4000.0, *formants), (time, 0.0, 0.0, 4000.0, *formants)]
     while time < end - 0.1:
         for length, voicing, friction in _draw_syllable(rng):
             # Each target is reached within 15 ms and then held for its length.
-            centre = rng.uniform(2500, 6500)
-            targets.append((time + 0.015, voicing, friction, centre, vowel))
+            held = (voicing, friction, rng.uniform(2500, 6500), *formants)
+            targets.append((time + 0.015, *held))
             time = min(time + max(length, 0.02), end)
-            targets.append((time, voicing, friction, centre, vowel))
-        vowel = _draw_vowel(speaker, rng)
-    targets.append((end + 0.03, 0.0, 0.0, 4000.0, vowel))
-    columns = list(zip(*targets, strict=True))
-    order = np.maximum.accumulate(np.array(columns[0]))  # a target cut short by `end` must not step back
-    return Score(order, *(np.array(column) for column in columns[1:]))
-
-
-def _draw_vowel(speaker: Speaker, rng: Rng) -> Array:
-    formants: Array = VOWELS[rng.integers(len(VOWELS))] * speaker.tract * rng.normal(1, 0.03, size=3)
-    return formants
+            targets.append((time, *held))
+        formants = vowel()
+    score = np.array([*targets, (end + 0.03, 0.0, 0.0, 4000.0, *formants)]).T
+    score[0] = np.maximum.accumulate(score[0])  # a target cut short by `end` must not step back
+    return score
 
 
 def _draw_syllable(rng: Rng) -> list[tuple[float, float, float]]:
@@ -148,16 +147,6 @@ def _draw_syllable(rng: Rng) -> list[tuple[float, float, float]]:
     }[str(rng.choice(["fricative", "stop", "voiced", "none"]))]
     pause = [(rng.uniform(0.06, 0.15), 0.0, 0.0)] if rng.uniform() < 0.15 else []
     return [*onset, vowel, *pause]
-
-
-def _draw_f0(speaker: Speaker, time: Array, score: Score, rng: Rng) -> Array:
-    """Declination, an accent per target, and slow irregularity, as one contour in Hz."""
-    declination = -rng.uniform(0.05, 0.25) * time / time[-1]
-    accents = np.interp(time, score.seconds, rng.normal(0, 0.06, size=len(score.seconds)))
-    knots = np.arange(0, time[-1] + 0.05, 0.04)
-    flutter = np.interp(time, knots, rng.normal(0, 0.012, size=len(knots)))
-    contour: Array = speaker.f0 * np.exp(rng.normal(0, 0.06) + declination + accents + flutter)
-    return contour
 
 
 def _glottal_cycles(speaker: Speaker, f0: Array, rng: Rng) -> tuple[Array, Array]:
@@ -196,32 +185,12 @@ def _tract_response(formants: Array, speaker: Speaker, rng: Rng) -> Array:
     return response
 
 
-def _friction_response(centre: Array) -> Array:
-    """A broad noise band around `centre` (frames,) in Hz -> magnitude response (frames, bins)."""
-    distance = (bin_frequencies() - centre[:, None]) / 1500
-    return np.exp(-0.5 * distance**2) + 0.03
-
-
-def _in_room(sound: Array, rng: Rng) -> Array:
-    """The sound in a small room: the direct path, then decaying noise (RT60 0.1-0.25 s)."""
-    length = 4000
-    decay = np.exp(-6.9 * np.arange(length) / SAMPLE_RATE / rng.uniform(0.1, 0.25))
-    response = rng.normal(size=length) * decay * rng.uniform(0.005, 0.02)
-    response[0] = 1.0
-    return convolve(sound, response)
-
-
 # ------------------------------------------------------------------------- short-time spectra
 
 
 def frame_count(samples: int) -> int:
     """How many frames `filter_frames` cuts from a signal of `samples`."""
     return samples // FILTER_HOP + 2
-
-
-def bin_frequencies() -> Array:
-    """The centre in Hz of each bin of a response that `filter_frames` takes, shape (bins,)."""
-    return np.fft.rfftfreq(FILTER_FFT, 1 / SAMPLE_RATE)
 
 
 def filter_frames(sound: Array, response: Array) -> Array:
@@ -232,8 +201,7 @@ def filter_frames(sound: Array, response: Array) -> Array:
         response: real or complex, shape (frame_count(samples), bins).
     """
     frames = _cut(sound, FILTER_WINDOW, FILTER_HOP, frame_count(len(sound)), FILTER_WINDOW // 2)
-    window = np.hanning(FILTER_WINDOW + 1)[:-1]
-    spectra = np.fft.rfft(frames * window, FILTER_FFT)
+    spectra = np.fft.rfft(frames * np.hanning(FILTER_WINDOW + 1)[:-1], FILTER_FFT)
     shaped = np.fft.irfft(spectra * response, FILTER_FFT)
     return _overlap_add(shaped, FILTER_HOP)[FILTER_WINDOW // 2 :][: len(sound)]
 
@@ -241,16 +209,14 @@ def filter_frames(sound: Array, response: Array) -> Array:
 def stft(sound: Array, size: int = 512) -> Array:
     """Complex spectra (frames, size // 2 + 1) of `sound` (samples,): Hann window of `size`, hop of a quarter window."""
     hop = size // 4
-    window = np.hanning(size + 1)[:-1]
-    return np.fft.rfft(_cut(sound, size, hop, len(sound) // hop + 4, 3 * hop) * window)
+    return np.fft.rfft(_cut(sound, size, hop, len(sound) // hop + 4, 3 * hop) * np.hanning(size + 1)[:-1])
 
 
 def istft(spectra: Array, samples: int) -> Array:
     """The inverse of `stft`: the signal of `samples` whose spectra come nearest (least squares)."""
     size = 2 * (spectra.shape[1] - 1)
     hop = size // 4
-    window = np.hanning(size + 1)[:-1]
-    sound = _overlap_add(np.fft.irfft(spectra) * window, hop)
+    sound = _overlap_add(np.fft.irfft(spectra) * np.hanning(size + 1)[:-1], hop)
     return sound[3 * hop :][:samples] / 1.5  # four squared Hann windows at a quarter hop sum to 1.5
 
 
@@ -289,7 +255,7 @@ def griffin_lim(magnitude: Array, samples: int, iterations: int, rng: Rng, momen
         iterations: the fewer, the more of the random phase is heard.
     """
     size = 2 * (magnitude.shape[1] - 1)
-    spectra = magnitude * _random_phase(magnitude.shape, rng)
+    spectra = magnitude * np.exp(2j * np.pi * rng.uniform(size=magnitude.shape))
     previous = np.zeros_like(spectra)
     for _ in range(iterations):
         consistent = stft(istft(spectra, samples), size)
@@ -301,18 +267,30 @@ def griffin_lim(magnitude: Array, samples: int, iterations: int, rng: Rng, momen
 
 def through_mel(magnitude: Array, bands: int) -> Array:
     """A magnitude spectrogram (frames, bins) as a mel filter bank of `bands` would pass it on; same shape."""
-    bank = _mel_bank(magnitude.shape[1], bands)
-    smeared: Array = magnitude @ bank.T @ (bank / bank.sum(0).clip(1e-3))
-    return smeared
+    bins = magnitude.shape[1]
+    mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), bands + 2)
+    edges = (700 * (10 ** (mel / 2595) - 1)) / (SAMPLE_RATE / 2) * (bins - 1)
+    # Narrow triangles at low frequencies still reach their neighbours' bins.
+    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    axis = np.arange(bins)
+    rising = (axis - left) / np.maximum(centre - left, 1.0)
+    falling = (right - axis) / np.maximum(right - centre, 1.0)
+    bank = np.minimum(rising, falling).clip(0)
+    return magnitude @ bank.T @ (bank / bank.sum(0).clip(1e-3))
 
 
-def log_envelope(sound: Array, coefficients: int) -> Array:
-    """Natural log of the spectral envelope of `sound` (samples,), by cepstral smoothing; (frame_count, bins)."""
+def log_envelope(voice: Voice, coefficients: int, width: int) -> Array:
+    """Natural log of a voice's spectral envelope, smoothed by cepstrum and over `width` frames; (frame_count, bins)."""
+    sound = voice.samples
     frames = _cut(sound, FILTER_FFT, FILTER_HOP, frame_count(len(sound)), FILTER_FFT // 2)
-    spectra = np.log(np.abs(np.fft.rfft(frames * np.hanning(FILTER_FFT))) + 1e-4)
-    cepstra = np.fft.irfft(spectra)
+    cepstra = np.fft.irfft(np.log(np.abs(np.fft.rfft(frames * np.hanning(FILTER_FFT))) + 1e-4))
     cepstra[:, coefficients : FILTER_FFT - coefficients + 1] = 0
-    return np.fft.rfft(cepstra).real
+    return smooth(np.fft.rfft(cepstra).real, width)
+
+
+def level(voice: Voice, width: int, size: int = 512) -> Array:
+    """A voice's magnitudes (frames, size // 2 + 1), averaged over `width` frames (odd)."""
+    return smooth(np.abs(stft(voice.samples, size)), width)
 
 
 def minimum_phase(envelope: Array) -> Array:
@@ -338,25 +316,7 @@ def pulses(f0: Array) -> Array:
 def smooth(frames: Array, width: int) -> Array:
     """Moving average over `width` frames (odd) of an array (frames, bins)."""
     padded = np.pad(frames, ((width // 2 + 1, width // 2), (0, 0)), mode="edge").cumsum(0)
-    averaged: Array = (padded[width:] - padded[:-width]) / width
-    return averaged
-
-
-def _random_phase(shape: tuple[int, ...], rng: Rng) -> Array:
-    phase: Array = np.exp(2j * np.pi * rng.uniform(size=shape))
-    return phase
-
-
-def _mel_bank(bins: int, bands: int) -> Array:
-    mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), bands + 2)
-    edges = (700 * (10 ** (mel / 2595) - 1)) / (SAMPLE_RATE / 2) * (bins - 1)
-    # Narrow triangles at low frequencies still reach their neighbours' bins.
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    axis = np.arange(bins)
-    rising = (axis - left) / np.maximum(centre - left, 1.0)
-    falling = (right - axis) / np.maximum(right - centre, 1.0)
-    bank: Array = np.minimum(rising, falling).clip(0)
-    return bank
+    return (padded[width:] - padded[:-width]) / width
 
 
 def _stepwise(track: Array, seconds: float) -> Array:
@@ -365,30 +325,15 @@ def _stepwise(track: Array, seconds: float) -> Array:
     return np.repeat(track[::piece], piece)[: len(track)]
 
 
-def _source(voice: Voice, f0: Array, rng: Rng) -> Array:
+def source(voice: Voice, f0: Array, rng: Rng) -> Array:
     """Pulses where the voice is voiced, noise elsewhere: the classic hard switch."""
     return np.where(voice.voicing > 0.2, pulses(f0), rng.normal(size=len(f0)))
 
 
-def _pulse_vocoder(voice: Voice, rng: Rng) -> Array:
-    envelope = smooth(log_envelope(voice.samples, 16), 7)
-    return filter_frames(_source(voice, _stepwise(voice.f0, 0.1), rng), minimum_phase(envelope))
-
-
-def _griffin_lim_linear(voice: Voice, rng: Rng) -> Array:
-    magnitude = smooth(np.abs(stft(voice.samples)), 9)
-    return griffin_lim(magnitude, len(voice.samples), int(rng.integers(2, 5)), rng)
-
-
-def _griffin_lim_mel(voice: Voice, rng: Rng) -> Array:
-    magnitude = smooth(np.abs(stft(voice.samples)), 7)
-    return griffin_lim(through_mel(magnitude, 32), len(voice.samples), 8, rng)
-
-
 def _random_phases(voice: Voice, rng: Rng) -> Array:
     size = int(rng.choice([256, 512]))
-    magnitude = smooth(np.abs(stft(voice.samples, size)), 4096 // size - 1)
-    return istft(magnitude * _random_phase(magnitude.shape, rng), len(voice.samples))
+    magnitude = level(voice, 4096 // size - 1, size)
+    return istft(magnitude * np.exp(2j * np.pi * rng.uniform(size=magnitude.shape)), len(voice.samples))
 
 
 def _spectral_peaks(voice: Voice, rng: Rng) -> Array:
@@ -398,83 +343,74 @@ def _spectral_peaks(voice: Voice, rng: Rng) -> Array:
     peak = np.zeros(level.shape, bool)
     peak[:, 1:-1] = (level[:, 1:-1] > level[:, :-2]) & (level[:, 1:-1] >= level[:, 2:])
     ranked = np.sort(np.where(peak, level, 0), axis=1)
-    kept = peak & (level >= ranked[:, -int(rng.integers(15, 30)), None])
-    around = kept.copy()
-    around[:, 1:] |= kept[:, :-1]
-    around[:, :-1] |= kept[:, 1:]
-    return istft(spectra * around, len(voice.samples))
+    kept = np.pad(peak & (level >= ranked[:, -int(rng.integers(15, 30)), None]), ((0, 0), (1, 1)))
+    return istft(spectra * (kept[:, :-2] | kept[:, 1:-1] | kept[:, 2:]), len(voice.samples))
 
 
 def _smoothed_vocoder(voice: Voice, rng: Rng) -> Array:
     """Mixed excitation (noise above 4 kHz) through an envelope smoothed in time and frequency."""
-    envelope = smooth(log_envelope(voice.samples, 14), 9)
-    high = 1 / (1 + np.exp(-(bin_frequencies() - 4000) / 300))
+    response = minimum_phase(log_envelope(voice, 14, 9))
+    high = 1 / (1 + np.exp(-(BIN_FREQUENCIES - 4000) / 300))
     noise = rng.normal(size=len(voice.f0))
-    buzz = filter_frames(_source(voice, voice.f0, rng), minimum_phase(envelope) * (1 - high))
-    return buzz + filter_frames(noise, minimum_phase(envelope) * high)
-
-
-def _zero_phase_vocoder(voice: Voice, rng: Rng) -> Array:
-    envelope = np.exp(smooth(log_envelope(voice.samples, 20), 5))
-    return filter_frames(_source(voice, voice.f0 * rng.choice([0.85, 1.18]), rng), envelope)
-
-
-def _griffin_lim_fast(voice: Voice, rng: Rng) -> Array:
-    magnitude = smooth(np.abs(stft(voice.samples)), 5)
-    return griffin_lim(through_mel(magnitude, 24), len(voice.samples), 8, rng, momentum=0.9)
+    buzz = filter_frames(source(voice, voice.f0, rng), response * (1 - high))
+    return buzz + filter_frames(noise, response * high)
 
 
 def _harmonics(voice: Voice, rng: Rng) -> Array:
     """Harmonic sines with smoothed amplitudes up to 4.5 kHz, and noise above or where unvoiced."""
-    envelope = smooth(log_envelope(voice.samples, 18), 7)
+    envelope = np.exp(log_envelope(voice, 18, 7))
     phase = 2 * np.pi * np.cumsum(voice.f0) / SAMPLE_RATE
     start = rng.uniform(0, 2 * np.pi)
     tones = np.zeros(len(phase))
     for k in range(1, int(4500 / voice.f0.max()) + 1):
         tones += np.cos(k * phase + start * k**2)
     low = np.where(voice.voicing > 0.2, tones, rng.normal(size=len(phase)) * tones.std())
-    high = bin_frequencies() > 4500
-    noise = rng.normal(size=len(phase))
-    return filter_frames(low, np.exp(envelope) * ~high) + filter_frames(noise, np.exp(envelope) * high)
+    high = BIN_FREQUENCIES > 4500
+    return filter_frames(low, envelope * ~high) + filter_frames(rng.normal(size=len(phase)), envelope * high)
 
 
 def _griffin_lim_coarse(voice: Voice, rng: Rng) -> Array:
     """Griffin-Lim from log magnitudes that were averaged over time and quantised to steps of 6 dB."""
-    level = smooth(np.log2(np.abs(stft(voice.samples)) + 1e-3), 7)
-    return griffin_lim(2 ** np.round(level), len(voice.samples), 5, rng)
+    octaves = smooth(np.log2(np.abs(stft(voice.samples)) + 1e-3), 7)
+    return griffin_lim(2 ** np.round(octaves), len(voice.samples), 5, rng)
 
 
 def _pulse_phases(voice: Voice, rng: Rng) -> Array:
     """The voice's magnitudes on the phases of a monotonous pulse train."""
     monotone = np.full(len(voice.f0), voice.f0.mean())
     carrier = stft(pulses(monotone) + 0.1 * rng.normal(size=len(monotone)))
-    magnitude = smooth(np.abs(stft(voice.samples)), 7)
-    return istft(magnitude * carrier / (np.abs(carrier) + 1e-9), len(voice.samples))
+    return istft(level(voice, 7) * carrier / (np.abs(carrier) + 1e-9), len(voice.samples))
 
 
 def _sparse_vocoder(voice: Voice, rng: Rng) -> Array:
     """A pulse vocoder whose envelope is sent every 40 ms and glides in between; its pitch steps every 200 ms."""
-    envelope = smooth(log_envelope(voice.samples, 18), 5)
+    envelope = log_envelope(voice, 18, 5)
     sent = np.arange(len(envelope)) / 5
     last = sent.astype(int) * 5
     following = (last + 5).clip(max=len(envelope) - 1)
     glide = (sent % 1)[:, None]
     sparse = (1 - glide) * envelope[last] + glide * envelope[following]
-    return filter_frames(_source(voice, _stepwise(voice.f0, 0.2), rng), minimum_phase(sparse))
+    return filter_frames(source(voice, _stepwise(voice.f0, 0.2), rng), minimum_phase(sparse))
 
 
 Attack = Callable[[Voice, Rng], Array]
 KNOWN_ATTACKS: dict[str, Attack] = {
-    "A01": _pulse_vocoder,
-    "A02": _griffin_lim_linear,
-    "A03": _griffin_lim_mel,
+    # A pulse vocoder whose pitch steps every 100 ms.
+    "A01": lambda v, rng: filter_frames(source(v, _stepwise(v.f0, 0.1), rng), minimum_phase(log_envelope(v, 16, 7))),
+    # Griffin-Lim with few iterations: linear magnitudes, then those of 32 mel bands.
+    "A02": lambda v, rng: griffin_lim(level(v, 9), len(v.samples), int(rng.integers(2, 5)), rng),
+    "A03": lambda v, rng: griffin_lim(through_mel(level(v, 7), 32), len(v.samples), 8, rng),
     "A04": _random_phases,
     "A05": _spectral_peaks,
     "A06": _smoothed_vocoder,
 }
 UNSEEN_ATTACKS: dict[str, Attack] = {
-    "A07": _zero_phase_vocoder,
-    "A08": _griffin_lim_fast,
+    # A zero-phase vocoder in another pitch.
+    "A07": lambda v, rng: filter_frames(
+        source(v, v.f0 * rng.choice([0.85, 1.18]), rng), np.exp(log_envelope(v, 20, 5))
+    ),
+    # Griffin-Lim, the fast variant, from 24 mel bands.
+    "A08": lambda v, rng: griffin_lim(through_mel(level(v, 5), 24), len(v.samples), 8, rng, momentum=0.9),
     "A09": _harmonics,
     "A10": _griffin_lim_coarse,
     "A11": _pulse_phases,

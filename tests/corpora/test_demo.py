@@ -194,7 +194,7 @@ def test_the_inverse_transform_undoes_the_transform() -> None:
 
 def test_a_filter_that_does_nothing_leaves_the_sound_alone() -> None:
     sound = np.random.default_rng(0).normal(size=5000)
-    flat = np.ones((demo_voices.frame_count(5000), len(demo_voices.bin_frequencies())))
+    flat = np.ones((demo_voices.frame_count(5000), len(demo_voices.BIN_FREQUENCIES)))
     assert np.allclose(demo_voices.filter_frames(sound, flat), sound)
 
 
