@@ -10,12 +10,13 @@ path is the name: white space and "%" in it are percent-encoded (`encode_name`),
 
 import hashlib
 import re
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, TypeVar, overload
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -57,6 +58,7 @@ class Trial(NamedTuple):
         return int(self.key == "bonafide")
 
 
+Item = TypeVar("Item")
 # (file, number of a line, its text) -> its trial; raises InputError.
 ParseLine = Callable[[Path, int, str], Trial]
 OnError = Callable[[InputError], None]
@@ -66,30 +68,36 @@ class MissingClassError(InputError):
     """A part of a list has no trials, or none of a class; the list itself may be in order."""
 
 
+class _Column(Sequence[Item]):
+    """A sequence whose slices are lists."""
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self._at(row) for row in range(*index.indices(len(self)))]
+        return self._at(index)
+
+    @abstractmethod
+    def _at(self, index: int) -> Item: ...
+
+
 @dataclass(frozen=True, eq=False)
-class Categories(Sequence[str]):
+class Categories(_Column[str]):
     """A column (n,) of few different words."""
 
     words: tuple[str, ...]
     codes: NDArray[np.unsignedinteger]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self.words[code] for code in self.codes[index]]
+    def _at(self, index: int) -> str:
         return self.words[self.codes[index]]
 
     def __len__(self) -> int:
         return len(self.codes)
-
-    def is_in(self, words: Iterable[str]) -> NDArray[np.bool_]:
-        """Which rows (n,) have one of these words."""
-        return np.isin(self.codes, [code for code, word in enumerate(self.words) if word in set(words)])
 
     def present(self) -> list[str]:
         """The words that occur, sorted."""
@@ -97,32 +105,24 @@ class Categories(Sequence[str]):
 
 
 @dataclass(frozen=True, eq=False)
-class Names(Sequence[str]):
+class Names(_Column[str]):
     """A column (n,) of different names, held as UTF-8."""
 
     encoded: NDArray[np.bytes_]
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [name.decode() for name in self.encoded[index].tolist()]
+    def _at(self, index: int) -> str:
         return bytes(self.encoded[index]).decode()
 
     def __iter__(self) -> Iterator[str]:
         for begin in range(0, len(self), _AT_ONCE):
-            yield from self[begin : begin + _AT_ONCE]
+            yield from (name.decode() for name in self.encoded[begin : begin + _AT_ONCE].tolist())
 
     def __len__(self) -> int:
         return len(self.encoded)
 
 
 @dataclass(frozen=True, eq=False)
-class Trials(Sequence[Trial]):
+class Trials(_Column[Trial]):
     """Trials of a split, in their order: a sequence of `Trial`s, held as columns (n,).
 
     Attributes:
@@ -143,15 +143,7 @@ class Trials(Sequence[Trial]):
     def __len__(self) -> int:
         return len(self.line)
 
-    @overload
-    def __getitem__(self, index: int) -> Trial: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Trial]: ...
-
-    def __getitem__(self, index: int | slice) -> Trial | list[Trial]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
+    def _at(self, index: int) -> Trial:
         return Trial(
             self.speaker[index],
             self.utterance[index],
@@ -163,8 +155,7 @@ class Trials(Sequence[Trial]):
 
     def keys(self) -> list[str]:
         """The keys that occur, sorted."""
-        return [key for key, occurs in zip(KEYS, (self.is_bonafide.any(), not self.is_bonafide.all()), strict=True)
-                if occurs and len(self)]  # fmt: skip
+        return [key for key in KEYS if (self.is_bonafide == (key == KEYS[0])).any()]
 
     def location(self, index: int) -> str:
         """Where a trial is listed, "file:line", for messages; empty where no file lists it."""
@@ -175,19 +166,13 @@ class Trials(Sequence[Trial]):
         if rows.all():
             return replace(self, digest=digest)
 
-        def of(column: Categories) -> Categories:
-            return Categories(column.words, column.codes[rows])
-
-        return Trials(
-            self.path,
-            Names(self.utterance.encoded[rows]),
-            self.is_bonafide[rows],
-            of(self.attack),
-            of(self.speaker),
-            of(self.part),
-            self.line[rows],
-            digest,
-        )
+        kept: dict[str, Any] = {
+            name: Categories(column.words, column.codes[rows])
+            for name, column in (("attack", self.attack), ("speaker", self.speaker), ("part", self.part))
+        }
+        names = Names(self.utterance.encoded[rows])
+        line, bonafide = self.line[rows], self.is_bonafide[rows]
+        return replace(self, utterance=names, is_bonafide=bonafide, line=line, digest=digest, **kept)
 
 
 def as_columns(path: Path, trials: Iterable[Trial], digest: str = "") -> Trials:
@@ -207,9 +192,7 @@ def as_columns(path: Path, trials: Iterable[Trial], digest: str = "") -> Trials:
         lines.append(trial.line)
         for known, column, word in zip(words, codes, (trial.attack, trial.speaker, trial.part), strict=True):
             column.append(known.setdefault(word, len(known)))
-    attack, speaker, part = (
-        Categories(tuple(known), np.array(column)) for known, column in zip(words, codes, strict=True)
-    )
+    attack, speaker, part = map(Categories, map(tuple, words), map(np.array, codes))
     encoded.append(np.array(names or [b""], dtype=np.bytes_)[: len(names)])
     return Trials(
         path,
@@ -239,7 +222,6 @@ class TrialList:
     expected: str
     header: int = 0
     missing: str = "no such file"
-    _read: "tuple[Trials, hashlib._Hash, list[InputError]] | None" = field(default=None, init=False, repr=False)
 
     def part(
         self,
@@ -260,30 +242,44 @@ class TrialList:
         Raises:
             InputError: with file and line.
         """
-        everything, digest, problems = self._read_once()
+        everything, digest, problems = self._read
+        rows = np.ones(len(everything), dtype=bool)
         if parts is not None:
             digest = digest.copy()
             digest.update(repr(parts).encode())
-        rows = np.ones(len(everything), dtype=bool) if parts is None else everything.part.is_in(parts)
+            wanted = [code for code, word in enumerate(everything.part.words) if word in parts]
+            rows = np.isin(everything.part.codes, wanted)
         trials = everything.select(rows, digest.hexdigest())
-        found = list(problems)
-        if len(everything) or not problems:
-            found += self._missing_classes(trials, len(everything), parts, both_classes, hint)
+        keys, found = trials.keys(), list(problems)
+        what = f"its {' and '.join(parts)} part" if parts else "the protocol"
+        missing = MissingClassError if parts else InputError
+        if not len(everything):
+            found += [] if problems else [InputError(f"{self.path}: the protocol is empty")]
+        elif not keys:
+            found.append(missing(f"{self.path}: {what} is empty, though it lists {len(everything)} trials{hint}"))
+        elif both_classes and len(keys) < len(KEYS):
+            found.append(missing(f"{self.path}: {what} is all {keys[0]}; both classes are needed{hint}"))
         for problem in found:
             if on_error is None:
                 raise problem
             on_error(problem)
         return trials
 
-    def _read_once(self) -> "tuple[Trials, hashlib._Hash, list[InputError]]":
+    @cached_property
+    def _read(self) -> "tuple[Trials, hashlib._Hash, list[InputError]]":
         """All trials of the file, its SHA-256, and what is wrong with it."""
-        if self._read is None:
-            digest = hashlib.sha256()
-            problems: list[InputError] = []
-            trials = as_columns(self.path, self._trials(digest, problems))
-            problems += self._repeated(trials)
-            self._read = trials, digest, problems
-        return self._read
+        digest, problems = hashlib.sha256(), list[InputError]()
+        trials = as_columns(self.path, self._trials(digest, problems))
+        names = trials.utterance.encoded
+        ordered = np.sort(names)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        first: dict[str, int] = {}
+        for row in np.flatnonzero(np.isin(names, twice)).tolist():
+            name, line = trials.utterance[row], int(trials.line[row])
+            if first.setdefault(name, line) != line:
+                what = f"utterance {name!r} already stands on line {first[name]}"
+                problems.append(InputError(f"{self.path}:{line}: {what}"))
+        return trials, digest, problems
 
     def _trials(self, digest: "hashlib._Hash", problems: list[InputError]) -> Iterator[Trial]:
         if not self.path.exists():
@@ -301,30 +297,6 @@ class TrialList:
                         problems.append(InputError(f"{self.path}:{number}: {what}"))
                     except InputError as error:
                         problems.append(error)
-
-    def _repeated(self, trials: Trials) -> Iterator[InputError]:
-        ordered = np.sort(trials.utterance.encoded)
-        twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-        if not twice:
-            return
-        first: dict[bytes, int] = {}
-        for name, line in zip(trials.utterance.encoded.tolist(), trials.line.tolist(), strict=True):
-            if name in twice and first.setdefault(name, line) != line:
-                what = f"utterance {name.decode()!r} already stands on line {first[name]}"
-                yield InputError(f"{self.path}:{line}: {what}")
-
-    def _missing_classes(
-        self, trials: Trials, count: int, parts: tuple[str, ...] | None, both_classes: bool, hint: str
-    ) -> Iterator[InputError]:
-        keys = trials.keys()
-        what = f"its {' and '.join(parts)} part" if parts else "the protocol"
-        error = MissingClassError if parts else InputError
-        if not count:
-            yield InputError(f"{self.path}: the protocol is empty")
-        elif not keys:
-            yield error(f"{self.path}: {what} is empty, though it lists {count} trials{hint}")
-        elif both_classes and len(keys) < len(KEYS):
-            yield error(f"{self.path}: {what} is all {keys[0]}; both classes are needed{hint}")
 
 
 @dataclass(eq=False)
@@ -354,10 +326,6 @@ class Split:
             InputError: the protocol is missing or malformed; with file and line.
         """
         return self.read(None)
-
-    def audio_file(self, utterance: str) -> Path:
-        """The audio file of an utterance."""
-        return audio_path(self.audio, self.files, utterance)
 
 
 @dataclass(eq=False)
