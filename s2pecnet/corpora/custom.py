@@ -102,18 +102,17 @@ def find_csv(root: Path, options: CorpusOptions) -> Corpus | None:
     if file is None:
         return None
     columns = _read_header(file).columns
-    divided = "split" not in columns
-    if divided and options.split_policy == "eval":
-        everything = partial(csv_list(file).part, None)
-        return Corpus("CSV", {"eval": Split("eval", file, file.parent, None, everything, PATH_NAMES)}, root=root)
-    listed, hint = csv_list(file, divided), ""
+    whole = "split" not in columns and options.split_policy == "eval"
+    divided = "split" not in columns and not whole
+    listed = csv_list(file, divided)
+    note, hint = None, ""
     if divided:
         hint = f"; it is divided by a hash, {SHARES_TEXT}; add a column split to divide it otherwise"
-    splits = {
-        name: Split(name, file, file.parent, None, partial(listed.part, (name,), hint=hint), PATH_NAMES)
-        for name in SPLITS
-    }
-    note = _division_note(file, "speaker" if "speaker" in columns else "path") if divided else None
+        note = _division_note(file, "speaker" if "speaker" in columns else "path")
+    splits = {}
+    for name in ("eval",) if whole else SPLITS:
+        read = partial(listed.part, None if whole else (name,), hint=hint)
+        splits[name] = Split(name, file, file.parent, None, read, PATH_NAMES)
     return Corpus("CSV", splits, note, root)
 
 
@@ -159,21 +158,23 @@ class CsvLines:
 
     def __call__(self, file: Path, number: int, line: str) -> Trial:
         location = f"{file}:{number}"
-        row = dict(zip(self.columns, self._fields(location, line), strict=True))
-        utterance = _utterance(location, row.get("path") or row.get("file") or "")
+        fields = _split_line(location, line, self.delimiter)
+        if len(fields) != len(self.columns):
+            header = self.delimiter.join(self.columns)
+            raise InputError(f"{location}: got {len(fields)} fields, expected {len(self.columns)}: {header}")
+        row = dict(zip(self.columns, fields, strict=True))
+        path = row.get("path") or row.get("file")
+        if not path:
+            raise InputError(f"{location}: the path is empty")
+        if "\\" in path:
+            raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
+        utterance = _short_name(location, "path", encode_name(str(PurePosixPath(path))))
         key = _known(location, "label", row["label"], LABELS)
         speaker = row.get("speaker", "")
         part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
         if self.divided:
             part = divide(speaker or decode_name(utterance))
         return Trial(speaker or "-", utterance, _attack(location, row.get("attack", ""), key), key, number, part)
-
-    def _fields(self, location: str, line: str) -> list[str]:
-        fields = _split_line(location, line, self.delimiter)
-        if len(fields) != len(self.columns):
-            header = self.delimiter.join(self.columns)
-            raise InputError(f"{location}: got {len(fields)} fields, expected {len(self.columns)}: {header}")
-        return fields
 
 
 def _split_line(location: str, line: str, delimiter: str) -> list[str]:
@@ -212,14 +213,6 @@ def _read_header(file: Path) -> CsvLines:
 def columns_not_read(file: Path) -> list[str]:
     """The columns of a CSV file that are not read."""
     return [name for name in _read_header(file).columns if name not in COLUMNS]
-
-
-def _utterance(location: str, path: str) -> str:
-    if not path:
-        raise InputError(f"{location}: the path is empty")
-    if "\\" in path:
-        raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
-    return _short_name(location, "path", encode_name(str(PurePosixPath(path))))
 
 
 def _attack(location: str, attack: str, key: str) -> str:
@@ -268,23 +261,23 @@ def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
         raise InputError(
             f"{root}: holds {names}; expected folders of labels, or one folder a split with folders of labels in it"
         )
-    if by_split:
-        splits = {name: _folder_split(root, name, by_split[name]) for name in SPLITS if name in by_split}
-        return Corpus("folders", splits, root=root)
-    if len({LABELS[folder.name.lower()] for folder in labelled}) < len(KEYS):
-        return None
-    if options.split_policy == "eval":
-        return Corpus("folders", {"eval": _folder_split(root, "eval", root)}, root=root)
-    splits = {name: _folder_split(root, name, root, part=name) for name in SPLITS}
-    return Corpus("folders", splits, _division_note(root, "path"), root)
+    note = None
+    found: dict[str, tuple[Path, str | None]] = {name: (by_split[name], None) for name in SPLITS if name in by_split}
+    if not by_split:
+        if len({LABELS[folder.name.lower()] for folder in labelled}) < len(KEYS):
+            return None
+        if options.split_policy == "eval":
+            found = {"eval": (root, None)}
+        else:
+            note, found = _division_note(root, "path"), {name: (root, name) for name in SPLITS}
+    splits = {}
+    for name, (folder, part) in found.items():
+        splits[name] = Split(name, folder, root, None, partial(read_folders, root, folder, part), PATH_NAMES)
+    return Corpus("folders", splits, note, root)
 
 
 def _folders_named(folder: Path, words: dict[str, str]) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.lower() in words and path.is_dir())
-
-
-def _folder_split(root: Path, name: str, folder: Path, part: str | None = None) -> Split:
-    return Split(name, folder, root, None, partial(read_folders, root, folder, part), PATH_NAMES)
 
 
 def read_folders(root: Path, folder: Path, part: str | None = None, on_error: OnError | None = None) -> Trials:
@@ -334,8 +327,12 @@ def _audio_below(top: Path) -> Iterator[str]:
     Raises:
         InputError: a file is audio that libsndfile does not read, or its name is not valid text.
     """
+
+    def stop(error: OSError) -> NoReturn:
+        raise error
+
     seen = set()
-    for folder, inner, files in os.walk(top, onerror=_raise, followlinks=True):
+    for folder, inner, files in os.walk(top, onerror=stop, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             inner.clear()
@@ -346,17 +343,11 @@ def _audio_below(top: Path) -> Iterator[str]:
             path, ending = os.path.join(folder, name), os.path.splitext(name)[1].lower()
             if ending in OTHER_AUDIO:
                 raise InputError(f"{path}: libsndfile does not read {ending} files; convert them, to FLAC for example")
-            if ending in AUDIO_ENDINGS:
-                yield _valid_text(path)
-
-
-def _valid_text(path: str) -> str:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{os.fsencode(path)!r}: a file name that is not valid text (UTF-8); rename it") from None
-    return path
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
+            if ending not in AUDIO_ENDINGS:
+                continue
+            try:
+                path.encode()
+            except UnicodeEncodeError:
+                what = f"{os.fsencode(path)!r}: a file name that is not valid text (UTF-8); rename it"
+                raise InputError(what) from None
+            yield path

@@ -26,12 +26,14 @@ meta.csv of release_in_the_wild.zip (Mueller et al., Interspeech 2022). The atta
 "-" there, is always "-" here.
 """
 
+import re
 from functools import partial
 from pathlib import Path
 
-from s2pecnet.conventions import SPLITS
+from s2pecnet.conventions import KEYS, SPLITS
 from s2pecnet.corpora.custom import csv_list, has_columns
 from s2pecnet.corpora.trials import (
+    LONGEST_NAME,
     PATH_NAMES,
     UNKNOWN_ATTACK,
     Corpus,
@@ -40,12 +42,11 @@ from s2pecnet.corpora.trials import (
     Trial,
     TrialList,
     Trials,
-    check_key,
-    check_name,
-    check_word,
 )
 from s2pecnet.errors import InputError
+from s2pecnet.text import clipped
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 SUBSETS = ("eval", "progress", "hidden")
 COLUMNS_2019 = "'speaker utterance environment attack key'"
 COLUMNS_2021 = {
@@ -71,25 +72,20 @@ def find_asvspoof2019(root: Path, options: CorpusOptions) -> Corpus | None:
 
 def asvspoof2019(root: Path, track: str) -> Corpus:
     """The layout of ASVspoof2019 under `root`, whether there is anything or not."""
-    return Corpus("ASVspoof2019", {name: _split_2019(root, track, name) for name in SPLITS}, root=root)
-
-
-def _split_2019(root: Path, track: str, name: str) -> Split:
-    file = f"ASVspoof2019.{track}.cm.{name}.{'trn' if name == 'train' else 'trl'}.txt"
-    protocol = root / f"ASVspoof2019_{track}_cm_protocols" / file
-    return Split(
-        name=name,
-        protocol=protocol,
-        audio=root / f"ASVspoof2019_{track}_{name}",
-        asv_scores=root / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{name}.gi.trl.scores.txt",
-        read=partial(_list_2019(protocol).part, None, both_classes=False),
-    )
+    splits = {}
+    for name in SPLITS:
+        file = f"ASVspoof2019.{track}.cm.{name}.{'trn' if name == 'train' else 'trl'}.txt"
+        protocol = root / f"ASVspoof2019_{track}_cm_protocols" / file
+        scores = root / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{name}.gi.trl.scores.txt"
+        read = partial(_list_2019(protocol).part, None, both_classes=False)
+        splits[name] = Split(name, protocol, root / f"ASVspoof2019_{track}_{name}", scores, read)
+    return Corpus("ASVspoof2019", splits, root=root)
 
 
 def _list_2019(path: Path) -> TrialList:
     return TrialList(
         path,
-        _parse_2019,
+        partial(_parse, COLUMNS_2019),
         COLUMNS_2019,
         missing="no such protocol; expected database_path to be the folder that holds "
         "ASVspoof2019_<track>_cm_protocols, or another corpus of docs/own-data.md",
@@ -106,13 +102,6 @@ def read_protocol(path: str | Path) -> Trials:
     return _list_2019(Path(path)).part(both_classes=False)
 
 
-def _parse_2019(path: Path, number: int, line: str) -> Trial:
-    location = f"{path}:{number}"
-    speaker, utterance, _, attack, key = _columns(location, line, 5, COLUMNS_2019)
-    check_key(location, key)
-    return Trial(speaker, check_name(location, utterance), check_word(location, attack), key, number)
-
-
 # --------------------------------------------------------------------------------- ASVspoof2021
 
 
@@ -123,14 +112,11 @@ def find_asvspoof2021(root: Path, options: CorpusOptions) -> Corpus | None:
         InputError: the keys of another track than the config's are there.
     """
     track = options.track
-    audio = root / f"ASVspoof2021_{track}_eval"
-    protocol = root / "keys" / track / "CM" / "trial_metadata.txt"
-    if not protocol.is_file() and audio.is_dir():
-        protocol = root / "keys" / "CM" / "trial_metadata.txt"
-    if protocol.is_file() and track in COLUMNS_2021:
+    protocol = _protocol_2021(root, track)
+    if protocol and track in COLUMNS_2021:
         parts = None if options.eval_subset == "all" else (options.eval_subset,)
-        listed = TrialList(protocol, partial(_parse_2021, track), COLUMNS_2021[track])
-        split = Split("eval", protocol, audio, None, partial(listed.part, parts))
+        listed = TrialList(protocol, partial(_parse, COLUMNS_2021[track]), COLUMNS_2021[track])
+        split = Split("eval", protocol, root / f"ASVspoof2021_{track}_eval", None, partial(listed.part, parts))
         return Corpus(f"ASVspoof2021 {track}", {"eval": split}, root=root)
     others = tracks_2021(root)
     if others:
@@ -142,21 +128,14 @@ def find_asvspoof2021(root: Path, options: CorpusOptions) -> Corpus | None:
 
 def tracks_2021(root: Path) -> list[str]:
     """The tracks of ASVspoof2021 under `root` that can be read."""
-    return [
-        track
-        for track in COLUMNS_2021
-        if (root / "keys" / track / "CM" / "trial_metadata.txt").is_file()
-        or ((root / "keys" / "CM" / "trial_metadata.txt").is_file() and (root / f"ASVspoof2021_{track}_eval").is_dir())
-    ]
+    return [track for track in COLUMNS_2021 if _protocol_2021(root, track)]
 
 
-def _parse_2021(track: str, path: Path, number: int, line: str) -> Trial:
-    location, expected = f"{path}:{number}", COLUMNS_2021[track]
-    speaker, utterance, _, _, attack, key, _, subset, *_ = _columns(location, line, len(expected.split()), expected)
-    check_key(location, key)
-    if subset not in SUBSETS:
-        raise InputError(f"{location}: subset {subset!r}, expected one of {', '.join(SUBSETS)}")
-    return Trial(speaker, check_name(location, utterance), _attack(attack, key), key, number, subset)
+def _protocol_2021(root: Path, track: str) -> Path | None:
+    protocol, shared = (root / "keys" / folder / "trial_metadata.txt" for folder in (f"{track}/CM", "CM"))
+    if not protocol.is_file() and (root / f"ASVspoof2021_{track}_eval").is_dir():
+        protocol = shared
+    return protocol if protocol.is_file() else None
 
 
 # --------------------------------------------------------------------------------- ASVspoof5
@@ -168,18 +147,10 @@ def find_asvspoof5(root: Path, options: CorpusOptions) -> Corpus | None:
     for name, (file, audio) in FILES_5.items():
         for protocol in (root / file, root / "ASVspoof5_protocols" / file):
             if protocol.is_file():
-                listed = TrialList(protocol, _parse_5, COLUMNS_5)
+                listed = TrialList(protocol, partial(_parse, COLUMNS_5), COLUMNS_5)
                 splits[name] = Split(name, protocol, root, None, partial(listed.part, None), audio)
                 break
     return Corpus("ASVspoof5", splits, root=root) if splits else None
-
-
-def _parse_5(path: Path, number: int, line: str) -> Trial:
-    location = f"{path}:{number}"
-    columns = _columns(location, line, 10, COLUMNS_5)
-    speaker, utterance, attack, key = columns[0], columns[1], columns[7], columns[8]
-    check_key(location, key)
-    return Trial(speaker, check_name(location, utterance), _attack(attack, key), key, number)
 
 
 # --------------------------------------------------------------------------------- In-the-Wild
@@ -196,14 +167,32 @@ def find_in_the_wild(root: Path, options: CorpusOptions) -> Corpus | None:
     return None
 
 
-def _columns(location: str, line: str, count: int, expected: str) -> list[str]:
-    columns = line.split()
-    if len(columns) != count:
-        raise InputError(f"{location}: got {len(columns)} columns, expected {count}: {expected}")
-    return columns
+# --------------------------------------------------------------------------------- lines
 
 
-def _attack(attack: str, key: str) -> str:
-    if key == "bonafide":
-        return "-"
-    return UNKNOWN_ATTACK if attack == "-" else attack
+def _parse(expected: str, path: Path, number: int, line: str) -> Trial:
+    """The trial of a line with the columns that `expected` names.
+
+    Raises:
+        InputError: another number of columns, an unknown key or subset, or a name that may not stand in a score file.
+    """
+    location, names, columns = f"{path}:{number}", expected.strip("'").split(), line.split()
+    if len(columns) != len(names):
+        raise InputError(f"{location}: got {len(columns)} columns, expected {len(names)}: {expected}")
+    row = dict(zip(names, columns, strict=True))
+    utterance, key, subset = row["utterance"], row["key"], row.get("subset", "")
+    if key not in KEYS:
+        raise InputError(f"{location}: key {clipped(key)!r}, expected one of {', '.join(KEYS)}")
+    if "subset" in row and subset not in SUBSETS:
+        raise InputError(f"{location}: subset {subset!r}, expected one of {', '.join(SUBSETS)}")
+    if "/" in utterance or "\\" in utterance or utterance in (".", ".."):
+        raise InputError(f"{location}: utterance {clipped(utterance)!r}: expected a name, not a path")
+    attack = row.get("attack") or row["attack_label"]
+    words = [utterance, attack] if expected == COLUMNS_2019 else [utterance]
+    if expected != COLUMNS_2019:
+        attack = "-" if key == "bonafide" else UNKNOWN_ATTACK if attack == "-" else attack
+    for word in words:
+        if _CONTROL.search(word) or len(word.encode()) > LONGEST_NAME:
+            what = f"expected a name of at most {LONGEST_NAME} bytes without control characters"
+            raise InputError(f"{location}: {clipped(word)!r}: {what}")
+    return Trial(row["speaker"], utterance, attack, key, number, subset)

@@ -24,12 +24,10 @@ from numpy.typing import NDArray
 
 from s2pecnet.conventions import KEYS
 from s2pecnet.errors import InputError
-from s2pecnet.text import clipped
 
 LONGEST_NAME = 200  # bytes; a score file's columns may not be longer
 LONGEST_LINE = 1 << 16  # bytes; a file with longer lines is no list of trials
 _AT_ONCE = 1 << 12
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNKNOWN_ATTACK = "unknown"
 
 FLAC_NAMES = "flac/{}.flac"
@@ -165,7 +163,6 @@ class Trials(_Column[Trial]):
         """The trials of these rows (n,), in their order."""
         if rows.all():
             return replace(self, digest=digest)
-
         kept: dict[str, Any] = {
             name: Categories(column.words, column.codes[rows])
             for name, column in (("attack", self.attack), ("speaker", self.speaker), ("part", self.part))
@@ -396,37 +393,3 @@ def audio_path(folder: Path, pattern: str, utterance: str) -> Path:
         pattern: the file's path below `folder`, "{}" where the utterance stands; PATH_NAMES: the utterance is the path.
     """
     return folder / (decode_name(utterance) if pattern == PATH_NAMES else pattern.format(utterance))
-
-
-def check_name(location: str, utterance: str) -> str:
-    """An utterance that is a file's name, as it is.
-
-    Raises:
-        InputError: it is a path, too long, or holds control characters.
-    """
-    if "/" in utterance or "\\" in utterance or utterance in (".", ".."):
-        raise InputError(f"{location}: utterance {clipped(utterance)!r}: expected a name, not a path")
-    return check_word(location, utterance)
-
-
-def check_word(location: str, word: str) -> str:
-    """A word that may stand in a column of a score file, as it is.
-
-    Raises:
-        InputError: it is too long, or holds control characters.
-    """
-    if _CONTROL.search(word) or len(word.encode()) > LONGEST_NAME:
-        what = f"expected a name of at most {LONGEST_NAME} bytes without control characters"
-        raise InputError(f"{location}: {clipped(word)!r}: {what}")
-    return word
-
-
-def check_key(location: str, key: str) -> str:
-    """A key of a published protocol, as it is.
-
-    Raises:
-        InputError: it is neither "bonafide" nor "spoof".
-    """
-    if key not in KEYS:
-        raise InputError(f"{location}: key {clipped(key)!r}, expected one of {', '.join(KEYS)}")
-    return key
