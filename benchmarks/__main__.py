@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.runs import against_ceiling, compared, in_turn, machine, run
-from benchmarks.workload import CONFIGS, INPUTS, Workload
+from benchmarks.runs import CONFIGS, INPUTS, Workload, against_ceiling, compared, in_turn, machine, run
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import load_config
 from s2pecnet.errors import InputError
@@ -46,52 +45,60 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Measure, print tables, write JSON."""
     arguments = _parse(argv, prog)
     if arguments.profile:
-        return _profile(arguments)
+        for task in arguments.tasks:
+            for system in arguments.systems:
+                workload = replace(_workload(task, arguments), subject=system, mode="profile")
+                print("\n".join(tables.profile_lines(run(workload), system, task)), end="\n\n", flush=True)
+        return 0
     print(f"{machine()}; device {arguments.device}; {arguments.rounds} rounds, {arguments.repeats} repeats each")
     table, rows = tables.Table(), []
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         for task in arguments.tasks:
-            measure, cells = TASKS[task]
-            for row in measure(_workload(task, arguments, folder), arguments):
-                table.add(cells(row))
+            for row in (_memory if task == "memory" else _compare)(_workload(task, arguments, folder), arguments):
+                table.add(TASKS[task](row))
                 rows.append(row)
-    if arguments.json:
-        write_json(arguments.json, _described(rows, arguments))
+    if not arguments.json:
+        return 0
+    # Imports torch; here, where all is measured, that takes nobody's time.
+    import torch
+
+    from s2pecnet.runs.provenance import commit, versions
+
+    device = arguments.device
+    about = {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit(),
+        "machine": machine(),
+        "device": f"{device}: {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else device,
+        "versions": versions(),
+        "batch": arguments.batch,
+        "settings": arguments.settings,
+    }
+    write_json(arguments.json, about | {"rows": rows})
     return 0
 
 
 def _workload(task: str, arguments: argparse.Namespace, folder: str = "") -> Workload:
-    return Workload(
-        task,
-        batch=arguments.batch,
-        repeats=arguments.repeats,
-        device=arguments.device,
-        settings=arguments.settings,
-        peer=str(arguments.peer.resolve()) if arguments.peer else None,
-        folder=folder,
-        workers=arguments.workers,
-    )
+    given = {name: getattr(arguments, name) for name in ("batch", "repeats", "device", "settings", "workers")}
+    return Workload(task, peer=str(arguments.peer.resolve()) if arguments.peer else None, folder=folder, **given)
 
 
-def _compute(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
-    yardstick = "peer" if arguments.peer else "plain"
-    for system in arguments.systems:
-        workload = replace(workload, subject=system)
-        gflop = run(replace(workload, mode="count"))["gflop_per_utterance"]
-        runs = in_turn({way: replace(workload, way=way) for way in ("ours", yardstick)}, arguments.rounds)
-        yield _row(workload, runs, yardstick) | {"gflop_per_utterance": gflop} | against_ceiling(runs["ours"], gflop)
-
-
-def _load(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
-    for inputs in INPUTS:
-        workload = replace(workload, subject=inputs, trials=EPOCH)
-        ways = {way: replace(workload, way=way) for way in ("ours", "cached", "plain")}
-        yield _row(workload, in_turn(ways, arguments.rounds), "plain") | {"workers": arguments.workers}
-
-
-def _seconds(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
-    runs = in_turn({way: replace(workload, way=way) for way in ("ours", "plain")}, arguments.rounds)
-    yield _row(workload, runs, "plain")
+def _compare(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
+    """A row a system, kind of input, or none of these: the ways of a task, run in turn."""
+    task, computed = workload.task, workload.task in COMPUTED
+    subjects, ways = [""], ["ours", "plain"]
+    if computed:
+        subjects, ways = arguments.systems, ["ours", "peer" if arguments.peer else "plain"]
+    elif task == "load":
+        subjects, ways = list(INPUTS), ["ours", "cached", "plain"]
+    for subject in subjects:
+        workload = replace(workload, subject=subject, trials=EPOCH)
+        more = run(replace(workload, mode="count")) if computed else {}
+        runs = in_turn({way: replace(workload, way=way) for way in ways}, arguments.rounds)
+        row = {"task": task, "subject": subject, "yardstick": ways[-1], "ways": compared(runs, ways[-1]), "runs": runs}
+        if computed:
+            more |= against_ceiling(runs["ours"], more["gflop_per_utterance"])
+        yield row | more | ({"workers": arguments.workers} if task == "load" else {})
 
 
 def _memory(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
@@ -101,52 +108,15 @@ def _memory(workload: Workload, arguments: argparse.Namespace) -> Iterator[Row]:
     yield {"task": "memory", "trials": trials, "peak_GiB": peaks, "bytes_per_trial": growth}
 
 
-def _row(workload: Workload, runs: dict[str, list[dict[str, Any]]], yardstick: str) -> Row:
-    ways = compared(runs, yardstick)
-    return {"task": workload.task, "subject": workload.subject, "yardstick": yardstick, "ways": ways, "runs": runs}
-
-
-TASKS: dict[str, tuple[Callable[[Workload, argparse.Namespace], Iterator[Row]], Callable[[Row], tables.Cells]]] = {
-    "score": (_compute, tables.compute_cells),
-    "train": (_compute, tables.compute_cells),
-    "load": (_load, tables.load_cells),
-    "evaluate": (_seconds, tables.seconds_cells),
-    "start": (_seconds, tables.seconds_cells),
-    "memory": (_memory, tables.memory_cells),
+TASKS: dict[str, Callable[[Row], tables.Cells]] = {
+    "score": tables.compute_cells,
+    "train": tables.compute_cells,
+    "load": tables.load_cells,
+    "evaluate": tables.seconds_cells,
+    "start": tables.seconds_cells,
+    "memory": tables.memory_cells,
 }
 COMPUTED = ("score", "train")
-
-
-def _profile(arguments: argparse.Namespace) -> int:
-    for task in [task for task in arguments.tasks if task in COMPUTED]:
-        for system in arguments.systems:
-            workload = replace(_workload(task, arguments), subject=system, mode="profile")
-            print("\n".join(tables.profile_lines(run(workload), system, task)), end="\n\n", flush=True)
-    return 0
-
-
-def _described(rows: list[Row], arguments: argparse.Namespace) -> dict[str, Any]:
-    # Imports torch; here, where all is measured, that takes nobody's time.
-    from s2pecnet.runs.provenance import commit, versions
-
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "commit": commit(),
-        "machine": machine(),
-        "device": _device_name(arguments.device),
-        "versions": versions(),
-        "batch": arguments.batch,
-        "settings": arguments.settings,
-        "rows": rows,
-    }
-
-
-def _device_name(device: str) -> str:
-    if not device.startswith("cuda"):
-        return device
-    import torch
-
-    return f"{device}: {torch.cuda.get_device_name(device)}"
 
 
 def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
@@ -173,10 +143,7 @@ def build_parser(prog: str = PROG) -> argparse.ArgumentParser:
 
 
 def _parse(argv: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
-    return _checked(build_parser(prog).parse_args(argv))
-
-
-def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
+    arguments = build_parser(prog).parse_args(argv)
     if arguments.precision:
         arguments.settings.append(f"precision={arguments.precision}")
     if arguments.compile:
@@ -187,24 +154,21 @@ def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
     for name, lowest in (("batch", 1), ("repeats", 1), ("rounds", 1), ("trials", 1), ("workers", 0)):
         if getattr(arguments, name) < lowest:
             raise InputError(f"--{name} {getattr(arguments, name)}: expected a number >= {lowest}")
-    wanted = arguments.systems
-    arguments.systems = list(wanted or SYSTEMS)
+    wanted = arguments.systems or SYSTEMS
     # Settings are checked here, before anything is measured.
-    files = {name: load_config(CONFIGS / f"{name}.conf", arguments.settings).architecture for name in arguments.systems}
+    files = {name: load_config(CONFIGS / f"{name}.conf", arguments.settings).architecture for name in wanted}
+    missing = []
     if arguments.peer:
-        arguments.systems = _systems_of(arguments.peer, files, must_have_all=wanted is not None)
+        models = arguments.peer / "models"
+        if not models.is_dir():
+            raise InputError(f"--peer {arguments.peer}: expected a checkout with a folder models/")
+        missing = [name for name, file in files.items() if not (models / f"{file}.py").is_file()]
+    if len(missing) == len(files) or (missing and arguments.systems):
+        raise InputError(
+            f"--peer {arguments.peer}: it has no models/{files[missing[0]]}.py, the file of {missing[0]}; see --systems"
+        )
+    arguments.systems = [name for name in files if name not in missing]
     return arguments
-
-
-def _systems_of(peer: Path, architectures: dict[str, str], must_have_all: bool) -> list[str]:
-    """The systems of which a checkout has the model file."""
-    if not (peer / "models").is_dir():
-        raise InputError(f"--peer {peer}: expected a checkout with a folder models/")
-    missing = [name for name, file in architectures.items() if not (peer / "models" / f"{file}.py").is_file()]
-    if len(missing) == len(architectures) or (missing and must_have_all):
-        file = architectures[missing[0]]
-        raise InputError(f"--peer {peer}: it has no models/{file}.py, the file of {missing[0]}; see --systems")
-    return [name for name in architectures if name not in missing]
 
 
 if __name__ == "__main__":

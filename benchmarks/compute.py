@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.released import run_as_released
+from benchmarks.runs import CONFIGS, PROCESSOR, Workload
 from benchmarks.timing import WARM_UP_CUDA, Step, matrix_products, peak_memory, time_steps
-from benchmarks.workload import CONFIGS, PROCESSOR, Workload
 from s2pecnet.config.experiment import Config, load_config
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import keep_freed_memory, resolve_device, set_seed
@@ -32,12 +32,19 @@ from s2pecnet.training.step import TrainingStep
 # Utterances whose operations are counted: a batch has to have two for BatchNorm.
 COUNTED = 2
 SHOWN_OPERATORS = 15
+# What the released code can follow: float32, eager mode, undivided batches, row-major feature maps.
+RELEASED: dict[str, Any] = {
+    "precision": "fp32",
+    "compile": False,
+    "channels_last": False,
+    "activation_checkpointing": False,
+    "micro_batch_size": None,
+}
 
 
 def measure(workload: Workload) -> dict[str, float]:
     """Utterances a second (median), processor seconds an utterance, peak GiB; the ceiling, in this process too."""
-    config, device = _prepared(workload)
-    step = make_step(workload, config, device)
+    step, config, device = make_step(workload)
     timed = time_steps(step, workload.repeats, device, WARM_UP_CUDA if config.compile else None)
     return {
         "utterances_per_second": workload.batch / statistics.median(timed.seconds),
@@ -52,13 +59,7 @@ def count(workload: Workload) -> dict[str, float]:
     Counted on the CPU, in eager mode and in the released way of computing, decoders left out while scoring: compiled
     graphs, packed weights and Fourier transforms are not seen by the counter.
     """
-    counted = replace(workload, way="plain", device="cpu", batch=COUNTED)
-    config, device = _prepared(counted)
-    config = as_released(config)
-    model, inputs = _model(counted, config, device), _inputs(config, counted)
-    if workload.task == "score":
-        model.eval()
-    step = (lambda: model(*inputs)) if workload.task == "score" else _training(counted, config, model, inputs, device)
+    step, _, _ = make_step(replace(workload, way="plain", device="cpu", batch=COUNTED))
     with FlopCounterMode(display=False) as counter:
         step()
     return {"gflop_per_utterance": counter.get_total_flops() / COUNTED / 1e9}
@@ -66,71 +67,53 @@ def count(workload: Workload) -> dict[str, float]:
 
 def profiled(workload: Workload) -> dict[str, Any]:
     """The operators that take the most time of their own, by the shapes of their inputs."""
-    config, device = _prepared(workload)
-    step = make_step(workload, config, device)
+    step, _, device = make_step(workload)
     time_steps(step, 1, device)
-    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * workload.on_cuda
+    on_cuda = device.type == "cuda"
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_cuda
     with profile(activities=activities, record_shapes=True, acc_events=True) as recorded:
         for _ in range(workload.repeats):
             step()
-    own_time = "self_device_time_total" if workload.on_cuda else "self_cpu_time_total"
     # Kernels stand beside the operators that started them, to whom their time is given already.
     averages = recorded.key_averages(group_by_input_shape=True)
     found = [event for event in averages if event.device_type == DeviceType.CPU]
-    total = sum(getattr(event, own_time) for event in found)
-    utterances = workload.repeats * workload.batch
-    longest = sorted(found, key=lambda event: getattr(event, own_time), reverse=True)[:SHOWN_OPERATORS]
+    times = {event: event.self_device_time_total if on_cuda else event.self_cpu_time_total for event in found}
+    total, utterances = sum(times.values()), workload.repeats * workload.batch
     operators = [
         {
             "operator": event.key,
             "shapes": [shape for shape in event.input_shapes if shape][:2],
-            "share": getattr(event, own_time) / total,
-            "ms_per_utterance": getattr(event, own_time) / utterances / 1000,
+            "share": times[event] / total,
+            "ms_per_utterance": times[event] / utterances / 1000,
             "calls_per_batch": event.count / workload.repeats,
         }
-        for event in longest
+        for event in sorted(found, key=times.__getitem__, reverse=True)[:SHOWN_OPERATORS]
     ]
     return {"ms_per_utterance": total / utterances / 1000, "operators": operators}
 
 
-def _prepared(workload: Workload) -> tuple[Config, torch.device]:
-    """The config and device of a workload, and the process made ready as its way has it."""
+def make_step(workload: Workload) -> tuple[Step, Config, torch.device]:
+    """One batch of the workload as a callable, inputs and all, the same every time; its config, and its device.
+
+    The process is made ready as the way of the workload has it.
+    """
     config = load_config(CONFIGS / f"{workload.subject}.conf", list(workload.settings))
     device = resolve_device(workload.device)
     set_seed(0, config)
     if workload.way != "ours":
-        return as_released(config), device
-    if device.type == "cpu":
-        keep_freed_memory()
-    PRECISIONS[config.precision].allow_tf32()
-    return config, device
-
-
-def as_released(config: Config) -> Config:
-    """The config as the released code can follow it: float32, eager mode, undivided batches, row-major feature maps."""
-    return replace(
-        config,
-        precision="fp32",
-        compile=False,
-        channels_last=False,
-        activation_checkpointing=False,
-        micro_batch_size=None,
-    )
-
-
-def make_step(workload: Workload, config: Config, device: torch.device) -> Step:
-    """One batch of the workload as a callable, inputs and all; the same inputs and labels every time."""
-    inputs = _inputs(config, workload)
-    model = _model(workload, config, device)
-    return (_scoring if workload.task == "score" else _training)(workload, config, model, inputs, device)
-
-
-def _inputs(config: Config, workload: Workload) -> list[Tensor]:
-    waveforms = 0.1 * torch.randn(workload.batch, config.samples)
+        config = replace(config, **RELEASED)
+    else:
+        if device.type == "cpu":
+            keep_freed_memory()
+        PRECISIONS[config.precision].allow_tf32()
+    inputs = [0.1 * torch.randn(workload.batch, config.samples)]
     feature = utterance_feature(config.model_config, config.file)
-    inputs = [waveforms] if feature is None else [waveforms, feature(waveforms)]
-    # As the loader gives them.
-    return [tensor.pin_memory() for tensor in inputs] if workload.on_cuda else inputs
+    inputs += [] if feature is None else [feature(inputs[0])]
+    if device.type == "cuda":
+        # As the loader gives them.
+        inputs = [tensor.pin_memory() for tensor in inputs]
+    make = _scoring if workload.task == "score" else _training
+    return make(workload, config, _model(workload, config, device), inputs, device), config, device
 
 
 def _model(workload: Workload, config: Config, device: torch.device) -> nn.Module:
@@ -139,15 +122,10 @@ def _model(workload: Workload, config: Config, device: torch.device) -> nn.Modul
             return build.get_model(config.model_config, device, config.channels_last)
     if workload.way == "plain":
         return run_as_released(find_model(config.architecture)(config.model_config)).to(device)
-    assert workload.peer is not None
-    found: nn.Module = peer_model(Path(workload.peer), config.architecture)(config.model_config).to(device)
+    with _modules_of(Path(str(workload.peer))):
+        peer = importlib.import_module(f"models.{config.architecture}").Model
+    found: nn.Module = peer(config.model_config).to(device)
     return found
-
-
-def peer_model(peer: Path, architecture: str) -> Any:
-    """The class `Model` of a checkout's models/<architecture>.py, imported as it is."""
-    with _modules_of(peer):
-        return importlib.import_module(f"models.{architecture}").Model
 
 
 @contextlib.contextmanager
@@ -176,11 +154,12 @@ def _scoring(
     if workload.way == "ours":
         scorer = Scorer(model, device, PRECISIONS[config.precision], config.compile)
         return lambda: scorer(*inputs)
-    decoders = {"reconstruct": True} if workload.way == "plain" and config.architecture == "S2pecNet" else {}
+    decode = workload.way == "plain" and workload.mode == "measure" and config.architecture == "S2pecNet"
 
     def plain() -> Tensor:
         with torch.no_grad():
-            logits: Tensor = model(*(tensor.to(device) for tensor in inputs), **decoders)[1]
+            given = (tensor.to(device) for tensor in inputs)
+            logits: Tensor = model(*given, **({"reconstruct": True} if decode else {}))[1]
         return logits[:, 1].cpu()
 
     return plain

@@ -1,4 +1,4 @@
-"""Workloads run in processes of their own, in turn, and what their figures come to."""
+"""Workloads: what one measurement is to run, run in processes of their own, in turn; and what the figures come to."""
 
 import json
 import os
@@ -6,14 +6,55 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import PROCESSOR, ROOT, Workload
 from s2pecnet.errors import InputError
 
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "config"
+# Kinds of input that a loader gives, with a system that asks for each.
+INPUTS = {"waveform": "AASIST", "waveform+LFCC": "S2pecNet"}
+# Name of a figure: seconds of processor time of a run, or of an utterance where rates are measured. Other processes on
+# the machine disturb it least.
+PROCESSOR = "processor_s"
+
 Runs = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One measurement in a process of its own, to which it goes as JSON.
+
+    Attributes:
+        task: score, train, load, evaluate, start or memory.
+        way: ours, plain, peer, or cached (load alone); see worker.py.
+        subject: of score and train the name of a config, of load a key of INPUTS.
+        mode: measure; for score and train also count (floating-point operations) and profile.
+        batch: utterances of a batch.
+        repeats: how often the workload is timed; the median counts.
+        device: "cpu", "cuda" or "cuda:N".
+        settings: "key=value" each, as of `main.py --set`; for the way `ours`.
+        peer: checkout of the released code.
+        folder: where corpora and score files are made, and found by the processes that follow.
+        workers: loading processes.
+        trials: trials of a scored list (memory), or utterances of an epoch (load).
+    """
+
+    task: str
+    way: str = "ours"
+    subject: str = ""
+    mode: str = "measure"
+    batch: int = 8
+    repeats: int = 3
+    device: str = "cpu"
+    settings: Sequence[str] = ()
+    peer: str | None = None
+    folder: str = ""
+    workers: int = 0
+    trials: int = 0
 
 
 def run(workload: Workload) -> dict[str, Any]:
@@ -22,7 +63,7 @@ def run(workload: Workload) -> dict[str, Any]:
     Raises:
         InputError: it failed; with the last thing that it said.
     """
-    command = [sys.executable, "-m", "benchmarks.worker", workload.to_json()]
+    command = [sys.executable, "-m", "benchmarks.worker", json.dumps(asdict(workload))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}, was there memory enough?"]
@@ -50,16 +91,18 @@ def compared(runs: Runs, yardstick: str) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for way, found in runs.items():
-        figures = {name: statistics.median(each[name] for each in found) for name in found[0]}
+        figures: dict[str, Any] = {name: statistics.median(each[name] for each in found) for name in found[0]}
         if "peak_GiB" in figures:
             figures["peak_GiB"] = max(each["peak_GiB"] for each in found)
         pairs = list(zip(found, runs[yardstick], strict=True))
-        ratios = [seconds(theirs) / seconds(ours) for ours, theirs in pairs]
+        if "seconds" in figures:
+            ratios = [theirs["seconds"] / ours["seconds"] for ours, theirs in pairs]
+        else:
+            ratios = [ours["utterances_per_second"] / theirs["utterances_per_second"] for ours, theirs in pairs]
         result[way] = figures | {"ratio": statistics.median(ratios), "ratios": ratios}
         if PROCESSOR in figures:
-            result[way]["processor_ratio"] = statistics.median(
-                theirs[PROCESSOR] / ours[PROCESSOR] for ours, theirs in pairs
-            )
+            of_processor = [theirs[PROCESSOR] / ours[PROCESSOR] for ours, theirs in pairs]
+            result[way]["processor_ratio"] = statistics.median(of_processor)
     return result
 
 
@@ -74,15 +117,9 @@ def against_ceiling(found: list[dict[str, Any]], gflop: float) -> dict[str, floa
     return result
 
 
-def seconds(figures: Mapping[str, float]) -> float:
-    """Seconds of a run of the workload, or of one utterance of it."""
-    return figures["seconds"] if "seconds" in figures else 1 / figures["utterances_per_second"]
-
-
 def machine() -> str:
     """The processor's name, and how many of its cores may be used."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
+    name, cpuinfo = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         models = [line.partition(":")[2] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         name = models[0].strip() if models else name

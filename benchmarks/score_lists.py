@@ -2,7 +2,6 @@
 
 import os
 import statistics
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.loading import write_noise
-from benchmarks.timing import peak_resident, time_steps
-from benchmarks.workload import PROCESSOR, Workload
+from benchmarks.runs import PROCESSOR, Workload
+from benchmarks.timing import peak_memory, time_steps
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.trials import Split
 from s2pecnet.data.loaders import make_loader
@@ -38,28 +37,19 @@ SHORT_SAMPLES = 1600
 def measure_evaluation(workload: Workload) -> dict[str, float]:
     """Seconds from two score files of LA's size to all figures (median, after one that does not count)."""
     cm, asv = find_or_make_scores(Path(workload.folder))
-    evaluate = EVALUATIONS[workload.way]
-    timed = time_steps(lambda: evaluate(cm, asv), workload.repeats, torch.device("cpu"))
+    timed = time_steps(lambda: evaluate(workload.way, cm, asv), workload.repeats, torch.device("cpu"))
     return {"seconds": statistics.median(timed.seconds), PROCESSOR: timed.processor_s}
 
 
-def evaluate_ours(cm: Path, asv: Path) -> Metrics:
-    """As evaluation.py does it."""
-    return countermeasure.evaluate(cm_asv.read_cm_scores(cm), cm_asv.read_asv_scores(asv))
-
-
-def evaluate_plain(cm: Path, asv: Path) -> Metrics:
-    """The files read by numpy as text, column by column; then the same figures."""
+def evaluate(way: str, cm: Path, asv: Path) -> Metrics:
+    """All figures, as evaluation.py makes them; `plain`: from files read by numpy as text, column by column."""
+    if way == "ours":
+        return countermeasure.evaluate(cm_asv.read_cm_scores(cm), cm_asv.read_asv_scores(asv))
     table = np.genfromtxt(cm, dtype=str)
     scores = CMScores(table[:, 0], table[:, 1], table[:, 2] == "bonafide", table[:, 3].astype(float))
-    asv_table = np.genfromtxt(asv, dtype=str)
-    keys, asv_scores = asv_table[:, 1], asv_table[:, 2].astype(float)
-    return countermeasure.evaluate(
-        scores, ASVScores(*(asv_scores[keys == key] for key in ("target", "nontarget", "spoof")))
-    )
-
-
-EVALUATIONS: dict[str, Callable[[Path, Path], Metrics]] = {"ours": evaluate_ours, "plain": evaluate_plain}
+    _, keys, values = np.genfromtxt(asv, dtype=str).T
+    by_class = [values[keys == key].astype(float) for key in cm_asv.ASV_KEYS]
+    return countermeasure.evaluate(scores, ASVScores(*by_class))
 
 
 def find_or_make_scores(folder: Path) -> tuple[Path, Path]:
@@ -69,19 +59,15 @@ def find_or_make_scores(folder: Path) -> tuple[Path, Path]:
         return cm, asv
     rng = np.random.default_rng(SEED)
     kinds = [("-", "bonafide", 4.0)] * BONAFIDE + [(attack, "spoof", 0.0) for attack in ATTACKS] * PER_ATTACK
-    _write_shuffled(cm, kinds, rng, "LA_E_{number:07d} ")
     spoofs = [(attack, "spoof", 2.0) for attack in ATTACKS] * PER_ATTACK
-    kinds = [("-", "target", 4.0)] * TARGETS + [("-", "nontarget", 0.0)] * NONTARGETS + spoofs
-    _write_shuffled(asv, kinds, rng, "")
+    asv_kinds = [("-", "target", 4.0)] * TARGETS + [("-", "nontarget", 0.0)] * NONTARGETS + spoofs
+    for path, of_file, name in ((cm, kinds, "LA_E_{:07d} "), (asv, asv_kinds, "")):
+        order, noise = rng.permutation(len(of_file)), rng.normal(size=len(of_file))
+        with atomic_write(path) as stream:
+            for number, place in enumerate(order):
+                source, key, centre = of_file[place]
+                stream.write(f"{name.format(number)}{source} {key} {centre + 1.5 * noise[number]:.9g}\n")
     return cm, asv
-
-
-def _write_shuffled(path: Path, kinds: list[tuple[str, str, float]], rng: np.random.Generator, name: str) -> None:
-    order, noise = rng.permutation(len(kinds)), rng.normal(size=len(kinds))
-    with atomic_write(path) as stream:
-        for number, place in enumerate(order):
-            source, key, centre = kinds[place]
-            stream.write(f"{name.format(number=number)}{source} {key} {centre + 1.5 * noise[number]:.9g}\n")
 
 
 def measure_memory(workload: Workload) -> dict[str, float]:
@@ -92,7 +78,7 @@ def measure_memory(workload: Workload) -> dict[str, float]:
     scorer = Scorer(Loudness(), torch.device("cpu"))
     scorer.chunk = None
     produce_evaluation_file(loader, scorer, scorer.device, Path(workload.folder) / "scores.txt", split.protocol)
-    return {"peak_GiB": peak_resident() / 2**30}
+    return {"peak_GiB": peak_memory(scorer.device)}
 
 
 class Loudness(nn.Module):
@@ -109,22 +95,16 @@ def find_or_make_list(folder: Path, trials: int) -> Split:
     split = find_split(folder / f"list-{trials}", "LA", "eval")
     if split.protocol.is_file():
         return split
-    flac = split.audio / "flac"
+    flac, rng = split.audio / "flac", np.random.default_rng(SEED)
     flac.mkdir(parents=True, exist_ok=True)
     with atomic_write(split.protocol) as stream:
-        for name in _linked_files(flac, trials):
+        for number in range(trials):
+            name = f"LA_E_{number:07d}"
+            path = flac / f"{name}.flac"
+            if number % LINKS == 0:
+                source = path
+                write_noise(source, SHORT_S, rng)
+            else:
+                os.link(source, path)
             stream.write(f"LA_0001 {name} - - bonafide\n")
     return split
-
-
-def _linked_files(folder: Path, count: int) -> Iterator[str]:
-    rng = np.random.default_rng(SEED)
-    for number in range(count):
-        name = f"LA_E_{number:07d}"
-        path = folder / f"{name}.flac"
-        if number % LINKS == 0:
-            source = path
-            write_noise(source, SHORT_S, rng)
-        else:
-            os.link(source, path)
-        yield name

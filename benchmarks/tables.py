@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from benchmarks.workload import PROCESSOR
+from benchmarks.runs import PROCESSOR
 
 FIRST, NARROWEST = 18, 7
 

@@ -33,49 +33,41 @@ class Timed(NamedTuple):
 def time_steps(step: Step, repeats: int, device: torch.device, warm_up: int | None = None) -> Timed:
     """Time `repeats` calls, after calls that are not counted; CUDA's peak memory starts again after those."""
     cuda = device.type == "cuda"
+
+    def mark() -> Any:
+        if not cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(device))
+        return event
+
     for _ in range(warm_up or (WARM_UP_CUDA if cuda else WARM_UP_CPU)):
         step()
     started = time.process_time()
-    seconds = _time_on_cuda(step, repeats, device) if cuda else _time_on_cpu(step, repeats)
-    return Timed(seconds, (time.process_time() - started) / repeats)
-
-
-def _time_on_cpu(step: Step, repeats: int) -> list[float]:
-    marks = [time.perf_counter()]
+    if cuda:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    marks = [mark()]
     for _ in range(repeats):
         step()
-        marks.append(time.perf_counter())
-    return [after - before for before, after in itertools.pairwise(marks)]
-
-
-def _time_on_cuda(step: Step, repeats: int, device: torch.device) -> list[float]:
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    stream = torch.cuda.current_stream(device)
-    marks[0].record(stream)
-    for mark in marks[1:]:
-        step()
-        mark.record(stream)
-    torch.cuda.synchronize(device)
-    return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(marks)]
+        marks.append(mark())
+    if cuda:
+        torch.cuda.synchronize(device)
+    processor_s = (time.process_time() - started) / repeats
+    pairs = itertools.pairwise(marks)
+    return Timed([one.elapsed_time(two) / 1000 if cuda else two - one for one, two in pairs], processor_s)
 
 
 def peak_memory(device: torch.device) -> float:
-    """GiB: the most that tensors took on a CUDA device, the most that this process took otherwise."""
+    """GiB: the most that tensors took on a CUDA device, the most that this process held otherwise."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return peak_resident() / 2**30
-
-
-def peak_resident() -> int:
-    """Bytes of memory that this process held at its most."""
     status = Path("/proc/self/status")
     if status.is_file():
         # Not `ru_maxrss`: on Linux that remembers what the process was before it became this program.
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def matrix_products(device: torch.device, precision: str = "fp32") -> dict[str, float]:

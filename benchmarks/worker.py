@@ -24,13 +24,13 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.workload import PROCESSOR, ROOT, Workload
+from benchmarks.runs import PROCESSOR, ROOT, Workload
 from s2pecnet.cli.command import run_command
 
 
 def main() -> int:
     """Run the workload that the one argument describes."""
-    workload = Workload.from_json(sys.argv[1])
+    workload = Workload(**json.loads(sys.argv[1]))
     if workload.way == "ours" or workload.task == "load":
         # As main.py does, before torch is imported; the ways of a loader differ in what they do, not in how they wait.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -53,8 +53,7 @@ def run(workload: Workload) -> dict[str, Any]:
         return measure_start(workload)
     from benchmarks import score_lists
 
-    tasks = {"evaluate": score_lists.measure_evaluation, "memory": score_lists.measure_memory}
-    return tasks[workload.task](workload)
+    return {"evaluate": score_lists.measure_evaluation, "memory": score_lists.measure_memory}[workload.task](workload)
 
 
 def measure_start(workload: Workload) -> dict[str, float]:

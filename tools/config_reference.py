@@ -9,7 +9,6 @@ written by hand.
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,28 +59,21 @@ def made() -> dict[Path, str]:
     systems = [f"### {name}\n\n{reference_table(cls)}" for name, cls in system_options().items()]
     page = PAGE.read_text(encoding="utf-8")
     for name, text in (("keys", reference_table(Config)), ("systems", "\n\n".join(systems))):
-        page = _between_marks(page, name, text)
+        start, end = f"<!-- made by tools/config_reference.py: {name} -->\n", "\n<!-- end -->"
+        before, found, behind = page.partition(start)
+        _, closed, after = behind.partition(end)
+        if not (found and closed):
+            raise InputError(f"{PAGE}: no lines {start.strip()!r} and {end.strip()!r} to write between")
+        page = f"{before}{start}\n{text}\n{end}{after}"
     return {PAGE: page, SCHEMA: json.dumps(config_schema(), indent=2) + "\n"}
 
 
 def reference_table(cls: type) -> str:
     """The keys of an options class, a Markdown table."""
     lines = ["| key | takes | default | meaning |", "| --- | --- | --- | --- |"]
-    rows = describe_options(cls)
-    lines += [f"| `{key}` | {kind} | {_default(default)} | {text} |" for key, kind, default, text in rows]
+    for key, kind, default, text in describe_options(cls):
+        lines.append(f"| `{key}` | {kind} | {default if default == 'required' else f'`{default}`'} | {text} |")
     return "\n".join(lines).replace("|h|", r"\|h\|")
-
-
-def _default(text: str) -> str:
-    return text if text == "required" else f"`{text}`"
-
-
-def _between_marks(page: str, name: str, text: str) -> str:
-    start = f"<!-- made by tools/config_reference.py: {name} -->"
-    pattern = re.compile(rf"({re.escape(start)}\n).*?(\n<!-- end -->)", re.DOTALL)
-    if not pattern.search(page):
-        raise InputError(f"{PAGE}: no lines {start!r} and '<!-- end -->' to write between")
-    return pattern.sub(lambda found: f"{found[1]}\n{text}\n{found[2]}", page)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from s2pecnet.errors import InputError
 from s2pecnet.extras import require
 from s2pecnet.files import atomic_write
 from s2pecnet.metrics.det import compute_eer
-from s2pecnet.reporting.chart_data import det_limits, det_line, probit, probit_ticks, sweep_of
+from s2pecnet.reporting.chart_data import det_limits, det_line, probit, sweep_of
+from s2pecnet.reporting.plots import draw_det_axes
 from s2pecnet.runs.folder import RunFolder
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores
@@ -44,14 +45,27 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = "python -m tools.readme_figures") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = build_parser(prog).parse_args(argv)
-    folder = open_run(arguments.run)
+    results, report = arguments.run / RUN_FILES["results"], arguments.run / RUN_FILES["report"]
+    for file in (results, report):
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; expected the folder of a finished run")
+    folder = RunFolder(arguments.run, as_config(RunRecord.read(results).config))
+    # The selected epoch has scores; the averaged weights are not in every run.
+    names = [name for name in CURVES if name == "eval" or folder.scores(name).is_file()]
+    scores = {name: read_cm_scores(folder.scores(name)) for name in names}
     arguments.output.mkdir(parents=True, exist_ok=True)
-    print(draw_det(arguments.output / "det.png", eval_scores(folder), f"eval scores of {folder.path.name}"))
-    executable = find_browser()
+    print(draw_det(arguments.output / "det.png", scores, f"eval scores of {folder.path.name}"))
+    executable, picture = find_browser(), arguments.output / "report.png"
     if executable is None:
         print("no Chromium found (chromium, google-chrome): report.png is left as it is")
         return 0
-    print(photograph(folder.file("report"), arguments.output / "report.png", executable))
+    # The top of the report, as it looks in a light window.
+    with tempfile.TemporaryDirectory() as profile, browser(executable, Path(profile)) as page:
+        page.open(report, WIDTH, HEIGHT)
+        page.open(report, WIDTH, page.run(END_OF_DET) or HEIGHT)
+        page.run("document.documentElement.style.overflow = 'hidden'")  # no scroll bar
+        page.screenshot(picture, whole=False)
+    print(picture)
     return 0
 
 
@@ -61,29 +75,6 @@ def build_parser(prog: str = "python -m tools.readme_figures") -> argparse.Argum
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     parser.add_argument("--output", type=Path, default=IMAGES, metavar="DIR", help="where they go (docs/images)")
     return parser
-
-
-def open_run(path: Path) -> RunFolder:
-    """The folder of a finished run.
-
-    Raises:
-        InputError: it has no results or no report.
-    """
-    results, report = path / RUN_FILES["results"], path / RUN_FILES["report"]
-    for file in (results, report):
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; expected the folder of a finished run")
-    return RunFolder(path, as_config(RunRecord.read(results).config))
-
-
-def eval_scores(folder: RunFolder) -> dict[str, CMScores]:
-    """The scores of a run's evaluations of the eval set, by the names of `CURVES`.
-
-    Raises:
-        InputError: the selected epoch has no score file, or a file is malformed.
-    """
-    names = [name for name in CURVES if name == "eval" or folder.scores(name).is_file()]
-    return {name: read_cm_scores(folder.scores(name)) for name in names}
 
 
 def draw_det(path: Path, scores: Mapping[str, CMScores], title: str) -> Path:
@@ -97,35 +88,18 @@ def draw_det(path: Path, scores: Mapping[str, CMScores], title: str) -> Path:
 
     sweeps = {name: sweep_of(cm) for name, cm in scores.items()}
     low, high = det_limits(list(sweeps.values()), max(max(cm.bonafide.size, cm.spoof.size) for cm in scores.values()))
-    limits = probit(np.array([low, high]))
-    positions, labels = zip(*probit_ticks(low, high), strict=True)
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
-    axes.plot(limits, limits, color="0.6", linewidth=0.8, linestyle=":")
+    draw_det_axes(axes, low, high, title)
     for name, sweep in sweeps.items():
         label, color = CURVES[name]
         eer = compute_eer(scores[name].bonafide, scores[name].spoof)[0]
         axes.plot(*det_line(sweep, low), color=color, linewidth=1.8, label=f"{label}: EER {100 * eer:.2f} %")
         axes.plot(*2 * [probit(np.clip([eer], low, high))], "o", color=color, markersize=6, clip_on=False, zorder=3)
-    axes.set_xticks(positions, labels)
-    axes.set_yticks(positions, labels)
-    axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
-    axes.set(xlabel="spoofed speech accepted (%)", ylabel="bona fide speech rejected (%)")
-    axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="upper right", framealpha=1)
     with atomic_write(path, "wb") as stream:
         figure.savefig(stream, format="png", dpi=150)
-    return path
-
-
-def photograph(report: Path, path: Path, executable: str) -> Path:
-    """Write a PNG of the top of a report, as it looks in a light window; returns its path."""
-    with tempfile.TemporaryDirectory() as profile, browser(executable, Path(profile)) as page:
-        page.open(report, WIDTH, HEIGHT)
-        page.open(report, WIDTH, page.run(END_OF_DET) or HEIGHT)
-        page.run("document.documentElement.style.overflow = 'hidden'")  # no scroll bar
-        page.screenshot(path, whole=False)
     return path
 
 

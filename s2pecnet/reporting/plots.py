@@ -95,6 +95,9 @@ def board_figures(
         InputError: as `save_figures`, or the t-DCF cannot be normalised with the ASV scores.
     """
     require("matplotlib", "report", "drawing plots")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     sweep = sweep_of(cm, None if asv is None else fix_asv(asv)[0])
     plots: dict[str, Callable[[Axes], None]] = {
         "DET": lambda axes: _draw_det(axes, sweep, metrics),
@@ -104,22 +107,15 @@ def board_figures(
     if asv is not None:
         plots["tDCF"] = lambda axes: _draw_tdcf(axes, sweep, score_edges(cm))
     for plot, draw in plots.items():
-        board.add_image(f"{plot}/{name}", _image(draw), step, dataformats="HWC")
-
-
-def _image(draw: Callable[[Axes], None]) -> NDArray[np.uint8]:
-    """One panel as pixels (500, 600, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    draw(axes)
-    axes.spines[["top", "right"]].set_visible(False)
-    canvas = FigureCanvasAgg(figure)
-    with _any_layout():
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+        figure = Figure(figsize=(6, 5), dpi=100, layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        canvas = FigureCanvasAgg(figure)
+        with _any_layout():
+            canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        board.add_image(f"{plot}/{name}", pixels, step, dataformats="HWC")
 
 
 @contextlib.contextmanager
@@ -130,26 +126,25 @@ def _any_layout() -> Iterator[None]:
         yield
 
 
+def draw_det_axes(axes: Axes, low: float, high: float, title: str) -> None:
+    """Probit axes of a DET curve between two rates, and the line where both are equal."""
+    limits, (positions, labels) = probit(np.array([low, high])), zip(*probit_ticks(low, high), strict=True)
+    axes.plot(limits, limits, color=NEUTRAL, linewidth=0.8, linestyle=":")
+    axes.set_xticks(positions, labels)
+    axes.set_yticks(positions, labels)
+    axes.set(xlim=limits, ylim=limits, aspect="equal", title=title)
+    axes.set(xlabel="spoofed speech accepted (%)", ylabel="bona fide speech rejected (%)")
+    axes.grid(color="0.9")
+
+
 def _draw_det(axes: Axes, sweep: Sweep, metrics: Metrics) -> None:
     low, high = det_limits([sweep], max(metrics.n_bonafide, metrics.n_spoof))
-    limits, ticks = probit(np.array([low, high])), probit_ticks(low, high)
-    axes.plot(limits, limits, color=NEUTRAL, linewidth=0.8, linestyle=":")
+    draw_det_axes(axes, low, high, "Detection error trade-off")
     axes.plot(*det_line(sweep, low), color=BONAFIDE, linewidth=1.8)
-    axes.set_xticks([position for position, _ in ticks], [label for _, label in ticks])
-    axes.set_yticks([position for position, _ in ticks], [label for _, label in ticks])
-    axes.set(
-        xlim=limits,
-        ylim=limits,
-        aspect="equal",
-        title="Detection error trade-off",
-        xlabel="spoofed speech accepted (%)",
-        ylabel="bona fide speech rejected (%)",
-    )
-    axes.grid(color="0.9")
     # The EER, written towards the middle of the axes.
     position = float(probit(np.clip([metrics.eer], low, high))[0])
     axes.plot(position, position, "o", color=SPOOF, markersize=8, clip_on=False, zorder=3)
-    right = position < sum(limits) / 2
+    right = position < probit(np.array([low, high])).mean()
     axes.annotate(
         f"EER {100 * metrics.eer:.2f} %",
         (position, position),
