@@ -57,13 +57,14 @@ COMMANDS = {
     "report": Command("report", "an HTML page of a run, or of several side by side"),
     "download": Command("download", "get ASVspoof2019 LA, check any corpus, make the demo corpus"),
     "arena": Command("arena", "files of the Speech Anti-Spoofing Arena"),
+    "weights": Command("weights", "list the published weights, or fetch them"),
     "schema": Command("schema", "print the JSON Schema of configs, for editors"),
     "completion": Command("completion", "print the completion of this command for a shell"),
 }
 EXAMPLES = """examples:
   s2pecnet download --demo demo_corpus/LA          make a small synthetic corpus
   s2pecnet train --config demo                     train on it
-  s2pecnet predict --config AASIST --weights AASIST.pth talk.mp3
+  s2pecnet predict --config AASIST talk.mp3        fetches the published weights
   s2pecnet evaluate --cm scores.txt
 
 s2pecnet COMMAND --help describes one command, with examples of its own. A config is a file, or the name of one that

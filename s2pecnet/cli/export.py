@@ -25,10 +25,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet export") -> in
     require_packages(arguments.format)
     from s2pecnet.config.experiment import load_config
     from s2pecnet.export import check
-    from s2pecnet.scoring.verdicts import given_weights, load_calibration
+    from s2pecnet.scoring.verdicts import load_calibration
+    from s2pecnet.systems.published import find_weights
 
     config = load_config(arguments.config, arguments.set)
-    weights = given_weights(arguments.weights, config)
+    weights = str(find_weights(arguments.weights, config))
     found = require_files(find_audio(arguments.check), arguments.check) if arguments.check else None
     about = check.describe(config, weights, load_calibration(arguments.calibration, weights), arguments.format)
     system = check.load(config, weights)

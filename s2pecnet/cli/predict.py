@@ -42,10 +42,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
     from s2pecnet.config.experiment import load_config
-    from s2pecnet.scoring.verdicts import given_weights, load_calibration, make_rule
+    from s2pecnet.scoring.verdicts import load_calibration, make_rule
+    from s2pecnet.systems.published import find_weights
 
     config = load_config(arguments.config, arguments.set)
-    weights = given_weights(arguments.weights, config)
+    weights = str(find_weights(arguments.weights, config))
     found = require_files(find_audio(arguments.paths), arguments.paths)
     rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
     files = _load_scorer(config, weights, arguments)

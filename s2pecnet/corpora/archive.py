@@ -12,48 +12,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
-
-from tqdm import tqdm
 
 from s2pecnet.corpora.check import check_tree
+from s2pecnet.download import BLOCK, check_disk_space, naming, one_line, progress_bar
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write, sha256_of
-
-BLOCK = 1 << 20  # bytes read at a time
-
-
-def one_line(words: object) -> str:
-    """A server's words for a message: they may hold anything."""
-    return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(words)).strip()[:200]
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, 0 where there is none."""
-    return path.stat().st_size if path.exists() else 0
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Let a full disk say which file it could not take."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
-
-
-def check_disk_space(folder: Path, needed: int, purpose: str) -> None:
-    """Raises InputError where the disk of `folder` has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(f"{folder}: the disk has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed {purpose}")
-
-
-def progress_bar(total: int | None, start: int, title: str) -> "tqdm[NoReturn]":
-    """A bar in bytes on stderr, silent where that is not a terminal."""
-    return tqdm(total=total, initial=start, desc=title, unit="B", unit_scale=True, disable=None)
-
 
 # --------------------------------------------------------------------------------- the checksum
 

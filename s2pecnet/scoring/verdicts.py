@@ -6,10 +6,8 @@ the threshold.
 
 import logging
 import math
-import os
 from dataclasses import dataclass
 
-from s2pecnet.config.experiment import Config
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.calibration import Calibration, read_calibration
 from s2pecnet.systems.weights import description
@@ -63,20 +61,6 @@ def make_rule(given: str | None, calibration: Calibration | None) -> Rule:
     if not math.isfinite(threshold):
         raise InputError(f"--threshold {given}: expected a number, eer or min-dcf")
     return Rule(threshold, "given by --threshold", calibration)
-
-
-def given_weights(given: str | None, config: Config) -> str:
-    """The weights that `--weights` gives, else the config.
-
-    Raises:
-        InputError: there are none.
-    """
-    weights = given or config.model_path
-    if not weights:
-        raise InputError(f"{config.source}: no weights to score with; give --weights or the key model_path")
-    if not os.path.isfile(weights):
-        raise InputError(f"{weights}: no such checkpoint; give one by --weights or the key model_path")
-    return str(weights)
 
 
 def load_calibration(given: str | None, weights: str) -> Calibration | None:

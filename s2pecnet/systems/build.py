@@ -20,6 +20,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import prepare
 from s2pecnet.systems.inputs import Inputs
+from s2pecnet.systems.published import find_weights, remark_of
 from s2pecnet.systems.registry import count_parameters, find_model, utterance_feature
 from s2pecnet.systems.scorer import Scorer
 from s2pecnet.systems.weights import load_weights
@@ -57,16 +58,17 @@ class System:
         """The system of a config with trained weights.
 
         Args:
-            weights: a checkpoint; None: the config's `model_path`.
+            weights: a checkpoint, or the name of published weights; None: the config's `model_path`.
 
         Raises:
             InputError: as `build`, or there are no weights, or they do not fit.
         """
-        path = weights or config.model_path
-        if not path:
-            raise InputError(f"{config.source}: no weights; give --eval_model_weights, --weights or the key model_path")
+        path = find_weights(weights, config)
         system = cls.build(config, device)
-        load_weights(system.model, path)
+        try:
+            load_weights(system.model, path)
+        except InputError as error:
+            raise InputError(f"{error}{remark_of(path)}") from None
         return cls(config, system.model, system.inputs, device, str(path))
 
     def scorer(self) -> Scorer:
@@ -116,7 +118,7 @@ def load_system(
 
     Args:
         config: a path, the name of a config that came with the framework, a dictionary or a `Config`.
-        weights: a checkpoint; the config's `model_path` without it.
+        weights: a checkpoint, or the name of published weights; the config's `model_path` without it.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:

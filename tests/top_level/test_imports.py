@@ -22,6 +22,7 @@ ORDER = [
     {"metrics"},
     {"config"},
     {"audio", "corpora", "score_files", "nn", "features", "extras", "interruption"},
+    {"download"},
     {"files", "precision", "shipped"},
     {"text", "conventions"},
     {"errors"},
