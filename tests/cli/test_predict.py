@@ -242,7 +242,7 @@ def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: 
         ([tmp_path / "empty"], "no audio file in this folder"),
         ([f"{tmp_path}/*.wav"], "no file matches"),
         ([tmp_path / "absent.wav"], "absent.wav: no such file"),
-        (["--weights", tmp_path / "absent.pth", system.audio], "absent.pth: no such checkpoint; give one by --weights"),
+        (["--weights", tmp_path / "absent.pth", system.audio], "absent.pth: no such checkpoint"),
         (["--calibration", tmp_path / "absent.json", system.audio], "absent.json: no such calibration"),
         (["--device", "abacus", system.audio], "--device abacus"),
     ]

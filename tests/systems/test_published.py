@@ -80,7 +80,7 @@ def test_a_cut_download_is_resumed(server: Server) -> None:
 @pytest.mark.parametrize("wrong", [CONTENT[:-1] + b"x", CONTENT[:-1], CONTENT + b"x", b""])
 def test_nothing_of_a_wrong_file_stays(server: Server, tmp_path: Path, name: str, wrong: bytes) -> None:
     server.data = wrong
-    with pytest.raises(InputError, match="not the published|is not the file"):
+    with pytest.raises(InputError, match=r"not the published|is not the file"):
         fetch_weights(name)
     assert [path.name for path in (tmp_path / "kept").iterdir() if not path.name.endswith(".lock")] == []
 
@@ -95,7 +95,7 @@ def test_an_endless_answer_ends(server: Server, monkeypatch: pytest.MonkeyPatch)
 def test_a_damaged_file_that_is_kept_is_not_used(server: Server) -> None:
     path = fetch_weights("AASIST")
     path.write_bytes(CONTENT[::-1])
-    with pytest.raises(InputError, match="not the published AASIST.pth .its SHA-256 differs.; delete it"):
+    with pytest.raises(InputError, match=r"not the published AASIST\.pth \(its SHA-256 differs\); delete it"):
         fetch_weights("AASIST")
 
 
