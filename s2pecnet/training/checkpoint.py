@@ -11,6 +11,7 @@ So one flipped bit or one missing byte anywhere is noticed before a byte is inte
 folder, their names counting up (`step_000200.state`): `newest_state` goes back to the newest one that is intact.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -55,8 +56,7 @@ def write_state(path: str | os.PathLike[str], content: Any) -> None:
     digest = hashlib.sha256(head)
     digest.update(payload)
     with atomic_write(path, "wb") as file:
-        for part in (head, payload, digest.digest()):
-            file.write(part)
+        file.writelines((head, payload, digest.digest()))
 
 
 def read_state(path: str | os.PathLike[str]) -> Any:
@@ -102,7 +102,8 @@ def newest_state(folder: str | os.PathLike[str], pattern: str = "*.state") -> tu
                 print(message, file=sys.stderr, flush=True)
     if not paths:
         return None
-    raise InputError(f"{folder}: every state there is damaged ({_names(paths)}); remove them to train from the start")
+    names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+    raise InputError(f"{folder}: every state there is damaged ({names}); remove them to train from the start")
 
 
 def prune_states(folder: str | os.PathLike[str], keep: int = 2, pattern: str = "*.state") -> list[Path]:
@@ -122,8 +123,10 @@ def prune_states(folder: str | os.PathLike[str], keep: int = 2, pattern: str = "
     paths = _by_age(folder, pattern)
     kept: list[Path] = []
     for path in paths:
-        if len(kept) < keep and _is_intact(path):
-            kept.append(path)
+        if len(kept) < keep:
+            with contextlib.suppress(DamagedFile):
+                _checked(path)
+                kept.append(path)
     doomed = [path for path in paths if path not in kept] if len(kept) == keep else []
     for path in doomed:
         path.unlink(missing_ok=True)
@@ -150,14 +153,6 @@ def _checked(path: str | os.PathLike[str]) -> bytes:
     return bytes(content)
 
 
-def _is_intact(path: Path) -> bool:
-    try:
-        _checked(path)
-    except DamagedFile:
-        return False
-    return True
-
-
 def _by_age(folder: str | os.PathLike[str], pattern: str) -> list[Path]:
     """The states of a folder, newest first."""
 
@@ -178,7 +173,3 @@ def _check_plain(value: Any, place: str) -> None:
             _check_plain(inner, f"{place}[{index}]")
     elif kind not in PLAIN_VALUES:
         raise TypeError(f"{place} is a {kind.__module__}.{kind.__qualname__}; a state holds plain values and tensors")
-
-
-def _names(paths: list[Path]) -> str:
-    return ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import update_bn
-from tqdm import tqdm
 
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.errors import InputError
@@ -113,13 +112,18 @@ def run_epoch(
         InputError: a batch does not fit into memory.
     """
     step.model.train()
+    shown = 0.0
     with progress_bar(loader, "train") as bar:
         for *inputs, labels in loader:
             with explain_oom(step, inputs, labels):
                 terms = step(inputs, labels)
             if terms:
                 meter.add(terms, len(labels))
-            _show(bar, len(labels), meter)
+            bar.update(len(labels))
+            now = time.monotonic()
+            if not bar.disable and now - shown > SECONDS_BETWEEN_READINGS:
+                bar.set_postfix_str(f"loss {meter.loss():.4f}", refresh=False)
+                shown = now
             after_step()
     step.check()
 
@@ -142,11 +146,3 @@ def recompute_batch_norm(
     """Recompute BatchNorm statistics in one pass over the inputs that the model trains on."""
     batches = ([to_device(inputs, device)] for *inputs, _ in train_loader)
     update_bn(batches, _TakesBatch(model, freq_aug, precision))
-
-
-def _show(bar: "tqdm[Any]", utterances: int, meter: LossMeter) -> None:
-    bar.update(utterances)
-    now = time.monotonic()
-    if not bar.disable and now - getattr(bar, "last_reading", 0.0) > SECONDS_BETWEEN_READINGS:
-        bar.last_reading = now
-        bar.set_postfix_str(f"loss {meter.loss():.4f}", refresh=False)

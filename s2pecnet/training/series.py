@@ -4,6 +4,7 @@ exp_result/<run>_seed<N>/             a training each; a finished one is not run
 exp_result/<run>_series/summary.json  metrics of all of them
 """
 
+import itertools
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write, write_json
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
-from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, read_cm_scores
 from s2pecnet.text import clipped
@@ -56,7 +56,13 @@ def run_series(
     for seed in seeds:
         print(f"seed {seed}:", flush=True)
         records[seed] = train(seed)
-    found = {name: _over_seeds([records[seed].metrics[name] for seed in seeds]) for name in EVALUATIONS}
+    # Mean and standard deviation over the seeds, EER and min t-DCF as fractions.
+    found: dict[str, dict[str, Any]] = {name: {} for name in EVALUATIONS}
+    for name, metric in itertools.product(EVALUATIONS, ("eer", "min_tdcf")):
+        values = [getattr(records[seed].metrics[name], metric) for seed in seeds]
+        if None not in values:
+            deviation = statistics.stdev(values) if len(values) > 1 else None
+            found[name][metric] = {"values": values, "mean": statistics.fmean(values), "standard_deviation": deviation}
     for name in ("eval", "eval_swa"):
         systems = [read_cm_scores(score_files(seed)[name]) for seed in seeds]
         for metric, interval in bootstrap_intervals(systems, asv).items():
@@ -69,17 +75,6 @@ def run_series(
         stream.write(f"{text}\n")
     print(f"{text}\nseries in {folder}")
     return summary
-
-
-def _over_seeds(metrics: Sequence[Metrics]) -> dict[str, Any]:
-    """Mean and standard deviation over the seeds of EER and min t-DCF, as fractions."""
-    found = {}
-    for name in ("eer", "min_tdcf"):
-        values = [getattr(one, name) for one in metrics]
-        if None not in values:
-            deviation = statistics.stdev(values) if len(values) > 1 else None
-            found[name] = {"values": values, "mean": statistics.fmean(values), "standard_deviation": deviation}
-    return found
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

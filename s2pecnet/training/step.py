@@ -116,10 +116,11 @@ class TrainingStep:
         self.check(steps_ago=1)
         inputs, labels = to_device(inputs, self.device), labels.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
-        statistics = self._statistics() if self.config.skip_nonfinite else []
+        # BatchNorm's statistics: a NaN would stay in them for good.
+        kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if self.config.skip_nonfinite else []
         terms = self._backward(inputs, labels)
         if not self._is_finite(terms):
-            for buffer, before in statistics:
+            for buffer, before in kept:
                 buffer.copy_(before)
             return {}
         scale = self.scaler.get_scale()
@@ -132,12 +133,12 @@ class TrainingStep:
 
     def dry_run(self, inputs: Sequence[Tensor], labels: Tensor) -> None:
         """Compute gradients and drop them: the memory of a step, without the step."""
-        statistics = self._statistics()
+        kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
         try:
             self._backward(to_device(inputs, self.device), labels.to(self.device))
         finally:
             self.optimizer.zero_grad(set_to_none=True)
-            for buffer, before in statistics:
+            for buffer, before in kept:
                 buffer.copy_(before)
 
     def check(self, steps_ago: int = 0) -> None:
@@ -166,36 +167,27 @@ class TrainingStep:
             raise NonFiniteLoss(_hint(str(float(loss))))
         return False
 
-    def _statistics(self) -> list[tuple[Tensor, Tensor]]:
-        """The model's buffers (BatchNorm's statistics) with copies of them: a NaN would stay in them for good."""
-        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-
     def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         size = self.config.micro_batch_size or len(labels)
         criterion = class_weighted_cross_entropy(self.class_weights, labels, math.ceil(len(labels) / size))
         sums: dict[str, Tensor] = {}
         for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
-            with _explain_batch_norm(len(part_labels)):
+            try:
                 terms = loss_terms(self.model, part, part_labels, criterion, self.config.freq_aug, self.precision)
+            except ValueError as error:
+                # A single value has no variance.
+                if "Expected more than 1 value per channel" not in str(error):
+                    raise
+                raise InputError(
+                    f"BatchNorm needs more than one value, and a batch of {len(part_labels)} has only one with this "
+                    "model_config: set batch_size and micro_batch_size so that none leaves a last batch of 1, or raise "
+                    "nb_samp"
+                ) from None
             share = len(part_labels) / len(labels)
             self.scaler.scale(torch.stack(list(terms.values())).sum() * share).backward()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
         return sums
-
-
-@contextlib.contextmanager
-def _explain_batch_norm(utterances: int) -> Iterator[None]:
-    """Say which keys leave BatchNorm a single value, which has no variance."""
-    try:
-        yield
-    except ValueError as error:
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        raise InputError(
-            f"BatchNorm needs more than one value, and a batch of {utterances} has only one with this model_config: "
-            "set batch_size and micro_batch_size so that none leaves a last batch of 1, or raise nb_samp"
-        ) from None
 
 
 def _hint(loss: str) -> str:
@@ -234,33 +226,25 @@ def explain_oom(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) ->
         # The search begins outside of this block: the exception holds on to the frames, and they to the tensors.
         failed = True
     if failed:
-        raise InputError(_advice(step, len(labels), _largest_that_fits(step, inputs, labels)))
+        raise InputError(_advice(step, inputs, labels))
 
 
-def _largest_that_fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> int:
-    size = min(step.config.micro_batch_size or len(labels), len(labels)) // 2
-    while size and not _fits(step, [tensor[:size] for tensor in inputs], labels[:size]):
-        size //= 2
-    return size
-
-
-def _fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> bool:
-    try:
-        step.dry_run(inputs, labels)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return False
-    finally:
-        gc.collect()
-        torch.cuda.empty_cache()
-    return True
-
-
-def _advice(step: TrainingStep, size: int, fitting: int) -> str:
+def _advice(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> str:
+    fitting = min(step.config.micro_batch_size or len(labels), len(labels)) // 2
+    while fitting:
+        try:
+            step.dry_run([tensor[:fitting] for tensor in inputs], labels[:fitting])
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        finally:
+            gc.collect()
+            torch.cuda.empty_cache()
+        fitting //= 2
     config = step.config
     micro = f" in micro-batches of {config.micro_batch_size} (micro_batch_size)" if config.micro_batch_size else ""
-    out = f"out of memory on {step.device}: a batch of {size} (batch_size){micro} does not fit"
+    out = f"out of memory on {step.device}: a batch of {len(labels)} (batch_size){micro} does not fit"
     keys = [] if config.activation_checkpointing or config.compile else ["activation_checkpointing=true"]
     if step.precision.is_float32 and step.device.type == "cuda":
         keys.append("precision=bf16")

@@ -69,13 +69,9 @@ class Progress:
     best_eval: Metrics | None = None
     nonfinite: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def as_state(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
-        """The inverse of `as_state`."""
+        """The inverse of `dataclasses.asdict`."""
         best = {name: state[name] and Metrics(**state[name]) for name in ("best_dev", "best_eval")}
         return cls(**{**state, **best})
 
@@ -106,16 +102,24 @@ class Trainer:
         self.system, self.model, self.config, self.device = system, system.model, system.config, system.device
         self.train_loader, self.dev, self.eval = train_loader, dev, evaluation
         self.folder, self.record = folder, record
-        schedule = {
-            **dataclasses.asdict(self.config.optim_config),
-            "epochs": self.config.num_epochs,
-            "steps_per_epoch": len(train_loader),
-        }
+        assert isinstance(train_loader.sampler, SeededShuffle)
+        assert isinstance(train_loader.generator, torch.Generator)
+        self._sampler, self._generator = train_loader.sampler, train_loader.generator
+        length = {"epochs": self.config.num_epochs, "steps_per_epoch": len(train_loader)}
+        schedule = dataclasses.asdict(self.config.optim_config) | length
         self.optimizer, self.scheduler = create_optimizer(self.model.parameters(), schedule)
         self.progress = Progress()
         self.averaged = AveragedModel(self.model)
         self.meter = LossMeter()
         self.step = TrainingStep(self.model, self.optimizer, self.scheduler, self.config, self.device)
+        # What is saved of them is their own `state_dict`.
+        self._parts: dict[str, Any] = {
+            "model": self.model,
+            "averaged": self.averaged,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.step.scaler,
+        }
         # Evaluations of the selected epoch, "dev" and "eval", as far as this process has made them.
         self._evaluations: dict[str, Evaluation] = {}
         self._loader_state = self._generator.get_state()
@@ -174,31 +178,29 @@ class Trainer:
         raise_if_stop_requested(f"after step {progress.step} of epoch {progress.epoch}")
 
     def _end_epoch(self, board: SummaryWriter) -> None:
-        """Score dev, keep the weights if they are the best, go to the next epoch."""
+        """Score dev, log the epoch, keep the weights if they are the best, go to the next epoch."""
         epoch = self.progress.epoch
         dev = self.dev.evaluate(self.system.scorer())
         write_summary(self.folder.dev_summary(epoch), dev.metrics)
-        self._log_epoch(epoch, dev.metrics, board)
-        if self.progress.is_best(dev.metrics):
-            self._keep_best(epoch, dev, board)
-        self.progress.epoch, self.progress.step, self.meter = epoch + 1, 0, LossMeter()
-        self.save()
-
-    def _log_epoch(self, epoch: int, dev: Metrics, board: SummaryWriter) -> None:
         entry = {
             "epoch": epoch,
             "loss": self.meter.loss(),
             "terms": self.meter.means(),
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "utterances_per_second": self.meter.throughput(),
-            "dev": dev.as_dict(),
+            "dev": dev.metrics.as_dict(),
         }
         self.progress.history.append(entry)
-        scalars = {f"loss/{name}": value for name, value in entry["terms"].items()} | _board_metrics("dev", dev)
+        scalars = {f"loss/{name}": value for name, value in entry["terms"].items()}
         scalars |= {"loss/total": entry["loss"], "learning_rate": entry["learning_rate"]}
-        _write_board(board, scalars | {"throughput/train": entry["utterances_per_second"]}, epoch)
+        scalars["throughput/train"] = entry["utterances_per_second"]
+        _write_board(board, "dev", dev.metrics, epoch, scalars)
         throughput = f"  {entry['utterances_per_second']:.1f} utt/s"
-        self._log(f"epoch {epoch:3d}  loss {entry['loss']:.5f}  dev {headline(dev)}", throughput)
+        self._log(f"epoch {epoch:3d}  loss {entry['loss']:.5f}  dev {headline(dev.metrics)}", throughput)
+        if self.progress.is_best(dev.metrics):
+            self._keep_best(epoch, dev, board)
+        self.progress.epoch, self.progress.step, self.meter = epoch + 1, 0, LossMeter()
+        self.save()
 
     def _keep_best(self, epoch: int, dev: Evaluation, board: SummaryWriter) -> None:
         """Save the weights, with the calibration to log-likelihood ratios that dev gives; evaluate them if wanted."""
@@ -216,7 +218,7 @@ class Trainer:
             found = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
             progress.best_eval, self._evaluations["eval"] = found.metrics, found
             progress.history[-1]["eval"] = found.metrics.as_dict()
-            _write_board(board, _board_metrics("eval", found.metrics), epoch)
+            _write_board(board, "eval", found.metrics, epoch)
             self._log(f"epoch {epoch:3d}  new best on dev, eval {headline(found.metrics)}")
 
     def _final_evaluation(self, board: SummaryWriter) -> dict[str, Evaluation]:
@@ -226,14 +228,21 @@ class Trainer:
         load_weights(self.model, self.folder.weights("best"))
         if progress.best_eval is None:
             best = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
-            _write_board(board, _board_metrics("eval", best.metrics), progress.best_epoch)
+            _write_board(board, "eval", best.metrics, progress.best_epoch)
         else:
             best = self._best("eval", progress.best_eval)
         # Without a package to draw with, the story says so.
         with contextlib.suppress(MissingExtra):
             board_figures(board, "eval", progress.best_epoch, best.scores, best.metrics, self.eval.asv)
-        swa, count = self._evaluate_swa(), int(self.averaged.n_averaged)
-        _write_board(board, _board_metrics("eval_swa", swa.metrics), self.config.num_epochs - 1)
+        # The averaged weights take the model's place, with BatchNorm statistics of their own.
+        self.model.load_state_dict(self.averaged.module.state_dict())
+        self._sampler.set_epoch(self.config.num_epochs)
+        precision = PRECISIONS[self.config.precision]
+        recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug, precision)
+        count = int(self.averaged.n_averaged)
+        save_weights(self.model, self.folder.weights("swa"), record.for_weights() | {"swa_epochs": count})
+        swa = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval_swa"))
+        _write_board(board, "eval_swa", swa.metrics, self.config.num_epochs - 1)
         self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev.metrics)}")
         self._log(f"eval, selected epoch: {headline(best.metrics)}")
         self._log(f"eval, SWA of {counted(count, 'epoch')}: {headline(swa.metrics)}")
@@ -244,16 +253,6 @@ class Trainer:
         record.selected_epoch, record.swa_epochs = progress.best_epoch, count
         record.skipped_batches, record.history = len(progress.nonfinite), progress.history
         return evaluations
-
-    def _evaluate_swa(self) -> Evaluation:
-        """Load the averaged weights into the model, recompute its BatchNorm statistics, save and score it."""
-        self.model.load_state_dict(self.averaged.module.state_dict())
-        self._sampler.set_epoch(self.config.num_epochs)
-        precision = PRECISIONS[self.config.precision]
-        recompute_batch_norm(self.model, self.train_loader, self.device, self.config.freq_aug, precision)
-        about = self.record.for_weights() | {"swa_epochs": int(self.averaged.n_averaged)}
-        save_weights(self.model, self.folder.weights("swa"), about)
-        return self.eval.evaluate(self.system.scorer(), self.folder.scores("eval_swa"))
 
     def _best(self, name: str, metrics: Metrics) -> Evaluation:
         """The evaluation of the selected epoch; of an earlier process, its score file is read."""
@@ -266,13 +265,9 @@ class Trainer:
         progress = self.progress
         state = {
             "experiment": self.record.experiment,
-            "progress": progress.as_state(),
+            "progress": dataclasses.asdict(progress),
             "meter": self.meter.as_state(),
-            "model": self.model.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "scaler": self.step.scaler.state_dict(),
+            **{name: None if part is None else part.state_dict() for name, part in self._parts.items()},
             "loader": self._loader_state,
             "random": random_state(),
         }
@@ -284,29 +279,15 @@ class Trainer:
         """Go back to a saved state."""
         self.progress = Progress.from_state(state["progress"])
         self.meter = LossMeter(state["meter"])
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler:
-            self.scheduler.load_state_dict(state["scheduler"])
-        self.step.scaler.load_state_dict(state["scaler"])
+        for name, part in self._parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
         self.step.skipped = len(self.progress.nonfinite)
         self._generator.set_state(state["loader"])
         set_random_state(state["random"])
         self.folder.write_log(self.progress.log)
 
     # ---- small things --------------------------------------------------------------------------
-
-    @property
-    def _sampler(self) -> SeededShuffle:
-        sampler = self.train_loader.sampler
-        assert isinstance(sampler, SeededShuffle)
-        return sampler
-
-    @property
-    def _generator(self) -> torch.Generator:
-        assert isinstance(self.train_loader.generator, torch.Generator)
-        return self.train_loader.generator
 
     def _log(self, line: str, aside: str = "") -> None:
         """Print a line and keep it in the log; `aside`, which no two runs share, is printed alone."""
@@ -327,14 +308,12 @@ class Trainer:
         return path
 
 
-def _board_metrics(name: str, metrics: Metrics) -> dict[str, float]:
-    found = {f"EER_percent/{name}": 100 * metrics.eer}
+def _write_board(
+    board: SummaryWriter, name: str, metrics: Metrics, epoch: int, more: Mapping[str, float] | None = None
+) -> None:
+    scalars = {f"EER_percent/{name}": 100 * metrics.eer, **(more or {})}
     if metrics.min_tdcf is not None:
-        found[f"min_tDCF/{name}"] = metrics.min_tdcf
-    return found
-
-
-def _write_board(board: SummaryWriter, scalars: Mapping[str, float], epoch: int) -> None:
-    for name, value in scalars.items():
-        board.add_scalar(name, value, epoch)
+        scalars[f"min_tDCF/{name}"] = metrics.min_tdcf
+    for tag, value in scalars.items():
+        board.add_scalar(tag, value, epoch)
     board.flush()

@@ -1,5 +1,6 @@
 """A whole training: honest selection, SWA; and going on from where it was killed, to the bit."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -63,7 +64,7 @@ def test_the_selected_weights_carry_the_calibration_of_their_dev_scores(tiniest_
 
 def test_progress_survives_being_saved() -> None:
     progress = Progress(3, 1, [{"epoch": 0}], ["line"], 2, metrics(0.1), None, [{"step": 4}])
-    assert Progress.from_state(json.loads(json.dumps(progress.as_state()))) == progress
+    assert Progress.from_state(json.loads(json.dumps(dataclasses.asdict(progress)))) == progress
 
 
 # ---- going on --------------------------------------------------------------------------------------------------------
