@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 COLUMNS, HOP = 1500, 160
 
 
-def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, threshold: float, reason: str) -> Path:
+def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, threshold: float | None, reason: str) -> Path:
     """Draw the three panels over a common axis of time into one PNG (1560 x 1040 pixels), completely or not at all.
 
     Args:
         prediction: the scores of the file at `prediction.path`, which is read again.
-        threshold: the score above which a window counts as bona fide.
+        threshold: the score above which a window counts as bona fide; None: there is none.
         reason: why that one; written into the legend.
 
     Returns:

@@ -4,27 +4,33 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from s2pecnet.corpora.trials import Split
 from s2pecnet.reporting.html.charts import SERIES, Series, histogram, tdcf_chart, training_charts
 from s2pecnet.reporting.html.clips import CLIP_SAMPLES, Clip, ClipMaker, Trial, worst_trials
 from s2pecnet.reporting.html.markup import Content, Markup, tag
-from s2pecnet.reporting.html.runs import Evaluation, Run, mapping
-from s2pecnet.reporting.html.svg import number
-from s2pecnet.reporting.html.tables import METRICS, facts, swatch, threshold_table
+from s2pecnet.reporting.html.runs import Run, mapping
+from s2pecnet.reporting.html.svg import number, swatch
+from s2pecnet.reporting.html.tables import METRICS, facts, threshold_table
 
 
 def own_cards(run: Run, clips: ClipMaker) -> Content:
     """All cards of a run but those that compare its evaluations."""
-    evaluation = run.main
+    evaluation, metrics, selected = run.main, run.main.metrics, run.about.get("selected_epoch")
+    names = (("bonafide", f"bona fide ({metrics.n_bonafide:,})"), ("spoofed", f"spoofed ({metrics.n_spoof:,})"))
+    classes = [(tag("span", class_=f"patch {class_}"), text) for class_, text in names]
+    lines = (swatch("tandem"), "countermeasure and ASV"), (swatch("mark"), "EER threshold")
+    figures = []
+    for title, chart, terms in training_charts(run.history, selected if isinstance(selected, int) else None):
+        samples = [(swatch(f"s{index % SERIES}"), term) for index, term in enumerate(terms)]
+        figures.append(tag("figure", tag("figcaption", title), legend(*samples), chart))
     return [
         tag(
             "div",
-            card("Scores by class", histogram(evaluation), legend=_legend_of_classes(evaluation)),
-            card("t-DCF over the threshold", tdcf_chart(evaluation), legend=_legend_of_tdcf()),
+            card("Scores by class", histogram(evaluation), legend=legend(*classes)),
+            card("t-DCF over the threshold", tdcf_chart(evaluation), legend=legend(*lines)),
             class_="grid",
         ),
         card("Thresholds", threshold_table(evaluation)),
-        _training(run),
+        card("Training", tag("div", figures, class_="charts")) if figures else None,
         _worst(run, clips),
         _provenance(run),
     ]
@@ -39,11 +45,6 @@ def card(title: str, *content: Content, legend: Content = None, remark: str | No
 
 
 # ---- the headline ------------------------------------------------------------------------------
-
-
-def header(title: str, below: str) -> Markup:
-    """The heading of the page."""
-    return tag("header", tag("h1", title), tag("p", below, class_="muted"))
 
 
 def subtitle(run: Run) -> str:
@@ -87,44 +88,14 @@ def warning_list(warnings: Sequence[str]) -> Markup | None:
     return tag("ul", [tag("li", warning) for warning in warnings], class_="warnings") if warnings else None
 
 
-# ---- legends -----------------------------------------------------------------------------------
+def legend(*entries: tuple[Markup, str]) -> Markup:
+    """Which sample stands for what."""
+    return tag("p", [tag("span", sample, tag("span", text)) for sample, text in entries], class_="legend")
 
 
 def series_legend(series: Sequence[Series]) -> Markup:
     """Which line is which."""
-    return _legend([(swatch(one), one.label) for one in series])
-
-
-def _legend(entries: Sequence[tuple[Markup, str]]) -> Markup:
-    return tag("p", [tag("span", sample, tag("span", text)) for sample, text in entries], class_="legend")
-
-
-def _legend_of_classes(evaluation: Evaluation) -> Markup:
-    metrics = evaluation.metrics
-    classes = (("bonafide", f"bona fide ({metrics.n_bonafide:,})"), ("spoofed", f"spoofed ({metrics.n_spoof:,})"))
-    return _legend([(tag("span", class_=f"patch {class_}"), text) for class_, text in classes])
-
-
-def _legend_of_tdcf() -> Markup:
-    return _legend([(_sample("tandem"), "countermeasure and ASV"), (_sample("mark"), "EER threshold")])
-
-
-def _sample(class_: str) -> Markup:
-    line = tag("path", d="M1 6H27", class_=f"line {class_}")
-    return tag("svg", line, viewBox="0 0 28 12", class_="swatch", aria_hidden="true")
-
-
-# ---- the training ------------------------------------------------------------------------------
-
-
-def _training(run: Run) -> Content:
-    selected = run.about.get("selected_epoch")
-    charts = training_charts(run.history, selected if isinstance(selected, int) else None)
-    figures = []
-    for title, chart, names in charts:
-        samples = [(_sample(f"s{index % SERIES}"), name) for index, name in enumerate(names)]
-        figures.append(tag("figure", tag("figcaption", title), _legend(samples), chart))
-    return card("Training", tag("div", figures, class_="charts")) if figures else None
+    return legend(*((swatch(one.style), one.label) for one in series))
 
 
 # ---- the worst errors --------------------------------------------------------------------------
@@ -134,7 +105,12 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
     evaluation = run.main
     if evaluation.scores is None:
         return None
-    split, remark = _audio(run)
+    split, remark = run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
+    if split is None:
+        remark = "The corpus was not found (--database_path gives its folder): the trials are listed without players."
+    elif not split.audio.is_dir():
+        remark = f"The audio is not on this machine ({split.audio}): the trials are listed without players."
+        split = None
     samples = mapping(run.config.get("model_config")).get("nb_samp")
     scored = samples if isinstance(samples, int) and samples > 0 else CLIP_SAMPLES
     content: list[Content] = []
@@ -146,37 +122,20 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
     return card("Worst errors", content, remark=remark)
 
 
-def _audio(run: Run) -> tuple[Split | None, str]:
-    """The eval split if its audio is here, and a remark on that."""
-    if run.split is None:
-        return (
-            None,
-            "The corpus was not found (--database_path gives its folder): the trials are listed without players.",
-        )
-    if not run.split.audio.is_dir():
-        return None, f"The audio is not on this machine ({run.split.audio}): the trials are listed without players."
-    return run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
-
-
 def _trial(trial: Trial, clip: Clip | str | None) -> Markup:
+    """A trial and its player; instead of a clip there may be a reason why there is none."""
+    name, player = trial.utterance, None
     words = [*([] if trial.is_bonafide else [trial.attack]), f"score {number(trial.score, 4)}"]
-    words += [f"{clip.seconds:.1f}\N{NO-BREAK SPACE}s"] if isinstance(clip, Clip) else []
+    if isinstance(clip, Clip):
+        words.append(f"{clip.seconds:.1f}\N{NO-BREAK SPACE}s")
+        picture = tag("img", src=clip.picture, alt=f"spectrogram of {name}", width=320, height=128)
+        unseen = tag("span", class_="unseen", style=f"left:{100 * clip.seen:.2f}%") if clip.seen < 1 else None
+        audio = tag("audio", controls=True, preload="none", src=clip.audio, aria_label=f"play {name}")
+        player = tag("div", tag("div", picture, unseen, class_="picture"), audio, class_="player")
     words += [] if trial.wrong else ["no error"]
-    return tag(
-        "li",
-        _player(trial.utterance, clip) if isinstance(clip, Clip) else None,
-        tag("p", tag("code", trial.utterance)),
-        tag("p", " · ".join(words), class_="muted"),
-        tag("p", clip, class_="muted") if isinstance(clip, str) else None,
-        class_="trial",
-    )
-
-
-def _player(utterance: str, clip: Clip) -> Markup:
-    picture = tag("img", src=clip.picture, alt=f"spectrogram of {utterance}", width=320, height=128)
-    unseen = tag("span", class_="unseen", style=f"left:{100 * clip.seen:.2f}%") if clip.seen < 1 else None
-    audio = tag("audio", controls=True, preload="none", src=clip.audio, aria_label=f"play {utterance}")
-    return tag("div", tag("div", picture, unseen, class_="picture"), audio, class_="player")
+    below = [" · ".join(words), *([clip] if isinstance(clip, str) else [])]
+    muted = [tag("p", text, class_="muted") for text in below]
+    return tag("li", player, tag("p", tag("code", name)), muted, class_="trial")
 
 
 # ---- where it comes from -----------------------------------------------------------------------

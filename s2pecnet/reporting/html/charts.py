@@ -65,42 +65,33 @@ def det_chart(series: Sequence[Series]) -> Markup | None:
     drawn = [(one, one.evaluation.sweep) for one in series if one.evaluation.sweep]
     if not drawn:
         return None
-    low, high = _limits(drawn)
-    rejected, accepted = (_probit_axis(low, high, f"{what} (%)") for what in ("bona fide rejected", "spoofs accepted"))
+    limits, (rejected, accepted) = _probit_axes(drawn, "bona fide rejected (%)", "spoofs accepted (%)")
     chart = Chart(accepted, rejected, height=426)
     chart.line([rejected.low, rejected.high], [rejected.low, rejected.high], "reference", "both rates equal")
     for one, sweep in drawn:
-        chart.line(*det_line(sweep, low), one.style, one.label, run=one.number)
+        chart.line(*det_line(sweep, limits[0]), one.style, one.label, run=one.number)
     for one, sweep in drawn:
-        _mark_points(chart, one, sweep, (low, high))
-    if len(drawn) == 1:
-        eer = drawn[0][0].evaluation.metrics.eer
-        position = float(probit(np.array([eer]).clip(low, high))[0])
-        chart.note(position, position, f"EER {percent(eer)} %", where="beside")
+        metrics = one.evaluation.metrics
+        position = float(probit(np.array([metrics.eer]).clip(*limits))[0])
+        title = f"{one.label}: EER {percent(metrics.eer)} % at threshold {number(metrics.eer_threshold, 4)}"
+        chart.dot(position, position, one.style, title, run=one.number)
+        best = sweep.tdcf_point
+        if best is not None and sweep.tdcf is not None:
+            x, y = probit(np.array([sweep.far[best], sweep.frr[best]]).clip(*limits)).tolist()
+            title = f"{one.label}: min t-DCF {sweep.tdcf[best]:.4f} at threshold {number(sweep.thresholds[best], 4)}"
+            chart.dot(x, y, f"{one.style} hollow", title, run=one.number)
+        if len(drawn) == 1:
+            chart.note(position, position, f"EER {percent(metrics.eer)} %", where="beside")
     eers = "; ".join(f"{one.label}, EER {percent(one.evaluation.metrics.eer)} %" for one, _ in drawn)
     return chart.render(f"Detection error trade-off: {eers}")
 
 
-def _limits(drawn: Sequence[tuple[Series, Sweep]]) -> tuple[float, float]:
+def _probit_axes(drawn: Sequence[tuple[Series, Sweep]], *labels: str) -> tuple[tuple[float, float], list[Axis]]:
+    """The lowest and the highest rate that these curves need, and for each label an axis between the two."""
     largest = max(max(one.evaluation.metrics.n_bonafide, one.evaluation.metrics.n_spoof) for one, _ in drawn)
-    return det_limits([sweep for _, sweep in drawn], largest)
-
-
-def _mark_points(chart: Chart, one: Series, sweep: Sweep, limits: tuple[float, float]) -> None:
-    metrics = one.evaluation.metrics
-    position = float(probit(np.array([metrics.eer]).clip(*limits))[0])
-    title = f"{one.label}: EER {percent(metrics.eer)} % at threshold {number(metrics.eer_threshold, 4)}"
-    chart.dot(position, position, one.style, title, run=one.number)
-    best = sweep.tdcf_point
-    if best is not None and sweep.tdcf is not None:
-        x, y = probit(np.array([sweep.far[best], sweep.frr[best]]).clip(*limits)).tolist()
-        title = f"{one.label}: min t-DCF {sweep.tdcf[best]:.4f} at threshold {number(sweep.thresholds[best], 4)}"
-        chart.dot(x, y, f"{one.style} hollow", title, run=one.number)
-
-
-def _probit_axis(low: float, high: float, label: str) -> Axis:
-    low_end, high_end = probit(np.array([low, high])).tolist()
-    return Axis(low_end, high_end, label, probit_ticks(low, high))
+    limits = det_limits([sweep for _, sweep in drawn], largest)
+    low, high = probit(np.array(limits)).tolist()
+    return limits, [Axis(low, high, label, probit_ticks(*limits)) for label in labels]
 
 
 def histogram(evaluation: Evaluation) -> Markup | None:
@@ -160,8 +151,8 @@ def tdcf_by_miss_rate(series: Sequence[Series]) -> Markup | None:
     drawn = [(one, sweep) for one in series if (sweep := one.evaluation.sweep) and sweep.tdcf is not None]
     if len(drawn) < 2:
         return None
-    low, high = _limits(drawn)
-    chart = Chart(_probit_axis(low, high, "bona fide rejected (%)"), linear_axis(0, 1.15, "normalised t-DCF", about=5))
+    (low, high), (rejected,) = _probit_axes(drawn, "bona fide rejected (%)")
+    chart = Chart(rejected, linear_axis(0, 1.15, "normalised t-DCF", about=5))
     chart.horizontal(1, "reference", "t-DCF 1: the countermeasure accepts or rejects everything")
     minima = []
     for one, sweep in drawn:
@@ -193,13 +184,13 @@ def training_charts(history: Sequence[Mapping[str, Any]], selected: int | None) 
         history: what results.json holds of each epoch.
         selected: the epoch that was selected.
     """
-    losses = {"loss": _over_epochs(history, "loss")}
+    losses = {"loss": over_epochs(history, "loss")}
     terms = [name for epoch in history for name in mapping(epoch.get("terms"))]
     if len(set(terms)) > 1:
-        losses |= {name: _over_epochs(history, "terms", name) for name in dict.fromkeys(terms)}
-    eers = {f"{split} EER": _over_epochs(history, split, "eer", factor=100) for split in ("dev", "eval")}
-    tdcf = {f"{split} min t-DCF": _over_epochs(history, split, "min_tdcf") for split in ("dev", "eval")}
-    rate = {"learning rate": _over_epochs(history, "learning_rate")}
+        losses |= {name: over_epochs(history, "terms", name) for name in dict.fromkeys(terms)}
+    eers = {f"{split} EER": over_epochs(history, split, "eer", factor=100) for split in ("dev", "eval")}
+    tdcf = {f"{split} min t-DCF": over_epochs(history, split, "min_tdcf") for split in ("dev", "eval")}
+    rate = {"learning rate": over_epochs(history, "learning_rate")}
     wanted = (("Loss", "loss", losses), ("EER by epoch", "EER (%)", eers), ("min t-DCF by epoch", "min t-DCF", tdcf),
               ("Learning rate", "learning rate", rate))  # fmt: skip
     charts = []
@@ -221,11 +212,10 @@ def epoch_chart(lines: Sequence[EpochLine], label: str, selected: int | None = N
     values = [value for line in lines for _, value in line.points]
     low, high = min(0.0, *values), max(values)
     margin = 0.08 * (high - low) or 1.0
-    chart = Chart(
-        _epoch_axis(min(epochs) - 0.4, max(epochs) + 0.4),
-        linear_axis(low - (margin if low < 0 else 0), high + margin, label, about=5),
-        height=280,
-    )
+    x = linear_axis(min(epochs) - 0.4, max(epochs) + 0.4, "epoch")
+    x = replace(x, ticks=[(value, text) for value, text in x.ticks if value == round(value)])
+    y = linear_axis(low - (margin if low < 0 else 0), high + margin, label, about=5)
+    chart = Chart(x, y, height=280)
     if selected is not None and min(epochs) <= selected <= max(epochs):
         chart.vertical(selected, "mark", f"selected epoch {selected}")
         chart.note(selected, high + margin, "selected")
@@ -238,17 +228,7 @@ def epoch_chart(lines: Sequence[EpochLine], label: str, selected: int | None = N
     return chart.render(f"{label} over {len(set(epochs))} epochs: {', '.join(line.name for line in lines)}")
 
 
-def _epoch_axis(low: float, high: float) -> Axis:
-    axis = linear_axis(low, high, "epoch")
-    return replace(axis, ticks=[(value, text) for value, text in axis.ticks if value == round(value)])
-
-
-def dev_eers(history: Sequence[Mapping[str, Any]]) -> list[tuple[int, float]]:
-    """The dev EER in per cent of each epoch that has one."""
-    return _over_epochs(history, "dev", "eer", factor=100)
-
-
-def _over_epochs(history: Sequence[Mapping[str, Any]], *keys: str, factor: float = 1) -> list[tuple[int, float]]:
+def over_epochs(history: Sequence[Mapping[str, Any]], *keys: str, factor: float = 1) -> list[tuple[int, float]]:
     """The epochs that have a number under `keys`, and these numbers."""
     points = []
     for index, epoch in enumerate(history):

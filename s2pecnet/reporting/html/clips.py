@@ -62,22 +62,14 @@ def worst_trials(cm: CMScores, threshold: float, most: int) -> tuple[list[Trial]
     """
     order = np.lexsort((cm.utterances, cm.scores))
     is_bonafide = cm.is_bonafide[order]
-    worst = _trials(cm, order[is_bonafide][:most], threshold), _trials(cm, order[~is_bonafide][::-1][:most], threshold)
-    shown = [max(sum(trial.wrong for trial in trials), _FEW) for trials in worst]
-    return worst[0][: shown[0]], worst[1][: shown[1]]
-
-
-def _trials(cm: CMScores, indices: NDArray[np.intp], threshold: float) -> list[Trial]:
-    return [
-        Trial(
-            utterance=str(cm.utterances[index]),
-            attack=str(cm.attacks[index]),
-            is_bonafide=bool(cm.is_bonafide[index]),
-            score=float(cm.scores[index]),
-            wrong=bool((cm.scores[index] > threshold) != cm.is_bonafide[index]),
-        )
-        for index in indices
-    ]
+    worst = []
+    for indices in (order[is_bonafide][:most], order[~is_bonafide][::-1][:most]):
+        of_class = cm.take(indices)
+        wrong = (of_class.scores > threshold) != of_class.is_bonafide
+        columns = of_class.utterances, of_class.attacks, of_class.is_bonafide, of_class.scores, wrong
+        trials = [Trial(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+        worst.append(trials[: max(int(wrong.sum()), _FEW)])
+    return worst[0], worst[1]
 
 
 class ClipMaker:
@@ -93,6 +85,8 @@ class ClipMaker:
     def make(self, split: Split, utterance: str, samples_scored: int) -> Clip | str:
         """The clip of an utterance of a split, or why there is none."""
         # Decoding comes with torch, which a report without audio does not wait for.
+        import soundfile
+
         from s2pecnet.audio.decoding import read_crop
 
         try:
@@ -102,20 +96,14 @@ class ClipMaker:
         except ValueError as error:
             # Bad audio, or a name that is no path.
             return str(error)
-        audio, picture = _url("audio/flac", flac(samples)), _url("image/png", spectrogram_png(samples))
+        flac = io.BytesIO()
+        soundfile.write(flac, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        audio = f"data:audio/flac;base64,{b64encode(flac.getvalue()).decode()}"
+        picture = f"data:image/png;base64,{b64encode(spectrogram_png(samples)).decode()}"
         if len(audio) + len(picture) > self.left:
             return "left out: the clips of a report have a limited size"
         self.left -= len(audio) + len(picture)
         return Clip(audio, picture, len(samples) / SAMPLE_RATE, min(1.0, samples_scored / len(samples)))
-
-
-def flac(samples: NDArray[np.float32]) -> bytes:
-    """A FLAC file of samples (n,) in [-1, 1] at 16 kHz, 16 bit."""
-    import soundfile
-
-    stream = io.BytesIO()
-    soundfile.write(stream, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    return stream.getvalue()
 
 
 def spectrogram_png(samples: NDArray[np.float32]) -> bytes:
@@ -127,30 +115,17 @@ def spectrogram_png(samples: NDArray[np.float32]) -> bytes:
     power = power.reshape(len(frames), -1, 2).mean(axis=2).T[::-1]
     decibels = 10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20))
     shade = (1 + decibels / _RANGE_DB).clip(0, 1) * (_LEVELS - 1)
-    return png(shade.round().astype(np.uint8), _palette())
-
-
-def png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
-    """A PNG file of pixels (height, width) that are indices into a palette (colours <= 256, 3)."""
-    height, width = pixels.shape
-    rows = np.column_stack((np.zeros(height, dtype=np.uint8), pixels))
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    positions = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
+    channels = [np.interp(positions, range(len(_COLOURS)), channel) for channel in zip(*_COLOURS, strict=True)]
+    # Pixels are indices into the palette; a row begins with the number of its filter, 0 for none.
+    height, width = shade.shape
+    rows = np.pad(shade.round().astype(np.uint8), ((0, 0), (1, 0)))
     chunks = (
-        (b"IHDR", header),
-        (b"PLTE", palette.tobytes()),
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)),
+        (b"PLTE", np.column_stack(channels).round().astype(np.uint8).tobytes()),
         (b"IDAT", zlib.compress(rows.tobytes(), 9)),
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
-
-
-def _palette() -> NDArray[np.uint8]:
-    positions = np.linspace(0, len(_COLOURS) - 1, _LEVELS)
-    channels = [np.interp(positions, range(len(_COLOURS)), channel) for channel in zip(*_COLOURS, strict=True)]
-    return np.column_stack(channels).round().astype(np.uint8)
-
-
-def _url(media_type: str, data: bytes) -> str:
-    return f"data:{media_type};base64,{b64encode(data).decode()}"

@@ -29,7 +29,13 @@ def join(*content: Content) -> Markup:
     >>> join(["<", Markup("<br>")], None)
     '&lt;<br>'
     """
-    return Markup("".join(_flat(content)))
+    text = ""
+    for one in content:
+        if isinstance(one, str):
+            text += one if isinstance(one, Markup) else escape(one)
+        elif one is not None:
+            text += join(*one)
+    return Markup(text)
 
 
 def tag(name: str, /, *content: Content, **attributes: str | float | bool | None) -> Markup:
@@ -38,21 +44,8 @@ def tag(name: str, /, *content: Content, **attributes: str | float | bool | None
     >>> tag("input", type="checkbox", checked=True, data_run=3, id=None)
     '<input type="checkbox" checked data-run="3">'
     """
-    written = "".join(_attribute(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
-    return Markup(f"<{name}{written}>" if name in _VOID else f"<{name}{written}>{join(*content)}</{name}>")
-
-
-def _attribute(name: str, value: str | float | bool | None) -> str:
-    if value is None or value is False:
-        return ""
-    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'
-
-
-def _flat(content: Content) -> Iterable[str]:
-    if isinstance(content, Markup):
-        yield content
-    elif isinstance(content, str):
-        yield escape(content)
-    elif content is not None:
-        for one in content:
-            yield from _flat(one)
+    opening = name
+    for key, value in attributes.items():
+        if value is not None and value is not False:
+            opening += f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{escape(str(value))}"')
+    return Markup(f"<{opening}>" if name in _VOID else f"<{opening}>{join(*content)}</{name}>")

@@ -7,6 +7,7 @@ A report is also made on machines that have neither the corpus nor its ASV score
 note says so. Where results.json and a score file disagree, the score file is shown, with a warning.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -157,36 +158,41 @@ def finite(value: Any) -> float | None:
 def _read_run(path: Path, asv: ASVScores | None, database_path: Path | None) -> Run:
     if not path.exists():
         raise InputError(f"{path}: no such run; expected the folder of a run, or a score file")
-    if not path.is_dir():
-        scores = read_cm_scores(path)
-        name = path.name.removesuffix(".gz").removesuffix(".txt")
-        return Run(name, path, None, [_evaluation("eval", None, evaluate(scores, asv), scores, asv, "scores")])
     if (path / RUN_FILES["results"]).is_file():
         return _FolderReader(path, RunRecord.read(path / RUN_FILES["results"]), asv, database_path).run()
-    file = path / EVAL_OUTPUT
-    if not file.is_file():
-        raise InputError(
-            f"{path}: holds neither {RUN_FILES['results']} nor {file.name}; expected the folder of a finished run, or "
-            "a score file"
-        )
+    file, name, label, warnings = path, path.name.removesuffix(".gz").removesuffix(".txt"), "scores", []
+    if path.is_dir():
+        file, name, label = path / EVAL_OUTPUT, path.resolve().name, "eval"
+        warnings = [f"There is no {RUN_FILES['results']} (an unfinished run?): only the score file is reported."]
+        if not file.is_file():
+            raise InputError(
+                f"{path}: holds neither {RUN_FILES['results']} nor {file.name}; expected the folder of a finished run, "
+                "or a score file"
+            )
     scores = read_cm_scores(file)
-    evaluation = _evaluation("eval", None, evaluate(scores, asv), scores, asv)
-    warning = f"There is no {RUN_FILES['results']} (an unfinished run?): only the score file is reported."
-    return Run(path.resolve().name, path, None, [evaluation], warnings=[warning])
+    evaluation = _evaluation("eval", None, evaluate(scores, asv), scores, asv, label)
+    return Run(name, path, None, [evaluation], warnings=warnings)
 
 
 class _FolderReader:
     """Reads what the record of a run folder refers to: scores, ASV scores, the corpus."""
 
     def __init__(self, path: Path, record: RunRecord, asv: ASVScores | None, database_path: Path | None):
-        self.path, self.record, self.given, self.database_path = path, record, asv, database_path
+        self.path, self.record, self.given, self.moved = path, record, asv, database_path is not None
         self.warnings, self.notes = _warnings(record), list[str]()
+        self.config: Config | None = None
+        self.corpus: Corpus | None = None
         try:
-            self.config: Config | None = as_config(record.config)
+            self.config = config = as_config(record.config)
         except InputError as error:
-            self.config = None
             self.notes.append(f"The config in {RUN_FILES['results']} cannot be used here: {error}")
-        self.corpus = self._find_corpus()
+            return
+        from_there = Path(record.working_directory) / config.database_path
+        found = from_there if from_there.exists() else Path(config.database_path)
+        options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
+        # The corpus may be another by now, or elsewhere: then the report goes without its audio.
+        with contextlib.suppress(InputError):
+            self.corpus = find_corpus(database_path or found, config.corpus, options)
 
     def run(self) -> Run:
         evaluations = [self._evaluation(name) for name in EVALUATIONS if name in self.record.metrics]
@@ -217,7 +223,11 @@ class _FolderReader:
     def _asv_scores(self, name: str, metrics: Metrics) -> ASVScores | None:
         """The ASV scores that the run used, those given, or none (with a note where the run had some)."""
         split = "dev" if name == "dev" else "eval"
-        path = self._asv_file(split)
+        path, used = None, self.record.asv_scores.get(split)
+        if used and not self.moved:
+            path = Path(self.record.working_directory) / used
+        elif self.corpus and self.config and split in self.corpus.splits:
+            path = self.corpus.asv_file(split, self.config.asv_scores(split))
         try:
             if path and path.is_file():
                 scores = read_asv_scores(path)
@@ -234,27 +244,6 @@ class _FolderReader:
                 "them)."
             )
         return None
-
-    def _asv_file(self, split: str) -> Path | None:
-        used = self.record.asv_scores.get(split)
-        if used and self.database_path is None:
-            return Path(self.record.working_directory) / used
-        if self.corpus is None or self.config is None or split not in self.corpus.splits:
-            return None
-        return self.corpus.asv_file(split, self.config.asv_scores(split))
-
-    def _find_corpus(self) -> Corpus | None:
-        config = self.config
-        if config is None:
-            return None
-        from_there = Path(self.record.working_directory) / config.database_path
-        found = from_there if from_there.exists() else Path(config.database_path)
-        options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
-        try:
-            return find_corpus(self.database_path or found, config.corpus, options)
-        except InputError:
-            # The corpus is another by now, or elsewhere: the report goes without its audio.
-            return None
 
 
 def _evaluation(

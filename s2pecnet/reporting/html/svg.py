@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from s2pecnet.reporting.html.markup import Content, Markup, join, tag
+from s2pecnet.reporting.html.markup import Markup, tag
 
 Floats = NDArray[np.float64]
 
@@ -72,19 +72,20 @@ class Chart:
 
     def line(self, x: ArrayLike, y: ArrayLike, class_: str, title: str | None = None, run: int | None = None) -> None:
         """A line through points (n,), n >= 1, cut off at the axes."""
-        self._inside.append(_path(_path_data(self._right(x), self._down(y)), f"line {class_}", title, run))
+        data, words = _path_data(self._right(x), self._down(y)), tag("title", title) if title else None
+        self._inside.append(tag("path", words, d=data, class_=f"line {class_}", data_run=run))
 
     def area(self, x: ArrayLike, y: ArrayLike, class_: str) -> None:
         """What lies between a line and the low end of the y axis."""
         across, bottom = self._right(x), float(self._down(self.y.low))
         data = f"{_path_data(across, self._down(y))}V{bottom:g}H{across[0]:g}Z"
-        self._inside.append(_path(data, f"area {class_}", None, None))
+        self._inside.append(tag("path", d=data, class_=f"area {class_}"))
 
     def dot(self, x: float, y: float, class_: str, title: str, run: int | None = None) -> None:
         """A point, with a text that shows when the pointer is on it."""
-        centre: dict[str, str | float] = {"cx": f"{float(self._right(x)):.2f}", "cy": f"{float(self._down(y)):.2f}"}
-        radius = 3 if "small" in class_.split() else 4.5
-        self._above.append(tag("circle", tag("title", title), **centre, r=radius, class_=f"dot {class_}", data_run=run))
+        across, down = f"{float(self._right(x)):.2f}", f"{float(self._down(y)):.2f}"
+        r, classes = 3 if "small" in class_.split() else 4.5, f"dot {class_}"
+        self._above.append(tag("circle", tag("title", title), cx=across, cy=down, r=r, class_=classes, data_run=run))
 
     def vertical(self, x: float, class_: str, title: str | None = None) -> None:
         """A line from bottom to top."""
@@ -98,13 +99,10 @@ class Chart:
         """A part of the x axis with a text that shows when the pointer is on it."""
         left, right = float(self._right(low)), float(self._right(high))
         top, bottom = float(self._down(self.y.high)), float(self._down(self.y.low))
-        size: dict[str, str | float] = {
-            "x": f"{left:.2f}",
-            "y": top,
-            "width": f"{right - left:.2f}",
-            "height": bottom - top,
-        }
-        self._inside.append(tag("rect", tag("title", title), **size, class_="column"))
+        across, width, height = f"{left:.2f}", f"{right - left:.2f}", bottom - top
+        self._inside.append(
+            tag("rect", tag("title", title), x=across, y=top, width=width, height=height, class_="column")
+        )
 
     def note(self, x: float, y: float, text: str, where: str = "aside") -> None:
         """A text near a point: "aside", "beside", "above" or "below"; to the side where there is room."""
@@ -115,42 +113,32 @@ class Chart:
         if not aside and 0.2 < share < 0.8:
             anchor = "middle"
         down = min(max(float(self._down(y)) + rise, _TOP + 10), self.height - _BOTTOM - 6)
-        position = {"x": f"{across:.1f}", "y": f"{down:.1f}", "text_anchor": anchor}
-        self._above.append(tag("text", text, **position, class_="note"))
+        self._above.append(tag("text", text, x=f"{across:.1f}", y=f"{down:.1f}", text_anchor=anchor, class_="note"))
 
     def render(self, description: str) -> Markup:
         """The picture; the description is for those who cannot see it."""
-        left, top, width, height = _LEFT, _TOP, WIDTH - _LEFT - _RIGHT, self.height - _TOP - _BOTTOM
-        window: dict[str, str | float] = {
-            "x": left,
-            "y": top,
-            "width": width,
-            "height": height,
-            "viewBox": f"{left} {top} {width} {height}",
-        }
+        left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, self.height - _BOTTOM
+        width, height = right - left, bottom - top
+        window = f"{left} {top} {width} {height}"
+        x_ticks = [(float(self._right(value)), text) for value, text in self.x.ticks]
+        y_ticks = [(float(self._down(value)), text) for value, text in self.y.ticks]
+        grid = [f"M{across:.2f} {top}V{bottom}" for across, _ in x_ticks]
+        grid += [f"M{left} {down:.2f}H{right}" for down, _ in y_ticks]
+        turned = f"translate(11 {(top + bottom) / 2:g}) rotate(-90)"
         return tag(
             "svg",
-            self._frame(),
-            tag("svg", self._inside, **window),
+            tag("path", d="".join(grid), class_="grid"),
+            tag("path", d=f"M{left} {bottom}H{right}", class_="axis"),
+            (_text(across, bottom + 16, text, "middle") for across, text in x_ticks),
+            (_text(left - 7, down + 4, text, "end") for down, text in y_ticks),
+            _text((left + right) / 2, self.height - 6, self.x.label, "middle", class_="label"),
+            _text(0, 0, self.y.label, "middle", class_="label", transform=turned),
+            tag("svg", self._inside, x=left, y=top, width=width, height=height, viewBox=window),
             self._above,
             viewBox=f"0 0 {WIDTH} {self.height}",
             role="img",
             aria_label=description,
             class_="chart",
-        )
-
-    def _frame(self) -> Content:
-        left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, self.height - _BOTTOM
-        grid = [f"M{float(self._right(value)):.2f} {top}V{bottom}" for value, _ in self.x.ticks]
-        grid += [f"M{left} {float(self._down(value)):.2f}H{right}" for value, _ in self.y.ticks]
-        middle = (top + bottom) / 2
-        return join(
-            tag("path", d="".join(grid), class_="grid"),
-            tag("path", d=f"M{left} {bottom}H{right}", class_="axis"),
-            (_text(float(self._right(value)), bottom + 16, text, "middle") for value, text in self.x.ticks),
-            (_text(left - 7, float(self._down(value)) + 4, text, "end") for value, text in self.y.ticks),
-            _text((left + right) / 2, self.height - 6, self.x.label, "middle", class_="label"),
-            _text(0, 0, self.y.label, "middle", class_="label", transform=f"translate(11 {middle:g}) rotate(-90)"),
         )
 
     def _right(self, x: ArrayLike) -> Floats:
@@ -161,12 +149,7 @@ class Chart:
 
 
 def _text(x: float, y: float, text: str, anchor: str, class_: str = "tick", transform: str | None = None) -> Markup:
-    position = {"x": f"{x:.2f}", "y": f"{y:.2f}", "text_anchor": anchor, "transform": transform}
-    return tag("text", text, **position, class_=class_)
-
-
-def _path(data: str, class_: str, title: str | None, run: int | None) -> Markup:
-    return tag("path", tag("title", title) if title else None, d=data, class_=class_, data_run=run)
+    return tag("text", text, x=f"{x:.2f}", y=f"{y:.2f}", text_anchor=anchor, transform=transform, class_=class_)
 
 
 def _path_data(x: Floats, y: Floats) -> str:
@@ -180,3 +163,9 @@ def _path_data(x: Floats, y: Floats) -> str:
     turned_back = np.sum(steps[1:] * steps[:-1], axis=1) < 0
     corners = np.concatenate(([True], crossed | turned_back, [True]))[: len(points)]
     return "M" + "L".join(f"{across:g} {down:g}" for across, down in points[corners].tolist())
+
+
+def swatch(class_: str) -> Markup:
+    """A sample of a line of a chart: its colour and its dashes."""
+    line = tag("path", d="M1 6H27", class_=f"line {class_}")
+    return tag("svg", line, viewBox="0 0 28 12", class_="swatch", aria_hidden="true")
