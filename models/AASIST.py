@@ -51,11 +51,6 @@ class AASISTOptions:
     architecture: str = "AASIST"
 
     @property
-    def encoder_channels(self) -> list[Pair]:
-        """Channels in and out of the six residual blocks; InputError where they do not follow each other."""
-        return encoder_channels(self.filts[1:])
-
-    @property
     def channels(self) -> int:
         """Channels of the encoded map."""
         return self.filts[-1][1]
@@ -95,7 +90,7 @@ class AASISTBase(nn.Module):
 
         self.raw_spectrogram = RawSpectrogram(options.filts[0], options.first_conv)
         self.first_bn = nn.BatchNorm2d(1)
-        self.encoder = residual_encoder(options.encoder_channels)
+        self.encoder = residual_encoder(encoder_channels(options.filts[1:]))
 
         channels = options.channels
         self.pos_S = nn.Parameter(torch.randn(1, options.map_shape[0], channels))
@@ -125,25 +120,34 @@ class AASISTBase(nn.Module):
         """Encoded map (B, C, F, T') to embedding (B, 5 * gat_dims[1]) and logits (B, 2)."""
         # In every precision the graphs, a small part of the work, are computed in float32.
         with float32_region(encoded.device):
-            return self._classify(widened(encoded))
-
-    def _classify(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        magnitude = encoded.abs()
-        out_S = self.pool_S(self.GAT_layer_S(magnitude.amax(dim=3).transpose(1, 2) + self.pos_S))
-        out_T = self.pool_T(self.GAT_layer_T(magnitude.amax(dim=2).transpose(1, 2)))
-        branch1 = self._branch(
-            out_T, out_S, self.master1, self.HtrgGAT_layer_ST11, self.HtrgGAT_layer_ST12, self.pool_hT1, self.pool_hS1
-        )
-        branch2 = self._branch(
-            out_T, out_S, self.master2, self.HtrgGAT_layer_ST21, self.HtrgGAT_layer_ST22, self.pool_hT2, self.pool_hS2
-        )
-        # Pair by pair (T1, T2, S1, S2, M1, M2): the order of the dropout draws.
-        T, S, M = (
-            torch.maximum(self.drop_way(one), self.drop_way(two)) for one, two in zip(branch1, branch2, strict=True)
-        )
-        parts = [T.abs().amax(dim=1), T.mean(dim=1), S.abs().amax(dim=1), S.mean(dim=1), M.squeeze(1)]
-        embedding = self.drop(torch.cat(parts, dim=1))
-        return embedding, self.out_layer(embedding)
+            magnitude = widened(encoded).abs()
+            out_S = self.pool_S(self.GAT_layer_S(magnitude.amax(dim=3).transpose(1, 2) + self.pos_S))
+            out_T = self.pool_T(self.GAT_layer_T(magnitude.amax(dim=2).transpose(1, 2)))
+            branch1 = self._branch(
+                out_T,
+                out_S,
+                self.master1,
+                self.HtrgGAT_layer_ST11,
+                self.HtrgGAT_layer_ST12,
+                self.pool_hT1,
+                self.pool_hS1,
+            )
+            branch2 = self._branch(
+                out_T,
+                out_S,
+                self.master2,
+                self.HtrgGAT_layer_ST21,
+                self.HtrgGAT_layer_ST22,
+                self.pool_hT2,
+                self.pool_hS2,
+            )
+            # Pair by pair (T1, T2, S1, S2, M1, M2): the order of the dropout draws.
+            T, S, M = (
+                torch.maximum(self.drop_way(one), self.drop_way(two)) for one, two in zip(branch1, branch2, strict=True)
+            )
+            parts = [T.abs().amax(dim=1), T.mean(dim=1), S.abs().amax(dim=1), S.mean(dim=1), M.squeeze(1)]
+            embedding = self.drop(torch.cat(parts, dim=1))
+            return embedding, self.out_layer(embedding)
 
     @staticmethod
     def _branch(

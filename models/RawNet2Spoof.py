@@ -115,7 +115,13 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
         """x float32 (B, samples) at 16 kHz; `Freq_aug` masks a random band of sinc filters."""
-        x = self._pool_magnitude(self.bank(x, mask=Freq_aug))
+        x = self.bank(x, mask=Freq_aug)
+        if torch.compiler.is_exporting():
+            # The pooling in one dimension would fix the length.
+            x = functional.max_pool2d(x.abs().unsqueeze(2), (1, 3))
+        else:
+            # Without gradients it is several times as fast.
+            x = functional.max_pool1d(x.abs_(), 3).unsqueeze(2)
         if x.device.type == "cpu":
             x = x.contiguous(memory_format=self.cpu_format)
         x = functional.selu(self.first_bn(x))
@@ -127,12 +133,3 @@ class Model(nn.Module):
         last_step = self.gru(x.transpose(1, 2))[0][:, -1]
         embedding = self.fc1_gru(last_step)
         return embedding, functional.log_softmax(self.fc2_gru(embedding), dim=1)
-
-    @staticmethod
-    def _pool_magnitude(x: Tensor) -> Tensor:
-        """(B, C, T) to (B, C, 1, T // 3)."""
-        if torch.compiler.is_exporting():
-            # The pooling in one dimension would fix the length.
-            return functional.max_pool2d(x.abs().unsqueeze(2), (1, 3))
-        # Without gradients it is several times as fast.
-        return functional.max_pool1d(x.abs_(), 3).unsqueeze(2)

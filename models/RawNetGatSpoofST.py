@@ -83,11 +83,8 @@ class Model(nn.Module):
         over_frequency = self.encoder_S(spectrogram).abs().amax(dim=2).transpose(1, 2)
         # In every precision the graphs, a small part of the work, are computed in float32.
         with float32_region(x.device):
-            return self._classify(widened(over_time), widened(over_frequency))
-
-    def _classify(self, over_time: Tensor, over_frequency: Tensor) -> tuple[Tensor, Tensor]:
-        nodes_T = self.proj_T(self.pool_T(self.GAT_layer_T(over_time)).transpose(1, 2))
-        nodes_S = self.proj_S(self.pool_S(self.GAT_layer_S(over_frequency)).transpose(1, 2))
-        fused = self.pool_ST(self.GAT_layer_ST((nodes_T * nodes_S).transpose(1, 2)))
-        embedding = torch.flatten(self.proj_ST(fused), start_dim=1)
-        return embedding, self.out_layer(embedding)
+            nodes_T = self.proj_T(self.pool_T(self.GAT_layer_T(widened(over_time))).transpose(1, 2))
+            nodes_S = self.proj_S(self.pool_S(self.GAT_layer_S(widened(over_frequency))).transpose(1, 2))
+            fused = self.pool_ST(self.GAT_layer_ST((nodes_T * nodes_S).transpose(1, 2)))
+            embedding = torch.flatten(self.proj_ST(fused), start_dim=1)
+            return embedding, self.out_layer(embedding)

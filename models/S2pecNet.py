@@ -63,16 +63,6 @@ class S2pecNetOptions(AASISTOptions):
     )
     architecture: str = "S2pecNet"
 
-    @property
-    def uses_first(self) -> bool:
-        """Whether the waveform's encoder exists."""
-        return self.orders in ("both", "first")
-
-    @property
-    def uses_second(self) -> bool:
-        """Whether the second-order encoder exists."""
-        return self.orders in ("both", "second")
-
 
 class PreActivationBlock(Checkpointed):
     """Pre-activation residual block of the second-order encoder: BN-ReLU-conv 1x1, BN-ReLU-conv 3x3.
@@ -131,7 +121,11 @@ class SecondOrderEncoder(nn.Module):
         self.conv5 = nn.Conv2d(channels, channels, self.conv5_kernel, bias=False)
         self.bn5: nn.Module = BatchNorm2d(channels)
         self.fc = nn.Linear(self.joined_frames, map_frames)
-        self.apply(_kaiming)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            elif isinstance(module, nn.Linear):
+                nn.init.kaiming_uniform_(module.weight)
 
     @staticmethod
     def _stage(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -150,13 +144,6 @@ class SecondOrderEncoder(nn.Module):
         y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
         y = functional.relu(self.bn5(self.conv5(y)))
         return self.fc(y)
-
-
-def _kaiming(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    elif isinstance(module, nn.Linear):
-        nn.init.kaiming_uniform_(module.weight)
 
 
 class TemporalSpectralFusion(nn.Module):
@@ -342,40 +329,33 @@ class Model(AASISTBase):
         options = _read(model_config)
         super().__init__(options)
         self.options = options
-        if not options.uses_first:
+        first, second = options.orders != "second", options.orders != "first"
+        if not first:
             del self.encoder, self.first_bn
-        if options.uses_second:
-            self._add_second_order()
-        if options.orders == "both":
-            self.two = TemporalSpectralFusion(options.channels, options)
-        if options.reconstruction != "none":
-            self._add_decoders()
-
-    def _add_second_order(self) -> None:
-        options = self.options
-        self.second_order = _second_order_feature(options)
-        shape = (self.second_order.bins, options.nb_frames)
-        self.resnet = SecondOrderEncoder(*shape, options.channels, options.map_shape)
-
-    def _add_decoders(self) -> None:
-        options = self.options
-        if options.uses_first and options.map_shape[0] < 2:
-            raise InputError(
-                f"model_config.filts[0]: got {options.filts[0]} sinc filters, expected at least 6 for the decoder of "
-                "the first order (or reconstruction 'none')"
-            )
-        released = options.reconstruction == "released"
-        if options.uses_first:
-            self.raw_decoder = WaveformDecoder(options) if released else RawSpectrogramDecoder(options)
-        if options.uses_second:
+        if second:
+            self.second_order = _second_order_feature(options)
             shape = (self.second_order.bins, options.nb_frames)
+            self.resnet = SecondOrderEncoder(*shape, options.channels, options.map_shape)
+        if first and second:
+            self.two = TemporalSpectralFusion(options.channels, options)
+        if options.reconstruction == "none":
+            return
+        released = options.reconstruction == "released"
+        if first:
+            if options.map_shape[0] < 2:
+                raise InputError(
+                    f"model_config.filts[0]: got {options.filts[0]} sinc filters, expected at least 6 for the decoder "
+                    "of the first order (or reconstruction 'none')"
+                )
+            self.raw_decoder = WaveformDecoder(options) if released else RawSpectrogramDecoder(options)
+        if second:
             self.decoder = SecondOrderDecoder(self.resnet, shape, options.channels, options.map_shape[1], released)
 
     @staticmethod
     def utterance_feature(model_config: Mapping[str, Any]) -> FixedFrames | None:
         """The second input: the feature of the complete utterance that the loader is to compute."""
         options = _read(model_config)
-        return _second_order_feature(options) if options.uses_second else None
+        return None if options.orders == "first" else _second_order_feature(options)
 
     def forward(
         self, x: Tensor, feature: Tensor | None = None, Freq_aug: bool = False, reconstruct: bool | None = None
@@ -398,24 +378,18 @@ class Model(AASISTBase):
         """
         if x.shape[-1] != self.options.nb_samp:
             raise InputError(f"S2pecNet was built for {self.options.nb_samp} samples (nb_samp), got {x.shape[-1]}")
-        fused = self._fuse(x, feature, Freq_aug)
+        orders = self.options.orders
+        if orders != "second":
+            fused = self.encode(self.raw_spectrogram(x, Freq_aug))
+        if orders != "first":
+            second = self.resnet((self.second_order(x) if feature is None else feature).unsqueeze(1))
+            fused = second if orders == "second" else self.two(fused, second)
         embedding, logits = self.classify(fused)
-        if reconstruct is None:
-            reconstruct = self.training
-        if not reconstruct or self.options.reconstruction == "none":
+        if not (self.training if reconstruct is None else reconstruct) or self.options.reconstruction == "none":
             return embedding, logits
-        first = self.raw_decoder(fused) if self.options.uses_first else None
-        second = self.decoder(fused) if self.options.uses_second else None
+        first = None if orders == "second" else self.raw_decoder(fused)
+        second = None if orders == "first" else self.decoder(fused)
         return embedding, logits, first, second  # type: ignore[return-value]
-
-    def _fuse(self, x: Tensor, feature: Tensor | None, mask: bool) -> Tensor:
-        if self.options.orders == "first":
-            return self.encode(self.raw_spectrogram(x, mask))
-        feature = self.second_order(x) if feature is None else feature
-        second: Tensor = self.resnet(feature.unsqueeze(1))
-        if self.options.orders == "second":
-            return second
-        return self.two(self.encode(self.raw_spectrogram(x, mask)), second)
 
     def loss(
         self, outputs: Sequence[Tensor | None], inputs: Sequence[Tensor], labels: Tensor, criterion: nn.Module
@@ -424,22 +398,17 @@ class Model(AASISTBase):
         terms = {"classification": criterion(outputs[1], labels)}
         if len(outputs) == 2:
             return terms
-        for name, output, target in zip(
-            ("first_order", "second_order"), outputs[2:], self._targets(inputs), strict=True
-        ):
-            if output is not None and target is not None:
-                terms[name] = self.options.reconstruction_weight * functional.mse_loss(output, target)
+        weight, (first, second) = self.options.reconstruction_weight, outputs[2:]
+        if first is not None:
+            with torch.no_grad():
+                released = self.options.reconstruction == "released"
+                target = inputs[0] if released else self.raw_spectrogram(inputs[0])
+            terms["first_order"] = weight * functional.mse_loss(first, target)
+        if second is not None:
+            with torch.no_grad():
+                target = (inputs[1] if len(inputs) > 1 else self.second_order(inputs[0])).unsqueeze(1)
+            terms["second_order"] = weight * functional.mse_loss(second, target)
         return terms
-
-    @torch.no_grad()
-    def _targets(self, inputs: Sequence[Tensor]) -> tuple[Tensor | None, Tensor | None]:
-        """What the decoders are to give back; an order's target is None where the system does not have the order."""
-        first = second = None
-        if self.options.uses_first:
-            first = inputs[0] if self.options.reconstruction == "released" else self.raw_spectrogram(inputs[0])
-        if self.options.uses_second:
-            second = (inputs[1] if len(inputs) > 1 else self.second_order(inputs[0])).unsqueeze(1)
-        return first, second
 
 
 def _read(model_config: Mapping[str, Any]) -> S2pecNetOptions:

@@ -43,11 +43,6 @@ class _FramedPower(nn.Module):
     def _register(self, name: str, constant: np.ndarray) -> None:
         self.register_buffer(name, torch.from_numpy(constant), persistent=False)
 
-    def _constant(self, name: str, like: Tensor) -> Tensor:
-        constant = getattr(self, name)
-        assert isinstance(constant, Tensor)
-        return constant.to(like.dtype)
-
     def power(self, waveform: Tensor) -> Tensor:
         """(..., samples) -> (..., frames, n_fft // 2 + 1)."""
         samples = waveform.shape[-1]
@@ -56,7 +51,7 @@ class _FramedPower(nn.Module):
         frames = count_frames(samples, self.hop)
         padded = functional.pad(waveform, (0, (frames - 1) * self.hop + self.frame - samples))
         framed = padded.unfold(-1, self.frame, self.hop)
-        spectrum = torch.fft.rfft(framed * self._constant("window", waveform), n=self.n_fft)
+        spectrum = torch.fft.rfft(framed * self.window.to(waveform.dtype), n=self.n_fft)
         return spectrum.real.square() + spectrum.imag.square()
 
 
@@ -115,17 +110,17 @@ class LFCC(_FramedPower):
         power = self.power(waveform - self.pre_emphasis * previous)
         # Under autocast these products would lose the digits that the logarithm needs.
         with float32_region(waveform.device):
-            energies = power @ self._constant("filters", waveform)
-            cepstra = torch.log10(energies + self.FLOOR) @ self._constant("dct", waveform)
+            energies = power @ self.filters.to(waveform.dtype)
+            cepstra = torch.log10(energies + self.FLOOR) @ self.dct.to(waveform.dtype)
         static = cepstra.transpose(-1, -2)
         delta = _delta(static)
         return torch.cat([static, delta, _delta(delta)], dim=-2)
 
 
-def triangular_filters(n_filters: int, n_fft: int, sample_rate: int = SAMPLE_RATE) -> np.ndarray:
+def triangular_filters(n_filters: int, n_fft: int) -> np.ndarray:
     """Triangles of height 1 with equally spaced corners from 0 Hz to Nyquist: (n_fft // 2 + 1, n_filters), float64."""
-    corners = np.linspace(0, sample_rate / 2, n_filters + 2)
-    frequencies = np.arange(n_fft // 2 + 1)[:, None] * sample_rate / n_fft
+    corners = np.linspace(0, SAMPLE_RATE / 2, n_filters + 2)
+    frequencies = np.arange(n_fft // 2 + 1)[:, None] * SAMPLE_RATE / n_fft
     low, centre, high = corners[:-2], corners[1:-1], corners[2:]
     rising = (frequencies - low) / (centre - low)
     falling = (high - frequencies) / (high - centre)

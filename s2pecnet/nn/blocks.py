@@ -57,27 +57,18 @@ class BatchNorm2d(nn.BatchNorm2d):
         by_torch = not self.training or x.device.type != "cpu" or x.dtype != torch.float32 or x.is_contiguous()
         if by_torch or not x.is_contiguous(memory_format=torch.channels_last):
             return super().forward(x)
-        mean, variance = self._statistics(x.detach())
-        self._track(mean, variance, x.numel() // x.shape[1])
+        rows = x.detach().permute(0, 2, 3, 1).flatten(0, 1)
+        count = rows.shape[0] * rows.shape[1]
+        exact_mean = rows.sum(dim=1).double().sum(dim=0) / count
+        mean_square = torch.linalg.vector_norm(rows, dim=1).double().square().sum(dim=0) / count
+        mean, variance = exact_mean.float(), (mean_square - exact_mean.square()).clamp_min(0).float()
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * (count / max(1, count - 1)), share)
         normalised: Tensor = _NormaliseBatch.apply(x, self.weight, self.bias, mean, variance, self.eps)
         return normalised
-
-    @staticmethod
-    def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-        rows = x.permute(0, 2, 3, 1).flatten(0, 1)
-        count = rows.shape[0] * rows.shape[1]
-        mean = rows.sum(dim=1).double().sum(dim=0) / count
-        mean_square = torch.linalg.vector_norm(rows, dim=1).double().square().sum(dim=0) / count
-        return mean.float(), (mean_square - mean.square()).clamp_min(0).float()
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * (count / max(1, count - 1)), share)
 
 
 class Checkpointed(nn.Module):

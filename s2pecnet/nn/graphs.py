@@ -42,13 +42,11 @@ class GraphAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend, project, normalise."""
         x = self.input_drop(x)
-        attention = torch.softmax(self._scores(x) / self.temperature, dim=-1)
+        pairs = torch.tanh(self.att_proj(x.unsqueeze(2) * x.unsqueeze(1)))
+        scores = (pairs @ self.att_weight).squeeze(-1)
+        attention = torch.softmax(scores / self.temperature, dim=-1)
         y = self.proj_with_att(attention @ x) + self.proj_without_att(x)
         return functional.selu(batch_norm_nodes(self.bn, y))
-
-    def _scores(self, x: Tensor) -> Tensor:
-        pairs = torch.tanh(self.att_proj(x.unsqueeze(2) * x.unsqueeze(1)))
-        return (pairs @ self.att_weight).squeeze(-1)
 
 
 class HeterogeneousGraphAttention(nn.Module):
@@ -79,7 +77,9 @@ class HeterogeneousGraphAttention(nn.Module):
         """Nodes (B, N1, D_in), (B, N2, D_in) and master (B or 1, 1, D_in) to the same with D_out."""
         size1 = first.shape[1]
         x = self.input_drop(torch.cat([self.proj_type1(first), self.proj_type2(second)], dim=1))
-        new_master = self._update_master(x, master)
+        scores = torch.tanh(self.att_projM(x * master)) @ self.att_weightM
+        weights = torch.softmax(scores / self.temperature, dim=1)
+        new_master = self.proj_with_attM(weights.transpose(1, 2) @ x) + self.proj_without_attM(master)
         attention = torch.softmax(self._scores(x, size1) / self.temperature, dim=-1)
         y = self.proj_with_att(attention @ x) + self.proj_without_att(x)
         y = functional.selu(batch_norm_nodes(self.bn, y))
@@ -93,11 +93,6 @@ class HeterogeneousGraphAttention(nn.Module):
         # torch.compile (2.11) stumbles over an equality of truth values; this says the same.
         differ = in_first.unsqueeze(0) ^ in_first.unsqueeze(1)
         return torch.where(differ, across, torch.where(in_first, within1, within2))
-
-    def _update_master(self, x: Tensor, master: Tensor) -> Tensor:
-        scores = torch.tanh(self.att_projM(x * master)) @ self.att_weightM
-        weights = torch.softmax(scores / self.temperature, dim=1)
-        return self.proj_with_attM(weights.transpose(1, 2) @ x) + self.proj_without_attM(master)
 
 
 class GraphPool(nn.Module):

@@ -15,7 +15,11 @@ class PackedGRU(nn.Module):
 
     def __init__(self, gru: nn.GRU):
         super().__init__()
-        self.layers = [self._packed(*(weight.detach() for weight in weights)) for weights in gru.all_weights]
+        self.layers: list[tuple[Tensor, ...]] = []
+        for weights in gru.all_weights:
+            of_input, of_state, input_bias, state_bias = (weight.detach() for weight in weights)
+            packed = torch.ops.mkldnn._reorder_convolution_weight(of_state[:, :, None, None], [0, 0], [1, 1], [1, 1], 1)
+            self.layers.append((of_input, input_bias, packed, state_bias))
 
     @staticmethod
     def available(gru: nn.Module) -> bool:
@@ -23,11 +27,6 @@ class PackedGRU(nn.Module):
         operators = ("_reorder_convolution_weight", "_convolution_pointwise")
         on_cpu = next(gru.parameters()).device.type == "cpu"
         return on_cpu and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, o) for o in operators)
-
-    @staticmethod
-    def _packed(of_input: Tensor, of_state: Tensor, input_bias: Tensor, state_bias: Tensor) -> tuple[Tensor, ...]:
-        packed = torch.ops.mkldnn._reorder_convolution_weight(of_state[:, :, None, None], [0, 0], [1, 1], [1, 1], 1)
-        return of_input, input_bias, packed, state_bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         """As `nn.GRU` does with `batch_first`, without the states after the last step."""

@@ -27,17 +27,15 @@ MAX_MASKED_FILTERS = 20
 FFT_SIZE_PER_TAP = 8
 
 
-def mel_band_edges(bands: int, highest_hz: float = SAMPLE_RATE / 2) -> np.ndarray:
-    """`bands` + 1 edges in Hz, equally spaced on the mel scale from 0 to `highest_hz`."""
-    mel = np.linspace(0, 2595 * np.log10(1 + highest_hz / 700), bands + 1)
-    return np.asarray(700 * (10 ** (mel / 2595) - 1))
+def sinc_filters(bands: int, taps: int) -> Tensor:
+    """Band-pass filters, difference of two windowed sincs: (bands, taps), float32; an even `taps` becomes odd.
 
-
-def sinc_filters(bands: int, taps: int, sample_rate: int = SAMPLE_RATE) -> Tensor:
-    """Band-pass filters, difference of two windowed sincs: (bands, taps), float32; an even `taps` becomes odd."""
+    The bands' edges are equally spaced on the mel scale from 0 Hz to Nyquist.
+    """
     taps += 1 - taps % 2
     n = np.arange(taps) - taps // 2
-    edges = mel_band_edges(bands, sample_rate / 2)[:, None] * 2 / sample_rate
+    mel = np.linspace(0, 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700), bands + 1)
+    edges = 700 * (10 ** (mel / 2595) - 1)[:, None] * 2 / SAMPLE_RATE
     low_pass = edges * np.sinc(edges * n)
     return torch.from_numpy(np.hamming(taps) * (low_pass[1:] - low_pass[:-1])).float()
 
