@@ -22,9 +22,9 @@ import importlib.metadata
 import inspect
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
@@ -39,37 +39,6 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 16
 HARNESS = "speech-spoof-bench"
 HARNESS_MODULES = ("speech_spoof_bench.model", "speech_spoof_bench")
-
-
-# ---- the adapter --------------------------------------------------------------------------------
-
-
-class Settings(NamedTuple):
-    """What the environment says."""
-
-    config: str
-    weights: str
-    device: str
-    batch: int
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the variables at the top of this module.
-
-        Raises:
-            InputError: S2PEC_CONFIG or S2PEC_WEIGHTS is missing or empty, or S2PEC_BATCH is no number >= 1.
-        """
-        missing = [name for name in ("S2PEC_CONFIG", "S2PEC_WEIGHTS") if not environment.get(name)]
-        if missing:
-            raise InputError(
-                f"{' and '.join(missing)} not set in the environment; the harness passes no arguments, so begin its "
-                "command with S2PEC_CONFIG=config/AASIST.conf S2PEC_WEIGHTS=AASIST.pth"
-            )
-        batch = environment.get("S2PEC_BATCH") or str(DEFAULT_BATCH)
-        if not (batch.isascii() and batch.isdigit() and int(batch) >= 1):
-            raise InputError(f"S2PEC_BATCH: got {batch!r}, expected a whole number >= 1")
-        device = environment.get("S2PEC_DEVICE") or "auto"
-        return cls(environment["S2PEC_CONFIG"], environment["S2PEC_WEIGHTS"], device, int(batch))
 
 
 def _harness_model() -> tuple[type, str]:
@@ -96,6 +65,9 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         name: the config's, once there is an instance.
         expected_sample_rate: Hz; other rates are resampled as audio files are.
         batch_size: utterances that the harness is to give at a time; any number works.
+
+    Raises:
+        InputError: S2PEC_CONFIG or S2PEC_WEIGHTS is missing or empty, or S2PEC_BATCH is no number >= 1.
     """
 
     name = "S2pecNet"
@@ -106,8 +78,18 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         if _BROKEN_HARNESS:
             raise InputError(_BROKEN_HARNESS)
         super().__init__()
-        self._settings = Settings.from_environment()
-        self.name, self.batch_size = Path(self._settings.config).stem, self._settings.batch
+        missing = [name for name in ("S2PEC_CONFIG", "S2PEC_WEIGHTS") if not os.environ.get(name)]
+        if missing:
+            raise InputError(
+                f"{' and '.join(missing)} not set in the environment; the harness passes no arguments, so begin its "
+                "command with S2PEC_CONFIG=config/AASIST.conf S2PEC_WEIGHTS=AASIST.pth"
+            )
+        batch = os.environ.get("S2PEC_BATCH") or str(DEFAULT_BATCH)
+        if not (batch.isascii() and batch.isdigit() and int(batch) >= 1):
+            raise InputError(f"S2PEC_BATCH: got {batch!r}, expected a whole number >= 1")
+        config, device = os.environ["S2PEC_CONFIG"], os.environ.get("S2PEC_DEVICE") or "auto"
+        self._system = config, os.environ["S2PEC_WEIGHTS"], device
+        self.name, self.batch_size = Path(config).stem, int(batch)
         self._inputs: Inputs | None = None
         self._scorer: Scorer | None = None
 
@@ -119,7 +101,7 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         """
         from s2pecnet.systems.build import load_system
 
-        system = load_system(self._settings.config, self._settings.weights, self._settings.device)
+        system = load_system(*self._system)
         self._inputs, self._scorer = system.inputs, system.scorer()
 
     def score_batch(self, audios: "Sequence[np.ndarray]", srs: Sequence[int]) -> list[float]:

@@ -109,7 +109,10 @@ _OPTIONAL = ("system.paper", "system.params_millions", "reproduction", "notes")
 def missing_fields(submission: Mapping[str, Any]) -> list[str]:
     """The fields that a submission needs and does not have, by their dotted keys."""
     given = dict(_leaves(submission))
-    return [key for key in FIELDS if given.get(key) is None and _is_required(key, given)]
+    # What may be left out is needed in part where a part of it is given.
+    left_out = [section for section in _OPTIONAL if not any(key.startswith(f"{section}.") for key in given)]
+    missing = [key for key in FIELDS if given.get(key) is None]
+    return [key for key in missing if not any(f"{key}.".startswith(f"{section}.") for section in left_out)]
 
 
 def wrong_fields(submission: Mapping[str, Any]) -> list[str]:
@@ -138,13 +141,6 @@ def _leaves(section: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _is_required(key: str, given: Mapping[str, Any]) -> bool:
-    for optional in _OPTIONAL:
-        if key == optional or key.startswith(f"{optional}."):
-            return any(other.startswith(f"{optional}.") for other in given)
-    return True
 
 
 def slug_of(name: str) -> str:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from s2pecnet.audio.decoding import read_audio
 from s2pecnet.audio.paths import Found
@@ -38,14 +37,8 @@ from s2pecnet.systems.inputs import Inputs
 
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-# 10 ms, the shortest utterance that is scored.
-SHORTEST = SAMPLE_RATE // 100
-
-# Sizes of the check's batches, in turn.
-BATCHES = (1, 2, 4)
-
-
-# ---- the check ---------------------------------------------------------------------------------
+SHORTEST = SAMPLE_RATE // 100  # 10 ms, the shortest utterance that is scored
+BATCHES = (1, 2, 4)  # sizes of the check's batches, in turn
 
 
 @dataclasses.dataclass
@@ -61,9 +54,6 @@ class Comparison:
     def difference(self) -> float:
         """The largest difference."""
         return max(self.differences)
-
-
-# ---- what is exported --------------------------------------------------------------------------
 
 
 def load(config: Config, weights: str) -> System:
@@ -101,11 +91,6 @@ def describe(config: Config, weights: str, calibration: Calibration | None, kind
     return about if calibration is None else about | {"calibration": json.dumps(calibration.as_dict())}
 
 
-def feature_path(output: Path) -> Path:
-    """The second file of a system with a second input: `<name>.feature.<ending>`."""
-    return output.with_name(f"{output.stem}.feature{output.suffix}")
-
-
 def make_graphs(system: System, any_length: bool) -> list[Graph]:
     """The graph that scores, and that of the second input where there is one.
 
@@ -113,30 +98,25 @@ def make_graphs(system: System, any_length: bool) -> list[Graph]:
         InputError: the model cannot be traced, or its windows cannot have any length.
     """
     waveforms, lengths = torch.zeros(2, system.inputs.samples), window_lengths(system.inputs.samples, any_length)
-    if any_length:
-        _require_lengths(system, lengths)
-    varying = {0: BATCH} | ({1: Axis("samples", min(lengths), max(lengths))} if any_length else {})
-    inputs = {"waveform": Input(waveforms, varying)}
-    if system.inputs.feature is None:
-        return [trace(ScoringForm(system.model), inputs, "score")]
-    inputs["feature"] = Input(system.inputs.feature(waveforms), {0: BATCH})
-    utterance = Input(waveforms, {0: BATCH, 1: Axis("length", SHORTEST)})
-    return [
-        trace(ScoringForm(system.model), inputs, "score"),
-        trace(FeatureForm(system.inputs.feature), {"utterance": utterance}, "feature"),
-    ]
-
-
-def _require_lengths(system: System, lengths: Sequence[int]) -> None:
-    scorer = system.scorer()
-    for length in lengths:
+    feature, scorer = system.inputs.feature, system.scorer()
+    for length in lengths if any_length else ():
         try:
-            scorer(*Inputs(length, system.inputs.feature).batch([np.ones(length, dtype=np.float32)]))
+            scorer(*Inputs(length, feature).batch([np.ones(length, dtype=np.float32)]))
         except (InputError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise InputError(
                 f"--any-length: the system does not take windows of {length} samples ({reason}); leave it out"
             ) from error
+    varying = {0: BATCH} | ({1: Axis("samples", min(lengths), max(lengths))} if any_length else {})
+    inputs = {"waveform": Input(waveforms, varying)}
+    if feature is None:
+        return [trace(ScoringForm(system.model), inputs, "score")]
+    inputs["feature"] = Input(feature(waveforms), {0: BATCH})
+    utterance = Input(waveforms, {0: BATCH, 1: Axis("length", SHORTEST)})
+    return [
+        trace(ScoringForm(system.model), inputs, "score"),
+        trace(FeatureForm(feature), {"utterance": utterance}, "feature"),
+    ]
 
 
 def export(
@@ -155,10 +135,9 @@ def export(
         InputError: the system cannot be exported, or the scores differ by more than the tolerance.
         OSError: a file cannot be written.
     """
-    form, lines = FORMATS[kind], []
-    paths = [output]
+    form, lines, paths = FORMATS[kind], [], [output]
     if system.inputs.feature is not None:
-        paths.append(feature_path(paths[0]))
+        paths.append(output.with_name(f"{output.stem}.feature{output.suffix}"))
         about = about | {"feature_file": paths[1].name}
     with contextlib.ExitStack() as files:
         # Opened first: what cannot be written is reported before the work.
@@ -174,7 +153,7 @@ def export(
         beyond = sum(difference > tolerance for difference in checked.differences)
         if beyond:
             raise InputError(
-                f"{paths[0]}: not written: {beyond} of {len(checked.differences)} scores differ from the checkpoint's "
+                f"{output}: not written: {beyond} of {len(checked.differences)} scores differ from the checkpoint's "
                 f"by more than --tolerance {tolerance:g}, up to {checked.difference:.2e} (see docs/export.md)"
             )
     return lines, checked
@@ -196,47 +175,29 @@ def compare(
         lengths: samples of the windows, one after the other.
     """
     score, *features = runners
-    found = Comparison()
-
-    def counted() -> Iterator[Floats]:
-        for utterance in utterances:
-            found.clips += 1
-            yield utterance
-
-    for batch in _in_batches(counted()):
+    utterances, at_least = iter(utterances), sum(BATCHES)
+    # Batches of 1, 2, 4, 1, 2, 4, ... utterances; a few utterances come again until there was one of each size.
+    first = list(itertools.islice(utterances, at_least))
+    coming = itertools.chain(itertools.islice(itertools.cycle(first), at_least), utterances)
+    sizes, found = itertools.cycle(BATCHES), Comparison(clips=len(first) - at_least)
+    while batch := list(itertools.islice(coming, next(sizes))):
+        found.clips += len(batch)
+        found.batches.add(len(batch))
         for length in lengths:
             inputs = Inputs(length, feature).batch(batch)
             own = scorer(*inputs)
             if features:
                 inputs[1] = torch.cat([features[0](torch.from_numpy(utterance)[None]) for utterance in batch])
-            other = _run(score, inputs)
-            differences = (own - other).abs().tolist()
+            try:
+                differences = (own - score(*inputs)).abs().tolist()
+            except Exception as error:
+                # A graph that a user's own system fixed to one size fails in the words of whatever runs it.
+                shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+                reason = str(error).strip().partition("\n")[0]
+                raise InputError(f"the exported graph fails on inputs of shape {shapes}: {reason}") from error
             found.differences += [value if math.isfinite(value) else math.inf for value in differences]
-            found.batches.add(len(batch))
             found.lengths.add(length)
     return found
-
-
-def _run(score: Runner, inputs: list[Tensor]) -> Tensor:
-    try:
-        return score(*inputs)
-    except Exception as error:
-        # A graph that a user's own system fixed to one size fails in the words of whatever runs it.
-        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"the exported graph fails on inputs of shape {shapes}: {reason}") from error
-
-
-def _in_batches(utterances: Iterator[Floats]) -> Iterator[list[Floats]]:
-    """Batches of 1, 2, 4, 1, 2, 4, ... utterances; a few utterances come again until there was one of each size."""
-    first = list(itertools.islice(utterances, sum(BATCHES)))
-    again = itertools.islice(itertools.cycle(first), sum(BATCHES))
-    coming = itertools.chain(again, utterances)
-    for size in itertools.cycle(BATCHES):
-        batch = list(itertools.islice(coming, size))
-        if not batch:
-            return
-        yield batch
 
 
 def decoded(found: Iterable[Found]) -> Iterator[Floats]:

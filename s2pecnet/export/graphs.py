@@ -117,12 +117,22 @@ def trace(module: nn.Module, inputs: Mapping[str, Input], output: str) -> Graph:
     Raises:
         InputError: torch.export cannot trace it, or the module fixes an axis that is to vary.
     """
+    dynamic = {
+        name: {place: Dim.AUTO(min=axis.least, max=axis.most) for place, axis in given.axes.items()}
+        for name, given in inputs.items()
+    }
+    examples = tuple(given.example for given in inputs.values())
     try:
-        program = _traced(module, inputs)
+        with _quiet():
+            program = torch.export.export(module.eval(), examples, dynamic_shapes=dynamic)
     except Exception as error:
         # A user's own system can fail there in every way that a program can fail.
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"torch.export cannot trace the model: {type(error).__name__}: {reason}") from error
+    for graph in program.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            # Paths of this machine.
+            node.meta.pop("stack_trace", None)
     _take_out_unused(program)
     shapes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.name in inputs}
     for name, (_, axes) in inputs.items():
@@ -130,21 +140,6 @@ def trace(module: nn.Module, inputs: Mapping[str, Input], output: str) -> Graph:
         if fixed:
             raise InputError(f"the model fixes the size of {' and '.join(fixed)} of its input {name}; it cannot vary")
     return Graph(program, inputs, output)
-
-
-def _traced(module: nn.Module, inputs: Mapping[str, Input]) -> ExportedProgram:
-    shapes = {
-        name: {place: Dim.AUTO(min=axis.least, max=axis.most) for place, axis in given.axes.items()}
-        for name, given in inputs.items()
-    }
-    examples = tuple(given.example for given in inputs.values())
-    with _quiet():
-        program = torch.export.export(module.eval(), examples, dynamic_shapes=shapes)
-    for graph in program.graph_module.modules():
-        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
-            # Paths of this machine.
-            node.meta.pop("stack_trace", None)
-    return program
 
 
 def _take_out_unused(program: ExportedProgram) -> None:

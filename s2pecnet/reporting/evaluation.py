@@ -19,7 +19,6 @@ from s2pecnet.metrics.det import Floats
 from s2pecnet.metrics.logistic import LinearMap, fit_logistic
 from s2pecnet.metrics.sasv import TandemPoint, a_dcf_interval, compute_t_eer, evaluate_sasv, tandem_as_dict
 from s2pecnet.reporting.text import (
-    describe_breakdown,
     describe_breakdowns,
     describe_comparison,
     describe_intervals,
@@ -123,7 +122,7 @@ def _report_one(system: _System, asv: ASVScores | None, request: Request) -> Rep
     if system.calibration is not None:
         lines.append(f"LLR          {_formula(system.calibration)}, fitted on {Path(request.calibrate_on[0]).name}")
     for breakdown in system.breakdowns:
-        lines += ["", *describe_breakdown(breakdown)]
+        lines += ["", *describe_breakdowns({"": breakdown})]
     if request.replicates is not None:
         llrs = None if system.llrs is None else [system.llrs]
         intervals = bootstrap_intervals([system.cm], asv, replicates=request.replicates, metrics=METRICS, llrs=llrs)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from s2pecnet.metrics.bootstrap import Interval
 from s2pecnet.metrics.breakdown import Breakdown
-from s2pecnet.metrics.comparison import Comparison, Difference
+from s2pecnet.metrics.comparison import Comparison
 from s2pecnet.metrics.countermeasure import NO_LLRS, Metrics
 from s2pecnet.metrics.sasv import TandemPoint
 
@@ -31,14 +31,10 @@ def describe_systems(systems: Mapping[str, Metrics], points: Mapping[str, Tandem
     first = next(iter(systems.values()))
     shown = [column for column in SHOWN if getattr(first, column[0]) is not None]
     header = ["", *(heading for _, heading, _ in shown), *(["t-EER %"] if points else [])]
-    rows = [
-        [
-            name,
-            *(_number(getattr(metrics, metric), factor) for metric, _, factor in shown),
-            *([_number(points[name].t_eer, 100)] if points else []),
-        ]
-        for name, metrics in systems.items()
-    ]
+    rows = []
+    for name, metrics in systems.items():
+        numbers = [_number(getattr(metrics, metric), factor) for metric, _, factor in shown]
+        rows.append([name, *numbers, *([_number(points[name].t_eer, 100)] if points else [])])
     lines = [f"trials       {first.n_bonafide} bona fide, {first.n_spoof} spoofed", "", *_table(header, rows)]
     return lines if first.cllr is not None else [*lines, f"actDCF, Cllr {NO_LLRS}"]
 
@@ -63,76 +59,42 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     rows = [
         [name, *(_ends(comparison.intervals[name][metric], factor) for metric, _, factor in shown)] for name in names
     ]
-    lines = [
-        f"95 % intervals ({comparison.replicates} draws of the {_HOW})",
-        *_table(["", *(heading for _, heading, _ in shown)], rows),
-        "",
-        "differences, first minus second (below 0: the first is better), by the same draws",
-        *_table(*_difference_rows(comparison.differences, len(names) > 2)),
-    ]
-    return lines
-
-
-def _difference_rows(differences: Sequence[Difference], corrected: bool) -> tuple[list[str], list[list[str]]]:
+    lines = [f"95 % intervals ({comparison.replicates} draws of the {_HOW})"]
+    lines += [*_table(["", *(heading for _, heading, _ in shown)], rows), ""]
     headings = {metric: (heading, factor) for metric, heading, factor in SHOWN}
-    header = ["", "metric", "difference", "95 % interval", "p", *(["p (Holm)"] if corrected else [])]
+    # Of two systems there is one pair, and nothing to correct for.
+    header = ["", "metric", "difference", "95 % interval", "p", "p (Holm)"][: 6 if len(names) > 2 else 5]
     rows = []
-    for one in differences:
+    for one in comparison.differences:
         heading, factor = headings[one.metric]
-        p_values = [f"{one.p:.4f}", *([f"{one.p_holm:.4f}"] if corrected else [])]
-        difference = f"{factor * one.difference:+.4f}"
-        rows.append([f"{one.first} - {one.second}", heading, difference, _ends(one.interval, factor), *p_values])
-    return header, rows
-
-
-def describe_breakdown(breakdown: Breakdown) -> list[str]:
-    """One system's metrics by the values of a column, a group a line."""
-    header = [breakdown.column, "bona fide", "spoofed", "EER %", "minDCF"]
-    rows = [
-        [
-            _short(group.name),
-            str(group.n_bonafide),
-            str(group.n_spoof),
-            _number(group.eer, 100),
-            _number(group.min_dcf, 1),
-        ]
-        for group in breakdown.groups
-    ]
-    return [_heading(breakdown), *_table(header, rows), *_reasons(breakdown)]
+        numbers = [f"{factor * one.difference:+.4f}", _ends(one.interval, factor), f"{one.p:.4f}", f"{one.p_holm:.4f}"]
+        rows.append([f"{one.first} - {one.second}", heading, *numbers][: len(header)])
+    lines.append("differences, first minus second (below 0: the first is better), by the same draws")
+    return lines + _table(header, rows)
 
 
 def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
-    """Several systems' EERs by the values of a column, a group a line, then their minDCFs."""
+    """Metrics by the values of a column, a group a line; of several systems their EERs, then their minDCFs.
+
+    Last comes why there are groups without metrics: a reason, and all groups that have it.
+    """
     first = next(iter(breakdowns.values()))
-    lines = [_heading(first)]
-    for metric, heading, factor in SHOWN[:2]:
-        header = [first.column, "bona fide", "spoofed", *(f"{heading} {name}" for name in breakdowns)]
-        groups = zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True)
-        rows = [
-            [_short(same[0].name), str(same[0].n_bonafide), str(same[0].n_spoof)]
-            + [_number(getattr(group, metric), factor) for group in same]
-            for same in groups
-        ]
-        lines += [*_table(header, rows), ""]
-    return lines[:-1] + _reasons(first)
-
-
-def _heading(breakdown: Breakdown) -> str:
-    against = "all bona fide trials" if breakdown.all_bonafide else "the bona fide trials of the same group"
-    return f"by {breakdown.column}, spoofed trials against {against}"
-
-
-def _reasons(breakdown: Breakdown) -> list[str]:
-    """Why there are groups without metrics: a reason, and all groups that have it."""
-    lines = []
-    for reason in sorted({group.reason for group in breakdown.groups} - {""}):
-        names = ", ".join(group.name for group in breakdown.groups if group.reason == reason)
+    against = "all bona fide trials" if first.all_bonafide else "the bona fide trials of the same group"
+    lines = [f"by {first.column}, spoofed trials against {against}"]
+    alone = len(breakdowns) == 1
+    for metrics in [SHOWN[:2]] if alone else [SHOWN[:1], SHOWN[1:2]]:
+        header = [first.column, "bona fide", "spoofed"]
+        header += [heading if alone else f"{heading} {name}" for name in breakdowns for _, heading, _ in metrics]
+        rows = []
+        for same in zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True):
+            name = same[0].name if len(same[0].name) <= _LONGEST_NAME else same[0].name[: _LONGEST_NAME - 3] + "..."
+            values = [_number(getattr(one, metric), factor) for one in same for metric, _, factor in metrics]
+            rows.append([name, str(same[0].n_bonafide), str(same[0].n_spoof), *values])
+        lines += [*([""] if len(lines) > 1 else []), *_table(header, rows)]
+    for reason in sorted({group.reason for group in first.groups} - {""}):
+        names = ", ".join(group.name for group in first.groups if group.reason == reason)
         lines += textwrap.wrap(f"n/a, {reason}: {names}", WIDTH, subsequent_indent="  ")
     return lines
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
 
 
 def _ends(interval: Interval | None, factor: int) -> str:
