@@ -46,9 +46,20 @@ def find_model(architecture: str, config_file: str | os.PathLike[str] | None = N
     folders = _folders(config_file)
     file = _file_of(architecture, folders)
     if file is None:
-        raise InputError(_unknown_architecture(architecture, folders))
+        have = available(config_file)
+        guess = nearest(architecture, have, cutoff=0.6)
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        searched = ", ".join(["models/", *map(str, folders[1:])])
+        name = clipped(repr(architecture))
+        raise InputError(
+            f"unknown architecture {name}: there is no such file in {searched}{hint} (have: {', '.join(have)})"
+        )
     shown = f"models/{file.name}" if file.parent == MODELS_FOLDER else file
-    _make_importable(file.parent)
+    # For this process and those it starts.
+    package = importlib.import_module(MODELS)
+    if file.parent != MODELS_FOLDER and str(file.parent) not in package.__path__:
+        package.__path__.append(str(file.parent))
+        os.environ[VARIABLE] = os.pathsep.join([*_listed(), str(file.parent)])
     try:
         module = importlib.import_module(f"{MODELS}.{architecture}")
     except (ImportError, SyntaxError) as error:
@@ -61,7 +72,7 @@ def find_model(architecture: str, config_file: str | os.PathLike[str] | None = N
 
 def available(config_file: str | os.PathLike[str] | None = None) -> list[str]:
     """Names of all systems that `find_model` finds."""
-    return _available(_folders(config_file))
+    return sorted({path.stem for folder in _folders(config_file) for path in folder.glob("*.py")} - {"__init__"})
 
 
 def utterance_feature(
@@ -101,10 +112,6 @@ def _listed() -> list[str]:
     return [word for word in os.environ.get(VARIABLE, "").split(os.pathsep) if word]
 
 
-def _available(folders: Sequence[Path]) -> list[str]:
-    return sorted({path.stem for folder in folders for path in folder.glob("*.py")} - {"__init__"})
-
-
 def _file_of(architecture: str, folders: Sequence[Path]) -> Path | None:
     """The file of a system; a second one of that name is reported as not used."""
     if not re.fullmatch(r"[A-Za-z_]\w{,99}", architecture) or architecture == "__init__":
@@ -114,20 +121,3 @@ def _file_of(architecture: str, folders: Sequence[Path]) -> Path | None:
         others = ", ".join(map(str, found[1:]))
         log.warning("%s is %s; not used: %s (give it another name)", architecture, found[0], others)
     return found[0] if found else None
-
-
-def _make_importable(folder: Path) -> None:
-    """Let `import models.<name>` find files of `folder`, in this process and in those it starts."""
-    package = importlib.import_module(MODELS)
-    if folder != MODELS_FOLDER and str(folder) not in package.__path__:
-        package.__path__.append(str(folder))
-        os.environ[VARIABLE] = os.pathsep.join([*_listed(), str(folder)])
-
-
-def _unknown_architecture(architecture: str, folders: Sequence[Path]) -> str:
-    have = _available(folders)
-    guess = nearest(architecture, have, cutoff=0.6)
-    hint = f"; did you mean {guess!r}?" if guess else ""
-    searched = ", ".join(["models/", *map(str, folders[1:])])
-    name = clipped(repr(architecture))
-    return f"unknown architecture {name}: there is no such file in {searched}{hint} (have: {', '.join(have)})"

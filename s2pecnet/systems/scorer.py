@@ -6,7 +6,6 @@ at a time: the feature maps of more take gigabytes and are no faster, and the sc
 """
 
 import copy
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -54,17 +53,16 @@ class Scorer:
         if self.compiled:
             # What is compiled is compiled for one size of batch.
             self.chunk = size
-        chunks = zip(*(tensor.split(size) for tensor in inputs), strict=True)
-        return torch.cat([self._scores(chunk, size) for chunk in chunks]).cpu()
-
-    def _scores(self, chunk: Sequence[Tensor], size: int) -> Tensor:
-        count = len(chunk[0])
-        if self.compiled and count < size:
-            last = [tensor[-1:].expand(size - count, *tensor.shape[1:]) for tensor in chunk]
-            chunk = [torch.cat(pair) for pair in zip(chunk, last, strict=True)]
-        with self.precision.autocast(self.device):
-            logits = forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in chunk])[1]
-        return logits[:count, 1].float()
+        scores = []
+        for chunk in zip(*(tensor.split(size) for tensor in inputs), strict=True):
+            count = len(chunk[0])
+            if self.compiled and count < size:
+                last = [tensor[-1:].expand(size - count, *tensor.shape[1:]) for tensor in chunk]
+                chunk = tuple(torch.cat(pair) for pair in zip(chunk, last, strict=True))
+            with self.precision.autocast(self.device):
+                logits = forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in chunk])[1]
+            scores.append(logits[:count, 1].float())
+        return torch.cat(scores).cpu()
 
 
 def fold_batch_norms(model: nn.Module, packed: bool = False) -> nn.Module:

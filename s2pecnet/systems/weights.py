@@ -70,7 +70,13 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[
         # Tensors that share memory are refused there.
         copies = {name: tensor.clone() for name, tensor in state.items()}
         metadata = {"format": "pt", ABOUT_ENTRY: text, SHA256_ENTRY: notes["sha256"]}
-        data = _with_sorted_header(_safetensors().save(copies, metadata))
+        packed: bytes = _safetensors().save(copies, metadata)
+        # Its header in order of names: the package gives another order each time.
+        end = 8 + int.from_bytes(packed[:8], "little")
+        header = json.dumps(json.loads(packed[8:end]), sort_keys=True, separators=(",", ":")).encode()
+        # The tensors behind it begin at a multiple of eight bytes.
+        header += b" " * (-len(header) % 8)
+        data = len(header).to_bytes(8, "little") + header + packed[end:]
     else:
         vars(state).update(notes)
         stream = io.BytesIO()
@@ -91,8 +97,14 @@ def read_weights(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
         raise InputError(f"{path}: no such checkpoint; give one by model_path or --eval_model_weights")
     state = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     notes = vars(state) if isinstance(state, OrderedDict) else {}
-    if "sha256" in notes and notes["sha256"] != _checksum_or_none(state, notes.get("about")):
-        raise _damaged(path)
+    if "sha256" in notes:
+        try:
+            found = _checksum(state, json.dumps(notes.get("about")))
+        except (TypeError, ValueError, RuntimeError):
+            # No description that we wrote.
+            found = None
+        if found != notes["sha256"]:
+            raise _damaged(path)
     return state
 
 
@@ -118,7 +130,18 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     if missing or unexpected:
-        raise InputError(f"{path}: {_key_mismatch(own, state, missing, unexpected)}")
+        prefix, fits = _foreign_prefix(own, state)
+        if prefix:
+            rest = "the rest fits" if fits else "the rest is of another architecture too"
+            raise InputError(
+                f"{path}: every key begins with {prefix!r}, as another framework saves it ({_first(state)} there, "
+                f"{_first(own)} by model_config; {rest}); strip the prefix and save again"
+            )
+        raise InputError(
+            f"{path}: weights of another architecture ({len(state)} tensors there, {len(own)} by model_config)"
+            f"{f'; missing: {_first(missing)}' if missing else ''}"
+            f"{f'; unexpected: {_first(unexpected)}' if unexpected else ''}"
+        )
     other = [name for name in own if own[name].shape != state[name].shape]
     if other:
         name = other[0]
@@ -149,7 +172,18 @@ def load_plain(stream: IO[bytes], name: str | os.PathLike[str]) -> Any:
             return torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:
         # Damaged pickles fail in every way that a program can fail.
-        raise _unreadable(name, error) from None
+        text = str(error)
+        called = re.search(r"(?:Unsupported (?:global|class): GLOBAL|unsupported GLOBAL) ([\w.]+)", text)
+        # 149 opens every pickle of protocol 4 or later, as `pickle.dump` writes it.
+        if called or "TorchScript" in text or "Unsupported operand 149" in text:
+            reason = f"it calls {called[1]}" if called else "it is a program or a pickle of any content"
+            raise InputError(
+                f"{name}: refused: it is a pickle that would execute code on loading ({reason}); "
+                "ask its author for `model.state_dict()`"
+            ) from None
+        # torch advises at length how to execute what it has refused.
+        reason = "nothing of it was executed" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        raise DamagedFile(f"{name}: not a readable checkpoint, it is damaged or of another kind ({reason})") from None
 
 
 def _read_torch(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
@@ -158,11 +192,22 @@ def _read_torch(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
         if first.endswith(b"{") and 0 < int.from_bytes(first[:8], "little") <= os.path.getsize(path) - 8:
             raise InputError(f"{path}: a safetensors file under another name; rename it to .safetensors")
         content = load_plain(stream, path)
+    if _is_state_dict(content):
+        return content
+    none = f"{path}: holds no state dict (names to tensors)"
     if not isinstance(content, Mapping):
-        raise InputError(f"{path}: holds no state dict (names to tensors) but a {_kind(content)}; {SAVE_STATE_DICT}")
-    if not _is_state_dict(content):
-        raise InputError(f"{path}: {_why_no_state_dict(content)}")
-    return content  # type: ignore[return-value]
+        raise InputError(f"{none} but a {type(content).__name__}; {SAVE_STATE_DICT}")
+    # The file of a trainer has weights under one of its keys.
+    inside = [key for key, value in content.items() if _is_state_dict(value) and len(value)]
+    if not inside:
+        key, value = next(item for item in content.items() if not _is_state_dict(dict([item])))
+        raise InputError(f"{none}: {key!r} is a {type(value).__name__}; {SAVE_STATE_DICT}")
+    beside = [repr(key) for key in content if key not in inside]
+    raise InputError(
+        f"{path}: holds its weights one level down, under {' and '.join(map(repr, inside))}"
+        f"{f' (beside {_first(beside)})' if beside else ''}, as other trainers save them; "
+        f"save content[{inside[0]!r}] alone as a file of its own"
+    )
 
 
 def _check_records(stream: IO[bytes], name: str | os.PathLike[str]) -> None:
@@ -173,29 +218,25 @@ def _check_records(stream: IO[bytes], name: str | os.PathLike[str]) -> None:
             Or they would unpack to far more than the file.
     """
     most = UNPACKED_RATIO * max(1 << 20, stream.seek(0, os.SEEK_END))
-    unpacked, fits = 0, []
+    unpacked, fits = 0, list[bool]()
     # What is no zip file, or one with a broken directory, is left to torch.
     with contextlib.suppress(zipfile.BadZipFile, ValueError, NotImplementedError), zipfile.ZipFile(stream) as archive:
         unpacked = sum(record.file_size for record in archive.infolist())
         if unpacked <= most:
-            fits = [_record_fits(archive, record) for record in archive.infolist()]
+            for record in archive.infolist():
+                stored = record.compress_type == zipfile.ZIP_STORED
+                fits.append(not stored or record.compress_size == record.file_size)
+                try:
+                    with archive.open(record) as content:
+                        while fits[-1] and content.read(1 << 20):
+                            pass
+                except Exception:
+                    # A flipped bit in the record's own header can say anything: encrypted, another name or method.
+                    fits[-1] = False
     if unpacked > most:
         raise DamagedFile(f"{name}: a damaged file, or one made to fill the memory: it announces {unpacked} bytes")
     if any(fits) and not all(fits):
         raise _damaged(name)
-
-
-def _record_fits(archive: zipfile.ZipFile, record: zipfile.ZipInfo) -> bool:
-    if record.compress_type == zipfile.ZIP_STORED and record.compress_size != record.file_size:
-        return False
-    try:
-        with archive.open(record) as stream:
-            while stream.read(1 << 20):
-                pass
-    except Exception:
-        # A flipped bit in the record's own header can say anything: encrypted, another name, another method.
-        return False
-    return True
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
@@ -224,15 +265,6 @@ def _read_safetensors(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]
     return state
 
 
-def _with_sorted_header(data: bytes) -> bytes:
-    """A safetensors file with its header in order of names: the package gives another order each time."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    # The tensors behind it begin at a multiple of eight bytes.
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + data[end:]
-
-
 def _safetensors() -> ModuleType:
     try:
         import safetensors.torch as package
@@ -257,35 +289,11 @@ def _checksum(state: Mapping[str, Tensor], about: str) -> str:
     return digest.hexdigest()
 
 
-def _checksum_or_none(state: Mapping[str, Tensor], about: Any) -> str | None:
-    try:
-        return _checksum(state, json.dumps(about))
-    except (TypeError, ValueError, RuntimeError):
-        # No description that we wrote.
-        return None
-
-
 def _damaged(path: str | os.PathLike[str]) -> DamagedFile:
     return DamagedFile(
         f"{path}: is damaged: its checksum does not fit its content, so bits were flipped on a disk or on the way; "
         "copy it again from where it came, or use another checkpoint"
     )
-
-
-def _unreadable(name: str | os.PathLike[str], error: Exception) -> InputError:
-    """What to say of a file that torch does not load."""
-    text = str(error)
-    called = re.search(r"(?:Unsupported (?:global|class): GLOBAL|unsupported GLOBAL) ([\w.]+)", text)
-    # 149 opens every pickle of protocol 4 or later, as `pickle.dump` writes it.
-    if called or "TorchScript" in text or "Unsupported operand 149" in text:
-        reason = f"it calls {called[1]}" if called else "it is a program or a pickle of any content"
-        return InputError(
-            f"{name}: refused: it is a pickle that would execute code on loading ({reason}); "
-            "ask its author for `model.state_dict()`"
-        )
-    # torch advises at length how to execute what it has refused.
-    reason = "nothing of it was executed" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
-    return DamagedFile(f"{name}: not a readable checkpoint, it is damaged or of another kind ({reason})")
 
 
 def _one_line(error: Exception) -> str:
@@ -296,42 +304,6 @@ def _is_state_dict(content: Any) -> bool:
     return isinstance(content, Mapping) and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     )
-
-
-def _why_no_state_dict(content: Mapping[Any, Any]) -> str:
-    """Tells the file of a trainer, with weights under one of its keys, from anything else."""
-    inside = [key for key, value in content.items() if _is_state_dict(value) and len(value)]
-    if inside:
-        beside = [repr(key) for key in content if key not in inside]
-        return (
-            f"holds its weights one level down, under {' and '.join(map(repr, inside))}"
-            f"{f' (beside {_first(beside)})' if beside else ''}, as other trainers save them; "
-            f"save content[{inside[0]!r}] alone as a file of its own"
-        )
-    wrong = next(f"{k!r} is a {_kind(v)}" for k, v in content.items() if not _is_state_dict({k: v}))
-    return f"holds no state dict (names to tensors): {wrong}; {SAVE_STATE_DICT}"
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
-
-
-def _key_mismatch(
-    own: Mapping[str, Tensor], state: Mapping[str, Tensor], missing: list[str], unexpected: list[str]
-) -> str:
-    prefix, fits = _foreign_prefix(own, state)
-    if prefix:
-        return (
-            f"every key begins with {prefix!r}, as another framework saves it ({_first(state)} there, {_first(own)} by "
-            f"model_config; {'the rest fits' if fits else 'the rest is of another architecture too'}); "
-            "strip the prefix and save again"
-        )
-    parts = [f"weights of another architecture ({len(state)} tensors there, {len(own)} by model_config)"]
-    if missing:
-        parts.append(f"missing: {_first(missing)}")
-    if unexpected:
-        parts.append(f"unexpected: {_first(unexpected)}")
-    return "; ".join(parts)
 
 
 def _foreign_prefix(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[str, bool]:
