@@ -118,7 +118,7 @@ def prepare(device_name: str, seed: int, config: Config) -> torch.device:
     """
     device = resolve_device(device_name)
     if device_name == "auto" and device.type == "cpu":
-        log.info("no CUDA device here, computing on the CPU")
+        log.debug("no CUDA device here, computing on the CPU")
     if device.type == "cpu":
         keep_freed_memory()
     PRECISIONS[config.precision].allow_tf32()

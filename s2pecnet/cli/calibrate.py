@@ -1,9 +1,12 @@
 """`s2pecnet calibrate`: log-likelihood ratios and thresholds from dev scores."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 
 from s2pecnet.cli.command import make_parser
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """examples:
   %(prog)s --cm exp_result/LA_AASIST_ep100_bs24/dev_scores.txt --output calibration.json
@@ -16,9 +19,13 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet calibrate") ->
     arguments = build_parser(prog).parse_args(argv)
     from s2pecnet.files import write_json
     from s2pecnet.metrics.calibration import fit
+    from s2pecnet.metrics.countermeasure import evaluate
     from s2pecnet.score_files.cm_asv import read_cm_scores
 
-    calibration = fit(read_cm_scores(arguments.cm), arguments.cm)
+    scores = read_cm_scores(arguments.cm)
+    calibration = fit(scores, arguments.cm)
+    for remark in evaluate(scores).remarks():
+        log.warning("%s: %s", arguments.cm, remark)
     if arguments.output:
         write_json(arguments.output, calibration.as_dict())
     print(calibration.summary())

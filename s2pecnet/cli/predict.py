@@ -9,6 +9,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -18,18 +19,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from s2pecnet.audio.paths import find_audio, require_files
 from s2pecnet.cli.command import make_parser
+from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
 
 if TYPE_CHECKING:
-    from s2pecnet.config.experiment import Config
     from s2pecnet.scoring.recordings import FileScorer, Prediction
     from s2pecnet.scoring.verdicts import Rule
-from s2pecnet.conventions import POLARITY, SAMPLE_RATE
+
+log = logging.getLogger(__name__)
 
 EXIT_BAD_FILE = 1
+# Characters of the column of paths; longer ones push their row to the right.
+WIDEST = 48
 EXAMPLES = """examples:
-  %(prog)s --config AASIST --weights AASIST.pth clip.wav
+  %(prog)s --config AASIST clip.wav                fetches the published weights
   %(prog)s --config AASIST --weights AASIST.pth --format csv clips/ 'more/**/*.flac' > scores.csv
   find /data -name '*.mp3' | %(prog)s --config AASIST --weights AASIST.pth --format jsonl -
   %(prog)s --config AASIST --weights AASIST.pth --hop 1 --plot talk.png talk.mp3
@@ -42,29 +46,59 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
     from s2pecnet.config.experiment import load_config
+    from s2pecnet.scoring.recordings import FileScorer
     from s2pecnet.scoring.verdicts import load_calibration, make_rule
+    from s2pecnet.systems.build import load_system
     from s2pecnet.systems.published import find_weights
 
     config = load_config(arguments.config, arguments.set)
-    weights = str(find_weights(arguments.weights, config))
     found = require_files(find_audio(arguments.paths), arguments.paths)
+    hop = _hop(arguments.hop, config.samples)
+    weights = str(find_weights(arguments.weights, config))
     rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
-    files = _load_scorer(config, weights, arguments)
-    about = _describe(config, weights, files, rule)
+    system = load_system(config, weights, arguments.device)
+    scorer = system.scorer()
+    files = FileScorer(scorer, system.inputs, hop, scorer.chunk or config.batch_size)
+    about = {
+        "system": config.architecture,
+        "config": config.source,
+        "weights": weights,
+        "polarity": POLARITY,
+        "threshold": rule.threshold,
+        "threshold_is": rule.reason,
+        "window_seconds": files.inputs.samples / SAMPLE_RATE,
+        "hop_seconds": files.hop / SAMPLE_RATE,
+        "calibration": rule.calibration and rule.calibration.as_dict(),
+    }
+    log.debug("%s (%s, %s), %s", config.architecture, config.source, weights, POLARITY)
+    log.debug("the mean over windows of %.3g s, one every %.3g s", about["window_seconds"], about["hop_seconds"])
+    log.info("%s", _verdicts_in_words(rule))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Names of files need not be valid text; they leave as they came.
         sys.stdout.reconfigure(errors="surrogateescape")
-    tally: Counter[str] = Counter()
+    tally: Counter[str | None] = Counter()
     with _progress(files, tally):
-        predictions = _good_ones(files(found), tally)
+        predictions = _good_ones(files(found), rule, tally)
         if arguments.plot:
             predictions = _plotted(predictions, arguments.plot, rule)
-        for line in FORMATS[arguments.format](_counted(predictions, rule, tally), rule, about):
+        width = max((len(path) for path in arguments.paths if os.path.isfile(path)), default=WIDEST)
+        for line in FORMATS[arguments.format](predictions, rule, about, min(width, WIDEST)):
             _print_line(line)
-    scored = tally["bonafide"] + tally["spoof"]
-    counts = f"{tally['bonafide']} bonafide, {tally['spoof']} spoof"
-    print(f"files scored: {scored} ({counts}); that could not be used: {tally['bad']}", file=sys.stderr)
+    if tally.total() > 1:
+        judged = "" if rule.threshold is None else f" ({tally['bonafide']} bonafide, {tally['spoof']} spoof)"
+        scored = tally.total() - tally["bad"]
+        print(f"files scored: {scored}{judged}; that could not be used: {tally['bad']}", file=sys.stderr)
     return EXIT_BAD_FILE if tally["bad"] else 0
+
+
+def _verdicts_in_words(rule: "Rule") -> str:
+    """What the verdicts mean, or how to get some."""
+    if rule.threshold is not None:
+        return f"bonafide where the score is above {rule.threshold:.6f}, {rule.reason}"
+    return (
+        f"no verdicts: {rule.reason}; fit a calibration on dev, python main.py --eval --split dev --config ..., and "
+        "give it by --calibration, or give --threshold"
+    )
 
 
 def build_parser(prog: str = "s2pecnet predict") -> argparse.ArgumentParser:
@@ -75,11 +109,12 @@ def build_parser(prog: str = "s2pecnet predict") -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="a file, a folder, a glob, or - for a list of paths on stdin")
     add("--config", required=True, metavar="FILE", help="config of the system: a file, or a name such as AASIST")
-    add("--weights", metavar="FILE", help="its weights (default: the config's model_path)")
+    add("--weights", metavar="FILE",
+        help="its weights, or the name of published ones (default: the config's model_path)")  # fmt: skip
     add("--format", choices=sorted(FORMATS), default="table", help="what is printed (default: %(default)s)")
-    add("--threshold", metavar="NUMBER|eer|min-dcf",
-        help="verdict bonafide above this score, or above that threshold of the calibration (default: eer, "
-             "without a calibration 0)")  # fmt: skip
+    add("--threshold", metavar="NUMBER|llr|eer|min-dcf",
+        help="verdict bonafide above this score, or above that threshold of the calibration (default: llr, where the "
+             "log-likelihood ratio is 0; without a calibration there is no verdict)")  # fmt: skip
     add("--calibration", metavar="FILE",
         help="a calibration fitted on dev scores (default: what is stored with the weights)")  # fmt: skip
     add("--hop", type=float, metavar="SECONDS",
@@ -103,16 +138,6 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "s2pecnet pre
     return arguments
 
 
-def _load_scorer(config: "Config", weights: str, arguments: argparse.Namespace) -> "FileScorer":
-    from s2pecnet.scoring.recordings import FileScorer
-    from s2pecnet.systems.build import load_system
-
-    hop = _hop(arguments.hop, config.samples)
-    system = load_system(config, weights, arguments.device)
-    scorer = system.scorer()
-    return FileScorer(scorer, system.inputs, hop, scorer.chunk or config.batch_size)
-
-
 def _hop(seconds: float | None, window: int) -> int | None:
     """Samples from one window to the next; None: the default."""
     if seconds is None:
@@ -125,36 +150,12 @@ def _hop(seconds: float | None, window: int) -> int | None:
 # ---- rows --------------------------------------------------------------------------------------
 
 Lines = Iterator[str]
-Formatter = Callable[["Iterable[Prediction]", "Rule", dict[str, Any]], Lines]
-
-
-def _describe(config: "Config", weights: str, files: "FileScorer", rule: "Rule") -> dict[str, Any]:
-    """What holds for all rows."""
-    return {
-        "system": config.architecture,
-        "config": config.source,
-        "weights": weights,
-        "polarity": POLARITY,
-        "threshold": rule.threshold,
-        "threshold_is": rule.reason,
-        "window_seconds": files.inputs.samples / SAMPLE_RATE,
-        "hop_seconds": files.hop / SAMPLE_RATE,
-        "calibration": rule.calibration and rule.calibration.as_dict(),
-    }
-
-
-def _in_words(about: dict[str, Any]) -> list[str]:
-    """`about` for people."""
-    return [
-        f"{about['system']} ({about['config']}, {about['weights']})",
-        f"score: {about['polarity']}, lower = spoof; the mean over windows of {about['window_seconds']:.3g} s, one "
-        f"every {about['hop_seconds']:.3g} s",
-        f"verdict: bonafide where the score is above {about['threshold']:.6f}, {about['threshold_is']}",
-    ]
+Formatter = Callable[["Iterable[Prediction]", "Rule", dict[str, Any], int], Lines]
 
 
 def as_record(prediction: "Prediction", rule: "Rule") -> dict[str, Any]:
-    """A row by names: path, score, llr (or None), verdict, what the score is the summary of, and the windows."""
+    """A row by names: path, score, llr and verdict (or None), what the score is the summary of, and the windows."""
+    below = prediction.share_rejected(rule.threshold)
     return {
         "path": prediction.path,
         "score": round(prediction.score, 6),
@@ -162,7 +163,7 @@ def as_record(prediction: "Prediction", rule: "Rule") -> dict[str, Any]:
         "verdict": rule.verdict(prediction.score),
         "threshold": rule.threshold,
         "min": round(prediction.lowest, 6),
-        "below_threshold": round(prediction.share_rejected(rule.threshold), 6),
+        "below_threshold": None if below is None else round(below, 6),
         "windows": [
             {"start": round(start, 4), "end": round(end, 4), "score": round(score, 6)}
             for start, end, score in prediction.windows
@@ -170,20 +171,16 @@ def as_record(prediction: "Prediction", rule: "Rule") -> dict[str, Any]:
     }
 
 
-def _as_table(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
-    yield from _in_words(about)
-    yield f"{'score':>12} {'llr':>12}  {'verdict':<8} {'min':>12} {'windows':>7}  path"
+def _as_table(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any], width: int) -> Lines:
+    yield f"{'file':{width}}  {'verdict':<8} {'llr':>12} {'score':>12}"
     for prediction in predictions:
-        llr = rule.llr(prediction.score)
+        llr, verdict = rule.llr(prediction.score), rule.verdict(prediction.score) or "-"
         path = prediction.path if prediction.path.isprintable() else ascii(prediction.path)
-        yield (
-            f"{prediction.score:12.6f} {'-' if llr is None else f'{llr:.6f}':>12}  {rule.verdict(prediction.score):<8} "
-            f"{prediction.lowest:12.6f} {len(prediction.windows):7d}  {path}"
-        )
+        ratio = "-" if llr is None else f"{llr:.6f}"
+        yield f"{path:{width}}  {verdict:<8} {ratio:>12} {prediction.score:12.6f}"
 
 
-def _as_csv(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
-    _note(about)
+def _as_csv(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any], width: int) -> Lines:
     columns = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold")
     yield _csv_line([*columns, "windows"])
     for prediction in predictions:
@@ -192,13 +189,12 @@ def _as_csv(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, 
         yield _csv_line([*numbers, len(prediction.windows)])
 
 
-def _as_jsonl(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
-    _note(about)
+def _as_jsonl(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any], width: int) -> Lines:
     for prediction in predictions:
         yield json.dumps(as_record(prediction, rule), allow_nan=False)
 
 
-def _as_json(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any]) -> Lines:
+def _as_json(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any], width: int) -> Lines:
     """One object, `about` and a list `files`, written piece by piece: a file of the list is a line."""
     yield f'{json.dumps(about, indent=1, allow_nan=False)[:-2]},\n "files": ['
     for number, prediction in enumerate(predictions):
@@ -215,29 +211,21 @@ def _csv_line(fields: Sequence[Any]) -> str:
     return stream.getvalue().removesuffix("\r\n")
 
 
-def _note(about: dict[str, Any]) -> None:
-    for line in _in_words(about):
-        print(f"note: {line}", file=sys.stderr)
-
-
 # ---- on the way --------------------------------------------------------------------------------
 
 
-def _good_ones(results: "Iterable[Prediction | InputError]", tally: Counter[str]) -> "Iterator[Prediction]":
-    """The predictions; the errors between them are printed in their place and counted."""
+def _good_ones(
+    results: "Iterable[Prediction | InputError]", rule: "Rule", tally: Counter[str | None]
+) -> "Iterator[Prediction]":
+    """The predictions, counted by verdict; the errors between them are printed in their place and counted as bad."""
     for result in results:
         if isinstance(result, InputError):
             tally["bad"] += 1
             # One line, even where the name of a file has more.
             _print_line(f"error: {result}".replace("\n", "\\n"), sys.stderr)
         else:
+            tally[rule.verdict(result.score)] += 1
             yield result
-
-
-def _counted(predictions: "Iterable[Prediction]", rule: "Rule", tally: Counter[str]) -> "Iterator[Prediction]":
-    for prediction in predictions:
-        tally[rule.verdict(prediction.score)] += 1
-        yield prediction
 
 
 def _plotted(predictions: "Iterable[Prediction]", path_png: str, rule: "Rule") -> "Iterator[Prediction]":
@@ -249,14 +237,14 @@ def _plotted(predictions: "Iterable[Prediction]", path_png: str, rule: "Rule") -
 
 
 @contextlib.contextmanager
-def _progress(files: "FileScorer", tally: Counter[str]) -> Iterator[None]:
+def _progress(files: "FileScorer", tally: Counter[str | None]) -> Iterator[None]:
     """A progress bar in windows, with the number of files; silent where stderr is not a terminal."""
     from tqdm import tqdm
 
     with tqdm(desc="score", unit=" windows", leave=False, disable=None, mininterval=0.5) as bar:
 
         def show(count: int) -> None:
-            bar.set_postfix_str(f"{sum(tally.values())} files", refresh=False)
+            bar.set_postfix_str(f"{tally.total()} files", refresh=False)
             bar.update(count)
 
         files.on_scored = show

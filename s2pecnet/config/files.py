@@ -84,7 +84,7 @@ def find_config(given: str | os.PathLike[str]) -> Path:
     name = path.name if path.suffix == ".conf" else f"{path.name}.conf"
     for folder in (Path("config"), CONFIGS_FOLDER):
         if (folder / name).is_file():
-            log.info("config %s is %s", given, folder / name)
+            log.debug("config %s is %s", given, folder / name)
             return folder / name
     return path
 

@@ -14,7 +14,12 @@ though many are of one speaker or one attack; for new speakers and new attacks i
 minDCF are minima over the thresholds of each draw, which biases them downwards: with a few hundred trials their
 intervals lie visibly low.
 
-Source: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+A draw of trials without errors has no errors: where an EER means fewer than 10 errors in the smaller class, its
+interval is the exact one of so many errors in as many trials (Clopper-Pearson), and a metric that is the same in every
+draw has none.
+
+Sources: B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; C. Clopper, E. Pearson, "The use
+of confidence or fiducial limits illustrated in the case of the binomial", Biometrika, 1934.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +30,7 @@ import numpy as np
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS, bayes_errors, bits_lost, normalised_dcf
-from s2pecnet.metrics.det import Bools, Floats, Indices, checked_scores, equal_error, sort_trials, sweep
+from s2pecnet.metrics.det import Bools, Floats, Indices, checked_scores, compute_eer, equal_error, sort_trials, sweep
 from s2pecnet.metrics.tdcf import TandemWeights, fix_asv, normalised_tdcf
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, align_trials
 
@@ -41,6 +46,8 @@ class Replicate(NamedTuple):
 
 
 METRICS = Replicate._fields
+# Of fewer errors in the smaller class the bootstrap knows too little.
+FEW_ERRORS = 10
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def bootstrap_intervals(
     """
     _check_level(level)
     means = draw_metrics(systems, asv, replicates=replicates, seed=seed, llrs=llrs).mean(axis=1)
-    return {name: interval_of(means[:, METRICS.index(name)], level) for name in metrics}
+    return {name: metric_interval(name, means[:, METRICS.index(name)], systems, level) for name in metrics}
 
 
 def draw_metrics(
@@ -132,6 +139,38 @@ def interval_of(values: Floats, level: float = 0.95) -> Interval | None:
         return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level)
+
+
+def metric_interval(metric: str, values: Floats, systems: Sequence[CMScores], level: float = 0.95) -> Interval | None:
+    """The interval of one of `METRICS`, the mean of several systems' on the same trials.
+
+    Args:
+        values: (replicates,) of its bootstrap.
+
+    Returns:
+        of an EER with few errors the exact interval; None where all draws have the same value, or none.
+    """
+    if metric == "eer":
+        eer = float(np.mean([compute_eer(system.bonafide, system.spoof)[0] for system in systems]))
+        trials = min(systems[0].bonafide.size, systems[0].spoof.size)
+        if eer * trials < FEW_ERRORS:
+            return exact_interval(eer * trials, trials, level)
+    return None if values.size > 1 and (values == values[0]).all() else interval_of(values, level)
+
+
+def exact_interval(errors: float, trials: int, level: float = 0.95) -> Interval:
+    """Clopper-Pearson interval of an error rate, of 0 to `trials` errors; they need not be an integer.
+
+    >>> interval = exact_interval(0, 20)
+    >>> interval.low, round(interval.high, 4)
+    (0.0, 0.1684)
+    """
+    # Imported here: scipy takes a tenth of a second, which scoring need not wait for.
+    from scipy.special import betaincinv
+
+    low = 0.0 if errors == 0 else float(betaincinv(errors, trials - errors + 1, (1 - level) / 2))
+    high = 1.0 if errors == trials else float(betaincinv(errors + 1, trials - errors, (1 + level) / 2))
+    return Interval(low, high, level)
 
 
 def check_replicates(replicates: int) -> None:

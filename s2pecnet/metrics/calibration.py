@@ -16,13 +16,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from s2pecnet.config.options import Bool, Float, Int, Text, read_options
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS, compute_min_dcf
-from s2pecnet.metrics.det import compute_eer
+from s2pecnet.metrics.countermeasure import evaluate
+from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS
 from s2pecnet.metrics.logistic import fit_logistic
 from s2pecnet.score_files.cm_asv import CMScores
 from s2pecnet.text import load_json_object, quoted, read_text
@@ -37,8 +38,9 @@ class Calibration:
     Attributes:
         slope, offset: llr = slope * score + offset. Both are 0 where the scores rank no better than chance: they then
             say nothing.
-        eer_threshold: the score of the equal error rate, that of `det.compute_eer`.
-        min_dcf_threshold: the score where c_miss * (1 - p_spoof) * P_miss + c_fa * p_spoof * P_fa is lowest.
+        eer_threshold: the threshold of the equal error rate.
+        min_dcf_threshold: where c_miss * (1 - p_spoof) * P_miss + c_fa * p_spoof * P_fa is lowest. Both lie halfway
+            between the two scores that they separate; where dev has no errors, where the ratio is 0.
         p_spoof, c_miss, c_fa: prior of spoofs, cost of a bona fide trial rejected, cost of a spoof accepted.
         n_bonafide, n_spoof: trials that it was fitted on.
         separable: none of those spoofs scores above a bona fide trial; the slope is then by Platt's targets.
@@ -60,6 +62,11 @@ class Calibration:
     def llr(self, score: float) -> float:
         """The log-likelihood ratio of a score, natural logarithm; above 0 it speaks for bona fide."""
         return self.slope * score + self.offset
+
+    @property
+    def llr_threshold(self) -> float:
+        """The score whose ratio is 0; only where the slope is above 0."""
+        return -self.offset / self.slope
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON or a checkpoint's description."""
@@ -86,6 +93,7 @@ class Calibration:
         """A text for people, a fact a line."""
         dcf = f"Pspoof {self.p_spoof:g}, Cmiss {self.c_miss:g}, Cfa {self.c_fa:g}"
         how = ", separable: slope by Platt's targets" if self.separable else ""
+        how += ", no better than chance: the ratios say nothing" if self.slope == 0 else ""
         return "\n".join(
             [
                 f"fitted on          {self.fitted_on}: {self.n_bonafide} bona fide, {self.n_spoof} spoofed{how}",
@@ -114,16 +122,20 @@ def fit(cm_scores: CMScores, fitted_on: str = "dev") -> Calibration:
     ...     is_bonafide=np.array([True, True, False, False]), scores=np.array([3.0, 1.0, 2.0, 0.0]))
     >>> calibration = fit(cm)
     >>> round(calibration.slope, 4), round(calibration.llr(1.5), 4), calibration.eer_threshold
-    (0.9082, 0.0, 1.0)
+    (0.9082, 0.0, 1.5)
     """
-    bonafide, spoof = cm_scores.bonafide, cm_scores.spoof
-    _, eer_threshold = compute_eer(bonafide, spoof)
+    metrics = evaluate(cm_scores)
+    assert metrics.min_dcf_threshold is not None
     line = fit_logistic([cm_scores])
+    slope, bonafide, spoof = line.weights[0], cm_scores.bonafide, cm_scores.spoof
+    thresholds = {"eer_threshold": metrics.eer_threshold, "min_dcf_threshold": metrics.min_dcf_threshold}
+    if bonafide.min() > spoof.max() and slope > 0:
+        # Any threshold in the gap has no error. The one where the ratio is 0 agrees with the ratios.
+        thresholds = dict.fromkeys(thresholds, float(np.clip(-line.offset / slope, spoof.max(), bonafide.min())))
     return Calibration(
-        slope=line.weights[0],
+        slope=slope,
         offset=line.offset,
-        eer_threshold=eer_threshold,
-        min_dcf_threshold=compute_min_dcf(bonafide, spoof)[1],
+        **thresholds,
         **dataclasses.asdict(ASVSPOOF5_COSTS),
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,

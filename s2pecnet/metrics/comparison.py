@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.bootstrap import METRICS, Interval, draw_metrics, interval_of, intervals_as_dict
+from s2pecnet.metrics.bootstrap import METRICS, Interval, draw_metrics, interval_of, intervals_as_dict, metric_interval
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.metrics.det import Floats
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
@@ -103,7 +103,10 @@ def compare(
     drawn = draw_metrics(systems, asv, replicates=replicates, llrs=llrs, names=names)
     by_metric = {metric: drawn[:, :, index] for index, metric in enumerate(METRICS)}
     intervals = {
-        name: {metric: interval_of(values[:, index]) for metric, values in by_metric.items()}
+        name: {
+            metric: metric_interval(metric, values[:, index], systems[index : index + 1])
+            for metric, values in by_metric.items()
+        }
         for index, name in enumerate(names)
     }
     tested = [metric for metric in TESTED if not np.isnan(by_metric[metric]).any()]

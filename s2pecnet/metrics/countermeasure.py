@@ -23,11 +23,10 @@ from s2pecnet.metrics.det import (
     Indices,
     checked_scores,
     equal_error,
-    least,
     rank_names,
     sort_trials,
     sweep,
-    thresholds_of,
+    threshold_between,
 )
 from s2pecnet.metrics.tdcf import fix_asv, normalised_tdcf
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
@@ -36,12 +35,17 @@ from s2pecnet.text import listed, quoted
 NO_LLRS = "not computed: the scores are not known to be log-likelihood ratios"
 
 
+# Share of the trials above which their ties are worth a line.
+TIED = 0.05
+
+
 @dataclass(frozen=True)
 class Metrics:
     """Metrics of one countermeasure on one set of trials; rates are fractions in [0, 1].
 
     Attributes:
-        eer, eer_threshold: equal error rate and the CM score where it lies (NaN: not known).
+        eer, eer_threshold: equal error rate and its threshold (NaN: not known). Thresholds lie halfway between two
+            CM scores.
         min_tdcf, min_tdcf_threshold: minimum of the normalised t-DCF and its CM score; None without
             ASV scores.
         asv_eer: EER of the speaker verification, targets against nontargets; None without ASV scores.
@@ -52,6 +56,7 @@ class Metrics:
             known.
         act_dcf: the same cost at Bayes' threshold; None without log-likelihood ratios.
         cllr: cost of the log-likelihood ratios in bits; None without them.
+        n_tied: trials whose score a trial of the other class has too; they count against the system.
     """
 
     eer: float
@@ -67,6 +72,7 @@ class Metrics:
     min_dcf_threshold: float | None = None
     act_dcf: float | None = None
     cllr: float | None = None
+    n_tied: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON (NaN is None), and `eer_percent`; all other rates stay fractions."""
@@ -110,7 +116,23 @@ class Metrics:
             f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})",
             *self._cost_lines(),
             *self._tandem_lines(),
+            *(f"note         {remark}" for remark in self.remarks()),
         ]
+
+    def remarks(self) -> list[str]:
+        """What makes the metrics doubtful, a line each: scores the wrong way round, many ties."""
+        trials, remarks = self.n_bonafide + self.n_spoof, []
+        if self.n_tied == trials:
+            remarks.append("all scores are equal: they say nothing, and ties count against the system")
+        elif self.n_tied > TIED * trials:
+            remarks.append(
+                f"{self.n_tied:,} of {trials:,} trials tie with the other class and count against the system"
+            )
+        if self.eer > 0.5 and self.n_tied <= TIED * trials:
+            remarks.append(
+                "EER above 50 %: are these scores higher for spoofs? Here higher = bona fide"
+            )
+        return remarks
 
     def _cost_lines(self) -> list[str]:
         lines = []
@@ -164,17 +186,18 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
     bonafide = checked_scores(cm.bonafide, "bona fide CM scores")
     spoof = checked_scores(cm.spoof, "spoofed CM scores")
     scores, order = sort_trials(bonafide, spoof)
-    (frr, far), thresholds = sweep(order < bonafide.size), thresholds_of(scores)
+    frr, far = sweep(order < bonafide.size)
     eer, point = equal_error(frr, far)
-    min_dcf, min_dcf_threshold = least(normalised_dcf(frr, far), thresholds)
+    dcf = normalised_dcf(frr, far)
     min_tdcf = min_tdcf_threshold = asv_eer = None
     if asv is not None:
         weights, asv_eer = fix_asv(asv)
-        min_tdcf, min_tdcf_threshold = least(normalised_tdcf(frr, far, weights), thresholds)
+        tdcf = normalised_tdcf(frr, far, weights)
+        min_tdcf, min_tdcf_threshold = float(tdcf.min()), threshold_between(scores, int(tdcf.argmin()))
     act_dcf, cllr = (None, None) if llrs is None else _ratio_metrics(cm, llrs)
     return Metrics(
         eer=eer,
-        eer_threshold=float(thresholds[point]),
+        eer_threshold=threshold_between(scores, point),
         min_tdcf=min_tdcf,
         min_tdcf_threshold=min_tdcf_threshold,
         asv_eer=asv_eer,
@@ -182,11 +205,22 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,
         n_unscored=cm.n_unscored,
-        min_dcf=min_dcf,
-        min_dcf_threshold=min_dcf_threshold,
+        n_tied=_count_ties(scores, order < bonafide.size),
+        min_dcf=float(dcf.min()),
+        min_dcf_threshold=threshold_between(scores, int(dcf.argmin())),
         act_dcf=act_dcf,
         cllr=cllr,
     )
+
+
+def _count_ties(scores: Floats, is_bonafide: Bools) -> int:
+    """Trials whose score a trial of the other class has too; scores in rising order, (n,)."""
+    equal = scores[1:] == scores[:-1]
+    if not equal.any():
+        return 0
+    _, starts, sizes = np.unique(scores, return_index=True, return_counts=True)
+    n_bonafide = np.add.reduceat(is_bonafide, starts, dtype=np.int64)
+    return int(sizes[(n_bonafide > 0) & (n_bonafide < sizes)].sum())
 
 
 def _ratio_metrics(cm: CMScores, llrs: Floats) -> tuple[float, float]:

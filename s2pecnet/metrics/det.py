@@ -2,7 +2,7 @@
 
     compute_det_curve        rates and thresholds        compute_eer         EER at the nearest threshold
     obtain_asv_error_rates   rates at one threshold      interpolated_eer    EER between thresholds (Arena)
-    sort_trials, sweep, thresholds_of, equal_error, least   the same steps, for metrics that share one sorting
+    sort_trials, sweep, equal_error ...   the same steps, for metrics that share one sorting
 
 Conventions
     Targets are the trials to accept (bona fide speech for a countermeasure), nontargets those to reject (spoofs), and
@@ -195,6 +195,18 @@ def least(cost: Floats, thresholds: Floats) -> tuple[float, float]:
     """The minimum of a cost over the points of a sweep, and the first threshold where it lies."""
     point = int(np.argmin(cost))
     return float(cost[point]), float(thresholds[point])
+
+
+def threshold_between(scores: Floats, point: int) -> float:
+    """A threshold with the rates of a point of the sweep, halfway between the scores around it; scores: (n,), rising.
+
+    The released metrics name the score below it, which on other trials favours acceptance, much so in a wide gap.
+    """
+    if 0 < point < scores.size and scores[point - 1] < scores[point]:
+        middle = float(scores[point - 1] / 2 + scores[point] / 2)
+        # Neighbouring floats have nothing between them.
+        return middle if scores[point - 1] <= middle < scores[point] else float(scores[point - 1])
+    return float(thresholds_of(scores)[point])
 
 
 def rank_names(names: NDArray[np.str_]) -> tuple[list[str], Indices]:

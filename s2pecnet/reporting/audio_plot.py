@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 COLUMNS, HOP = 1500, 160
 
 
-def save_audio_plot(path_png: str | os.PathLike[str], prediction: Prediction, threshold: float | None, reason: str) -> Path:
+def save_audio_plot(
+    path_png: str | os.PathLike[str], prediction: Prediction, threshold: float | None, reason: str
+) -> Path:
     """Draw the three panels over a common axis of time into one PNG (1560 x 1040 pixels), completely or not at all.
 
     Args:
@@ -129,10 +131,21 @@ def _draw_spectrogram(axes: "Axes", overview: AudioOverview) -> None:
     axes.set(ylabel="frequency (kHz)", title="Spectrogram")
 
 
-def _draw_scores(axes: "Axes", prediction: Prediction, threshold: float, reason: str) -> None:
+def _draw_scores(axes: "Axes", prediction: Prediction, threshold: float | None, reason: str) -> None:
     starts, ends, scores = map(np.array, zip(*prediction.windows, strict=True))
-    accepted = scores > threshold
     axes.plot((starts + ends) / 2, scores, color=NEUTRAL, linewidth=0.8)
+    if threshold is None:
+        axes.hlines(scores, starts, ends, color=NEUTRAL, linewidth=2.5, label=f"{len(scores)} windows; {reason}")
+    else:
+        _draw_verdicts(axes, starts, ends, scores, threshold, reason)
+    axes.set(ylabel="score (higher = bona fide)", title="Score of each window")
+    axes.margins(y=0.15)
+
+
+def _draw_verdicts(
+    axes: "Axes", starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, threshold: float, reason: str
+) -> None:
+    accepted = scores > threshold
     for chosen, name, color in ((accepted, "bona fide", BONAFIDE), (~accepted, "spoof", SPOOF)):
         if chosen.any():
             label = f"{name}: {chosen.sum()} of {len(scores)} windows"
@@ -140,5 +153,3 @@ def _draw_scores(axes: "Axes", prediction: Prediction, threshold: float, reason:
     # A dollar would begin a formula.
     label = f"threshold {threshold:.6g}, {reason}".replace("$", r"\$")
     axes.axhline(threshold, color="black", linestyle="--", linewidth=1.2, label=label)
-    axes.set(ylabel="score (higher = bona fide)", title="Score of each window")
-    axes.margins(y=0.15)

@@ -55,9 +55,11 @@ class Prediction:
         """The least bona fide window's score."""
         return min(window.score for window in self.windows)
 
-    def share_rejected(self, threshold: float) -> float:
-        """Share of windows that a threshold rejects: those whose score is not above it."""
-        return sum(window.score <= threshold for window in self.windows) / len(self.windows)
+    def share_rejected(self, threshold: float | None) -> float | None:
+        """Share of windows that a threshold rejects: those whose score is not above it; None without a threshold."""
+        return (
+            None if threshold is None else sum(window.score <= threshold for window in self.windows) / len(self.windows)
+        )
 
 
 class FileScorer:

@@ -104,7 +104,7 @@ def get_model(
         model: nn.Module = find_model(architecture, config_file)(dict(model_config))
     except KeyError as error:
         raise InputError(f"model_config: {architecture} needs the key {error}") from error
-    log.info("%s: %s parameters", architecture, f"{count_parameters(model):,}")
+    log.debug("%s: %s parameters", architecture, f"{count_parameters(model):,}")
     order = torch.channels_last if channels_last else torch.preserve_format
     return model.to(device).to(memory_format=order)  # type: ignore[call-overload]
 

@@ -60,7 +60,7 @@ def test_commands_and_options(bash_script: Path, folder: Path) -> None:
 def test_choices(bash_script: Path, folder: Path) -> None:
     assert ask(bash_script, folder, "predict", "--format", "") == {"csv", "json", "jsonl", "table"}
     assert ask(bash_script, folder, "train", "--device", "") == {"auto", "cpu", "cuda"}
-    assert ask(bash_script, folder, "predict", "--threshold", "") == {"eer", "min-dcf"}
+    assert ask(bash_script, folder, "predict", "--threshold", "") == {"eer", "llr", "min-dcf"}
     assert ask(bash_script, folder, "fuse", "--method", "l") == {"logistic"}
 
 

@@ -113,30 +113,33 @@ def test_without_a_calibration_there_are_no_ratios_and_a_note(
     caplog.set_level("INFO")
     assert predict.main(system.arguments(system.audio / "a.wav")) == 0
     output = capsys.readouterr()
-    assert caplog.text.count("no calibration is stored") == 1
-    *head, columns, row = output.out.splitlines()
-    assert "higher = bona fide" in head[1]
-    assert "above 0.000000, the default threshold, no calibration" in head[2]
-    assert columns.split() == ["score", "llr", "verdict", "min", "windows", "path"]
-    score, llr, verdict, lowest, windows, path = row.split()
-    assert (llr, windows, path) == ("-", "1", str(system.audio / "a.wav"))
-    assert score == lowest
+    assert caplog.text.count("no verdicts: no calibration, and no --threshold; fit a calibration on dev") == 1
+    columns, row = output.out.splitlines()
+    assert columns.split() == ["file", "verdict", "llr", "score"]
+    path, verdict, llr, score = row.split()
+    assert (path, verdict, llr) == (str(system.audio / "a.wav"), "-", "-")
     assert len(score.split(".")[1]) == 6
-    assert verdict == ("bonafide" if float(score) > 0 else "spoof")
+    (record,) = records(system, capsys, system.audio / "a.wav")
+    assert all(record[name] is None for name in ("verdict", "llr", "threshold", "below_threshold"))
 
 
-def test_the_stored_calibration_is_used(system: System, capsys: Output) -> None:
+def test_one_file_has_three_lines(system: System) -> None:
+    for weights in (system.plain, system.calibrated):
+        done = command(system.arguments(system.audio / "a.wav", weights=weights))
+        assert len((done.stdout + done.stderr).splitlines()) == 3, done.stderr
+
+
+def test_the_stored_calibration_is_used(system: System, capsys: Output, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     rows = records(system, capsys, system.audio, weights=system.calibrated)
     for row in rows:
         assert row["llr"] == pytest.approx(2 * row["score"] + 0.5, abs=3e-6)
-        assert row["threshold"] == 0.125
-        assert row["verdict"] == ("bonafide" if row["score"] > 0.125 else "spoof")
-        below = [window["score"] <= 0.125 for window in row["windows"]]
+        assert row["threshold"] == -0.25
+        assert row["verdict"] == ("bonafide" if row["llr"] > 0 else "spoof")
+        below = [window["score"] <= -0.25 for window in row["windows"]]
         assert row["below_threshold"] == pytest.approx(np.mean(below), abs=1e-6)
     assert predict.main(system.arguments(system.audio / "a.wav", weights=system.calibrated)) == 0
-    output = capsys.readouterr()
-    assert "above 0.125000, the EER threshold of dev: 60 bona fide, 180 spoofed" in output.out
-    assert "calibration" not in output.err
+    assert "above -0.250000, where the llr is 0, by dev: 60 bona fide, 180 spoofed" in caplog.text
 
 
 def test_a_calibration_file_comes_before_the_stored_one(
@@ -146,14 +149,16 @@ def test_a_calibration_file_comes_before_the_stored_one(
     path = tmp_path / "c.json"
     path.write_text(json.dumps(CALIBRATION.as_dict() | {"slope": 0, "offset": 0}))
     (row,) = records(system, capsys, "--calibration", path, system.audio / "a.wav", weights=system.calibrated)
-    assert row["llr"] == 0
+    assert (row["llr"], row["verdict"]) == (0, None)
     predict.main(system.arguments("--calibration", path, system.audio / "a.wav"))
-    assert "the calibration is flat" in caplog.text
+    assert "no verdicts: the calibration says nothing, as dev: 60 bona fide, 180 spoofed rank no" in caplog.text
 
 
 def test_thresholds() -> None:
-    assert make_rule(None, None).threshold == 0
-    assert make_rule(None, CALIBRATION).threshold == 0.125
+    assert make_rule(None, None).threshold is None
+    assert make_rule(None, None).verdict(1e9) is None
+    assert make_rule(None, CALIBRATION).threshold == -0.25
+    assert make_rule("eer", CALIBRATION).threshold == 0.125
     assert make_rule("eer", CALIBRATION).reason == "the EER threshold of dev: 60 bona fide, 180 spoofed"
     rule = make_rule("min-dcf", CALIBRATION)
     assert (rule.threshold, rule.verdict(-0.25), rule.verdict(-0.2499)) == (-0.25, "spoof", "bonafide")
@@ -198,7 +203,9 @@ def test_formats_say_the_same(system: System, capsys: Output) -> None:
         assert int(row["windows"]) == len(record["windows"])
     predict.main(system.arguments(*arguments, weights=system.calibrated))
     lines = capsys.readouterr().out.splitlines()[-3:]
-    assert [line.split()[:3] for line in lines] == [[row["score"], row["llr"], row["verdict"]] for row in table]
+    assert [line.split() for line in lines] == [
+        [row["path"], row["verdict"], row["llr"], row["score"]] for row in table
+    ]
 
 
 def test_only_bad_files_still_make_whole_documents(system: System, capsys: Output) -> None:
@@ -249,7 +256,7 @@ def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: 
     for arguments, message in cases:
         with pytest.raises(InputError, match=message):
             predict.main(system.arguments(*arguments))
-    with pytest.raises(InputError, match="no weights to score with"):
+    with pytest.raises(InputError, match="no weights; give --weights"):
         predict.main(["--config", str(system.config), str(system.audio)])
 
 
@@ -294,6 +301,6 @@ def test_a_reader_that_leaves_is_no_error(system: System) -> None:
     done = subprocess.run(
         ["bash", "-c", script, "bash", *system.arguments(*paths)], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert done.stdout.startswith("S2pecNet (")
+    assert done.stdout.startswith("file ")
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr

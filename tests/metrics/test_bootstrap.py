@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics import bootstrap, countermeasure
-from s2pecnet.metrics.bootstrap import METRICS, Interval, Ranking, bootstrap_intervals
+from s2pecnet.metrics.bootstrap import METRICS, Interval, Ranking, bootstrap_intervals, exact_interval
 from s2pecnet.metrics.tdcf import fix_asv
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
 
@@ -126,14 +127,46 @@ def test_several_systems_give_the_interval_of_their_mean() -> None:
     )
     # One replicate is one draw: both ends are its value.
     single, another, both = (
-        bootstrap_intervals(systems, ASV, replicates=1) for systems in ([system], [other], [system, other])
+        bootstrap_intervals(systems, ASV, replicates=1, metrics=("min_dcf", "min_tdcf"))
+        for systems in ([system], [other], [system, other])
     )
-    for metric in ("eer", "min_tdcf"):
+    for metric in ("min_dcf", "min_tdcf"):
         ends = [
             (interval.low, interval.high) for interval in (single[metric], another[metric], both[metric]) if interval
         ]
         assert [low for low, _ in ends] == [high for _, high in ends]
         assert ends[2][0] == pytest.approx((ends[0][0] + ends[1][0]) / 2, abs=1e-15)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("eer", [0.005, 0.02, 0.1])
+@pytest.mark.parametrize("sizes", [(20, 60), (60, 180), (300, 900)])
+def test_intervals_of_few_errors_hold_the_truth_too(eer: float, sizes: tuple[int, int]) -> None:
+    """Of 95 %, at least 93 hold it; with few errors rather more."""
+    distance = -2 * NormalDist().inv_cdf(eer)
+    intervals = [
+        bootstrap_intervals([gaussian_system(seed, distance, *sizes)], replicates=200, metrics=["eer"])["eer"]
+        for seed in range(300)
+    ]
+    held = sum(interval.low <= eer <= interval.high for interval in intervals if interval)
+    assert held >= 0.93 * 300
+
+
+def test_no_errors_are_no_certainty() -> None:
+    intervals = bootstrap_intervals([gaussian_system(1, 50.0, 20, 60)], ASV, metrics=METRICS)
+    assert intervals["eer"] == exact_interval(0, 20)
+    assert intervals["eer"].high == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert intervals["min_dcf"] is None
+    assert intervals["min_tdcf"] is None
+
+
+def test_exact_intervals_are_those_of_the_binomial() -> None:
+    """The ends are where so many errors, or so few, have a probability of a fortieth."""
+    interval = exact_interval(3, 50)
+    more = 1 - sum(math.comb(50, k) * interval.low**k * (1 - interval.low) ** (50 - k) for k in range(3))
+    fewer = sum(math.comb(50, k) * interval.high**k * (1 - interval.high) ** (50 - k) for k in range(4))
+    assert (more, fewer) == (pytest.approx(0.025), pytest.approx(0.025))
+    assert exact_interval(50, 50).high == 1
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

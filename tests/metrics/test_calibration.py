@@ -83,7 +83,8 @@ def test_separable_scores_get_as_much_as_their_number_says() -> None:
     spread = fit(scores_of([5, 6, 9], [1, 2, -3, 0.5]))
     assert spread.separable
     assert -math.log(20) < spread.llr(-3) < spread.llr(2) < 0 < spread.llr(5) < spread.llr(9) < math.log(20)
-    assert spread.eer_threshold == 2
+    assert 2 < spread.eer_threshold == spread.min_dcf_threshold < 5
+    assert spread.llr(spread.eer_threshold) == pytest.approx(0)
 
 
 def test_scores_that_only_touch_are_separable_too() -> None:
@@ -106,7 +107,11 @@ def test_scores_that_say_nothing_get_ratios_of_zero(bonafide: object, spoof: obj
 def test_thresholds_are_those_of_the_rates() -> None:
     cm = gaussian(seed=3, n_bonafide=60, n_spoof=80)
     fitted = fit(cm)
-    assert fitted.eer_threshold == compute_eer(cm.bonafide, cm.spoof)[1]
+    # Between the score that the metric names and the next one.
+    below = compute_eer(cm.bonafide, cm.spoof)[1]
+    above = cm.scores[cm.scores > below].min()
+    assert fitted.eer_threshold == pytest.approx((below + above) / 2)
+    assert below < fitted.eer_threshold < above
 
     def cost(threshold: float) -> float:
         """The detection cost of ASVspoof 5, trial by trial."""

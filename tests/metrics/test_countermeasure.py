@@ -75,8 +75,18 @@ def test_evaluate_is_made_of_the_single_metrics(
     cm = CMScores(np.arange(len(trials)).astype(np.str_), attacks, kinds, scores)
     asv = ASVScores(np.array([9.0, *target]), np.array([-9.0, *nontarget]), np.array([9.0, *asv_spoof]))
     metrics = evaluate(cm)
-    assert (metrics.eer, metrics.eer_threshold) == compute_eer(cm.bonafide, cm.spoof)
-    assert (metrics.min_dcf, metrics.min_dcf_threshold) == compute_min_dcf(cm.bonafide, cm.spoof)
+    assert metrics.eer == compute_eer(cm.bonafide, cm.spoof)[0]
+    assert metrics.min_dcf == compute_min_dcf(cm.bonafide, cm.spoof)[0]
+    pairs = [
+        (metrics.eer_threshold, compute_eer(cm.bonafide, cm.spoof)[1]),
+        (metrics.min_dcf_threshold, compute_min_dcf(cm.bonafide, cm.spoof)[1]),
+    ]
+    for threshold, named in pairs:
+        # As good as the threshold that the metric names: no score lies between the two.
+        assert threshold is not None
+        assert ((scores > threshold) == (scores > named)).all()
+    tied = (scores[:, None] == scores) & (kinds[:, None] != kinds)
+    assert metrics.n_tied == tied.any(axis=1).sum()
     assert metrics.per_attack_eer == {
         name: compute_eer(scores[kinds], scores[~kinds & (attacks == name)])[0]
         for name in sorted(set(attacks[~kinds].tolist()))
@@ -91,7 +101,8 @@ def test_evaluate_is_made_of_the_single_metrics(
         return
     tandem = evaluate(cm, asv)
     assert (tandem.min_tdcf, tandem.asv_eer) == (cost.min(), asv_eer)
-    assert tandem.min_tdcf_threshold == thresholds[cost.argmin()]
+    assert tandem.min_tdcf_threshold is not None
+    assert ((scores > tandem.min_tdcf_threshold) == (scores > thresholds[cost.argmin()])).all()
     assert dataclasses.replace(tandem, min_tdcf=None, min_tdcf_threshold=None, asv_eer=None) == metrics
 
 
@@ -175,18 +186,19 @@ def test_metrics_as_json_and_text(cm_file: Path, asv_file: Path) -> None:
     assert content == {
         "eer": 0.5,
         "eer_percent": 50.0,
-        "eer_threshold": 2.5,
+        "eer_threshold": 2.75,
         "min_tdcf": 0.5,
-        "min_tdcf_threshold": -1.25,
+        "min_tdcf_threshold": 0.625,
         "asv_eer": 0.0,
         "per_attack_eer": {"A07": 0.0, "A08": 1.0},
         "n_bonafide": 2,
         "n_spoof": 2,
         "n_unscored": 0,
         "min_dcf": 0.5,
-        "min_dcf_threshold": -1.25,
+        "min_dcf_threshold": 0.625,
         "act_dcf": None,
         "cllr": None,
+        "n_tied": 0,
     }
     lines = metrics.summary().splitlines()
     assert lines[0] == "trials       2 bona fide, 2 spoofed"
@@ -217,3 +229,22 @@ def test_ratios_are_in_the_text() -> None:
     lines = evaluate(cm, llrs=cm.scores).summary().splitlines()
     assert lines[3].split() == ["actDCF", "1.0000", "(LLR", "threshold", "-0.641854)"]
     assert lines[4].split() == ["Cllr", "1.0000", "bits"]
+
+
+@pytest.mark.parametrize(
+    ("bonafide", "spoof", "remarks"),
+    [
+        ([-3.0, -2.0], [1.0, 2.0], ["EER above 50 %: are these scores higher for spoofs? Here higher = bona fide"]),
+        ([0.0, 0.0], [0.0], ["all scores are equal: they say nothing, and ties count against the system"]),
+        ([0.0, 1.0], [0.0, -1.0], ["2 of 4 trials tie with the other class and count against the system"]),
+        ([1.0, 1.0], [-1.0, -1.0], []),
+    ],
+)
+def test_doubtful_metrics_have_a_line(bonafide: list[float], spoof: list[float], remarks: list[str]) -> None:
+    scores = np.array([*bonafide, *spoof])
+    names = np.arange(scores.size).astype(np.str_)
+    metrics = evaluate(CMScores(names, np.full(scores.size, "A01"), np.arange(scores.size) < len(bonafide), scores))
+    assert metrics.remarks() == remarks
+    assert [line for line in metrics.summary().splitlines() if line.startswith("note")] == [
+        f"note         {remark}" for remark in remarks
+    ]
