@@ -14,7 +14,7 @@ bit for bit. Higher = bona fide (ASV: target speaker).
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,34 +204,26 @@ def _read_columns(text: str, layout: _Layout) -> Rows:
     """
     content = text.encode()
     data = b"".join((MARGIN, content, b"" if content.endswith(b"\n") else b"\n", MARGIN))
-    blocks = [_read_block(np.frombuffer(data, dtype=np.uint8), lines, layout) for lines in _blocks_of_lines(data)]
-    rows = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    if "utterance" in rows and not all_different(rows["utterance"]):
-        raise IrregularText("an utterance that comes twice")
-    return rows
-
-
-def _blocks_of_lines(data: bytes) -> Iterator[slice]:
-    """Some complete lines at a time: the arrays made of a block stay in the processor's cache."""
+    characters, keys = np.frombuffer(data, dtype=np.uint8), np.array(layout.keys, dtype=np.bytes_)
+    parts: dict[str, list[NDArray[Any]]] = {name: [] for name in layout.columns if name != "source"}
     start, stop = len(MARGIN), len(data) - len(MARGIN)
     while start < stop:
+        # Some complete lines at a time: the arrays made of a block stay in the processor's cache.
         end = data.find(b"\n", start + _BLOCK, stop) + 1 or stop
-        yield slice(start, end)
+        spans = find_spans(characters, slice(start, end), len(layout.columns))
+        for name, span in zip(layout.columns, spans, strict=True):
+            if name == "score":
+                parts[name].append(parse_numbers(characters, span))
+            elif name == "key":
+                parts[name].append(keys[find_keys(characters, span, tuple(keys.tolist()))])
+            elif name != "source":
+                parts[name].append(cut_out(characters, span))
         start = end
-
-
-def _read_block(text: NDArray[np.uint8], lines: slice, layout: _Layout) -> Rows:
-    rows: Rows = {}
-    for name, span in zip(layout.columns, find_spans(text, lines, len(layout.columns)), strict=True):
-        if name == "score":
-            rows[name] = parse_numbers(text, span)
-            if not np.isfinite(rows[name]).all():
-                raise IrregularText("a score that is not finite")
-        elif name == "key":
-            keys = np.array(layout.keys, dtype=np.bytes_)
-            rows[name] = keys[find_keys(text, span, tuple(key.encode() for key in layout.keys))]
-        elif name != "source":
-            rows[name] = cut_out(text, span)
+    rows = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    if not np.isfinite(rows["score"]).all():
+        raise IrregularText("a score that is not finite")
+    if "utterance" in rows and not all_different(rows["utterance"]):
+        raise IrregularText("an utterance that comes twice")
     return rows
 
 
@@ -255,12 +247,10 @@ def _read_by_line(text: str, layout: _Layout, path: PathLike) -> tuple[Rows, int
             n_unscored += 1
         else:
             rows.append((*fields[:-1], score))
-    columns = zip(*rows, strict=True) if rows else [()] * len(layout.columns)
-    found = {
-        name: np.array(column, dtype=np.float64 if name == "score" else np.bytes_)
-        for name, column in zip(layout.columns, columns, strict=True)
-    }
-    return found, n_unscored
+    columns = list(zip(*rows, strict=True)) or [()] * len(layout.columns)
+    types = [np.float64 if name == "score" else np.bytes_ for name in layout.columns]
+    arrays = [np.array(column, dtype) for column, dtype in zip(columns, types, strict=True)]
+    return dict(zip(layout.columns, arrays, strict=True)), n_unscored
 
 
 def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
@@ -306,21 +296,18 @@ def align_trials(systems: Sequence[CMScores], names: Sequence[str] = ()) -> list
         if again.size:
             raise InputError(f"{name}: utterance {quoted(str(ordered.utterances[again[0]]))} comes more than once")
         aligned.append(ordered)
-        _check_same_trials(aligned[0], ordered, shown[0], name)
+        first = aligned[0]
+        if not np.array_equal(first.utterances, ordered.utterances):
+            trials, others = set(first.utterances.tolist()), set(ordered.utterances.tolist())
+            missing, extra = sorted(trials - others), sorted(others - trials)
+            raise InputError(
+                f"{shown[0]} and {name} cover different trials: {len(missing)} missing from {name}, {len(extra)} only "
+                f"in {name}, e.g. {quoted((missing + extra)[0])}"
+            )
+        differing = np.flatnonzero(first.is_bonafide != ordered.is_bonafide)
+        if differing.size:
+            raise InputError(
+                f"{shown[0]} and {name} give {differing.size} trials different keys, e.g. "
+                f"{quoted(str(first.utterances[differing[0]]))}: are the scores of one protocol?"
+            )
     return aligned
-
-
-def _check_same_trials(first: CMScores, other: CMScores, first_name: str, name: str) -> None:
-    if not np.array_equal(first.utterances, other.utterances):
-        names, others = set(first.utterances.tolist()), set(other.utterances.tolist())
-        missing, extra = sorted(names - others), sorted(others - names)
-        raise InputError(
-            f"{first_name} and {name} cover different trials: {len(missing)} missing from {name}, {len(extra)} only in "
-            f"{name}, e.g. {quoted((missing + extra)[0])}"
-        )
-    differing = np.flatnonzero(first.is_bonafide != other.is_bonafide)
-    if differing.size:
-        raise InputError(
-            f"{first_name} and {name} give {differing.size} trials different keys, e.g. "
-            f"{quoted(str(first.utterances[differing[0]]))}: are the scores of one protocol?"
-        )

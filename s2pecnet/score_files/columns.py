@@ -163,8 +163,11 @@ def parse_numbers(text: Characters, span: Span) -> Floats:
 def _read_decimals(text: Characters, span: Span) -> _Decimals:
     mantissas, exponents = _split_exponents(text, span)
     lengths = mantissas.lengths.astype(np.uint8)
-    characters = _from_the_right(text, mantissas)
-    indices = np.arange(len(characters), dtype=np.uint8)[:, None]
+    # (width, n) characters before each end, the last one first; what stands before a short field is among them.
+    width = min(-(-int(mantissas.lengths.max()) // 8) * 8, _WIDTH)
+    rows = _windows(text, width)[mantissas.ends - width].view(np.uint8).reshape(-1, width)
+    characters = np.ascontiguousarray(rows.T[::-1])
+    indices = np.arange(width, dtype=np.uint8)[:, None]
     inside = indices < lengths
     is_point = (characters == ord(".")) & inside
     digits = characters - _ZERO  # wraps around below "0"
@@ -176,8 +179,11 @@ def _read_decimals(text: Characters, span: Span) -> _Decimals:
     powers = point_at - exponents
     joined, fits = _join_digits(digits * is_digit)
     regular = (n_digits >= 1) & (n_points <= 1) & (n_digits + n_points + negative == lengths) & (powers >= 0) & fits
-    integers = _without_point(joined, n_points == 1, np.where(regular, point_at, 0))
-    return _Decimals(regular, negative, integers, np.where(regular, powers, 0))
+    # 12034 -> 1234 for a point, read as 0, at position 2: what stands above it moves down by one. Nothing stands above
+    # a position over 18: the integers are below 10**19.
+    point = np.minimum(np.where(regular, point_at, 0), 18)
+    above = np.where(n_points == 1, joined // _POWERS[point + 1], np.uint64(0))
+    return _Decimals(regular, negative, joined - above * (np.uint64(9) * _POWERS[point]), np.where(regular, powers, 0))
 
 
 def _split_exponents(text: Characters, span: Span) -> tuple[Span, Indices]:
@@ -195,13 +201,6 @@ def _split_exponents(text: Characters, span: Span) -> tuple[Span, Indices]:
     return Span(starts, ends - 4 * has_exponent), exponents
 
 
-def _from_the_right(text: Characters, span: Span) -> Characters:
-    """(width, n) characters before each end, the last one first; what stands before a short field is among them."""
-    indices = min(-(-int(span.lengths.max()) // 8) * 8, _WIDTH)
-    rows = _windows(text, indices)[span.ends - indices].view(np.uint8).reshape(-1, indices)
-    return np.ascontiguousarray(rows.T[::-1])
-
-
 def _join_digits(digits: Characters) -> tuple[Unsigned, Bools]:
     """The integers that digits by index, (8 or 16 or 24, n), units first, make; and which are below 10**19."""
     pairs = digits[0::2] + np.multiply(digits[1::2], 10, dtype=np.uint8)
@@ -212,13 +211,6 @@ def _join_digits(digits: Characters) -> tuple[Unsigned, Bools]:
         joined = joined * np.uint64(10**8) + eight
     fits: Bools = np.logical_and.reduce(eights[2:] < 1000, axis=0)
     return joined, fits
-
-
-def _without_point(joined: Unsigned, has_point: Bools, index: Characters) -> Unsigned:
-    """12034 -> 1234 for a point, read as 0, at position 2: what stands above it moves down by one."""
-    index = np.minimum(index, 18)  # nothing stands above a higher one: the integers are below 10**19
-    above = np.where(has_point, joined // _POWERS[index + 1], np.uint64(0))
-    return joined - above * (np.uint64(9) * _POWERS[index])
 
 
 def _divide(decimals: _Decimals) -> tuple[Floats, Bools]:

@@ -91,26 +91,21 @@ def read_numbered_columns(path: PathLike) -> Table:
         InputError, OSError: as `read_named_columns`.
     """
     lines, rows = _read_rows(path)
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return Table(os.fspath(path), [str(number) for number in range(1, len(columns) + 1)], columns, lines)
+    names = [str(number) for number in range(1, len(rows[0]) + 1)]
+    return Table(os.fspath(path), names, [list(column) for column in zip(*rows, strict=True)], lines)
 
 
 def _read_rows(path: PathLike) -> tuple[list[int], list[list[str]]]:
     """The numbers of the lines that are not blank, and their fields, as many in each."""
     numbers, lines = zip(*read_lines(path, "a table with a line for each trial"), strict=True)
     separator = next((separator for separator in "\t,;" if separator in lines[0]), None)
-    rows = [_split(line, separator) for line in lines]
-    for number, row in zip(numbers, rows, strict=True):
-        if len(row) != len(rows[0]):
+    rows: list[list[str]] = []
+    for number, line in zip(numbers, lines, strict=True):
+        quotes = separator in (",", ";") and '"' in line
+        fields = next(csv.reader([line], delimiter=str(separator))) if quotes else line.split(separator)
+        rows.append([field.strip() for field in fields])
+        if len(fields) != len(rows[0]):
             raise InputError(
-                f"{os.fspath(path)}:{number}: {len(row)} fields, expected {len(rows[0])} as in line {numbers[0]}"
+                f"{os.fspath(path)}:{number}: {len(fields)} fields, expected {len(rows[0])} as in line {numbers[0]}"
             )
     return list(numbers), rows
-
-
-def _split(line: str, separator: str | None) -> list[str]:
-    if separator is None:
-        return line.split()
-    quotes = separator != "\t" and '"' in line
-    fields = next(csv.reader([line], delimiter=separator)) if quotes else line.split(separator)
-    return [field.strip() for field in fields]
