@@ -10,7 +10,6 @@ A group without trials of one class has no metrics; it stays in the breakdown, w
 """
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import against_all_bonafide
 from s2pecnet.metrics.dcf import normalised_dcf
-from s2pecnet.metrics.det import Bools, Indices, checked_scores, equal_error, rank_names, sort_trials, sweep
+from s2pecnet.metrics.det import checked_scores, equal_error, rank_names, sort_trials, sweep
 from s2pecnet.score_files.cm_asv import CMScores
 from s2pecnet.score_files.tables import Table
 
@@ -90,7 +89,10 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
     spoof = checked_scores(cm.spoof, "spoofed CM scores")
     _, order = sort_trials(bonafide, spoof)
     of_bonafide, of_spoof = values[cm.is_bonafide], values[~cm.is_bonafide]
-    all_bonafide = _does_not_divide(of_bonafide, of_spoof)
+    first = str(of_bonafide[0])
+    all_bonafide = bool((of_bonafide == first).all()) and (
+        first.lower() in _PLACEHOLDERS or not (of_spoof == first).any()
+    )
     names, ranks = rank_names(of_spoof if all_bonafide else np.concatenate((of_bonafide, of_spoof)))
     if len(names) > _MAX_GROUPS:
         raise InputError(
@@ -100,8 +102,20 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
     if all_bonafide:
         parts = against_all_bonafide(ranks, len(names), order)
     else:
-        parts = _within_group(ranks, len(names), order, bonafide.size)
-    groups = [_evaluate(name, is_bonafide) for name, is_bonafide in zip(names, parts, strict=True)]
+        # A part of a sorted list is sorted.
+        ranks, in_order = ranks[order], order < bonafide.size
+        parts = (in_order[ranks == group] for group in range(len(names)))
+    groups = []
+    for name, is_bonafide in zip(names, parts, strict=True):
+        n_bonafide = int(is_bonafide.sum())
+        n_spoof = is_bonafide.size - n_bonafide
+        if n_bonafide and n_spoof:
+            frr, far = sweep(is_bonafide)
+            eer, min_dcf = equal_error(frr, far)[0], float(normalised_dcf(frr, far).min())
+            groups.append(Group(name, n_bonafide, n_spoof, eer, min_dcf))
+        else:
+            absent = "spoofed" if n_bonafide else "bona fide"
+            groups.append(Group(name, n_bonafide, n_spoof, reason=f"no {absent} trials"))
     return Breakdown(column, all_bonafide, groups)
 
 
@@ -113,24 +127,3 @@ def join_values(table: Table, column: str, cm: CMScores) -> NDArray[np.str_]:
     """
     fields = table.column(column)
     return np.array([fields[row] for row in table.rows_of(cm.utterances.tolist())], dtype=np.str_)
-
-
-def _does_not_divide(bonafide: NDArray[np.str_], spoof: NDArray[np.str_]) -> bool:
-    first = str(bonafide[0])
-    return bool((bonafide == first).all()) and (first.lower() in _PLACEHOLDERS or not (spoof == first).any())
-
-
-def _within_group(groups: Indices, n_groups: int, order: Indices, n_bonafide: int) -> Iterator[Bools]:
-    """For each group of (bona fide, spoofed) trials: which of them are bona fide, in rising order of score."""
-    in_order, is_bonafide = groups[order], order < n_bonafide
-    for group in range(n_groups):
-        yield is_bonafide[in_order == group]
-
-
-def _evaluate(name: str, is_bonafide: Bools) -> Group:
-    n_bonafide = int(is_bonafide.sum())
-    n_spoof = is_bonafide.size - n_bonafide
-    if not n_bonafide or not n_spoof:
-        return Group(name, n_bonafide, n_spoof, reason=f"no {'spoofed' if n_bonafide else 'bona fide'} trials")
-    frr, far = sweep(is_bonafide)
-    return Group(name, n_bonafide, n_spoof, equal_error(frr, far)[0], float(normalised_dcf(frr, far).min()))

@@ -144,17 +144,10 @@ def _draw_det(axes: Axes, sweep: Sweep, metrics: Metrics) -> None:
     # The EER, written towards the middle of the axes.
     position = float(probit(np.clip([metrics.eer], low, high))[0])
     axes.plot(position, position, "o", color=SPOOF, markersize=8, clip_on=False, zorder=3)
-    right = position < probit(np.array([low, high])).mean()
-    axes.annotate(
-        f"EER {100 * metrics.eer:.2f} %",
-        (position, position),
-        xytext=(12, 10) if right else (-12, -10),
-        textcoords="offset points",
-        ha="left" if right else "right",
-        va="bottom" if right else "top",
-        fontsize=11,
-        bbox=_BLANK,
-    )
+    to_middle = position < probit(np.array([low, high])).mean()
+    offset, ha, va = ((12, 10), "left", "bottom") if to_middle else ((-12, -10), "right", "top")
+    text, at = f"EER {100 * metrics.eer:.2f} %", (position, position)
+    axes.annotate(text, at, offset, textcoords="offset points", ha=ha, va=va, fontsize=11, bbox=_BLANK)
 
 
 def _draw_histograms(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
@@ -165,19 +158,10 @@ def _draw_histograms(axes: Axes, cm: CMScores, metrics: Metrics) -> None:
     ):
         axes.stairs(share, shares.edges, fill=True, color=color, alpha=0.35)
         axes.stairs(share, shares.edges, color=color, linewidth=1.4, label=f"{name} ({size:,})")
-    axes.axvline(
-        metrics.eer_threshold,
-        color="black",
-        linestyle="--",
-        linewidth=1.2,
-        label=f"EER threshold {metrics.eer_threshold:.3g}",
-    )
-    axes.set(
-        title="Scores",
-        xlabel="score (higher = bona fide)",
-        ylabel="trials of the class per bin (%)",
-        ylim=(0, 1.2 * shares.tallest),
-    )
+    threshold = metrics.eer_threshold
+    axes.axvline(threshold, color="black", linestyle="--", linewidth=1.2, label=f"EER threshold {threshold:.3g}")
+    axes.set(title="Scores", xlabel="score (higher = bona fide)", ylabel="trials of the class per bin (%)")
+    axes.set(ylim=(0, 1.2 * shares.tallest))
     axes.legend(
         loc="upper center", ncols=3, fontsize=8.5, columnspacing=1.0, handlelength=1.5, framealpha=1, edgecolor="none"
     )
@@ -189,25 +173,12 @@ def _draw_attacks(axes: Axes, metrics: Metrics) -> None:
     title = "EER by attack" if len(names) == len(eers) else f"EER by attack, the worst {_MAX_BARS}"
     percent = [100 * eers[name] for name in names]
     overall = 100 * metrics.eer
-    axes.barh(names, percent, color=SPOOF, alpha=0.75, height=0.7)
+    bars = axes.barh(names, percent, color=SPOOF, alpha=0.75, height=0.7)
     axes.axvline(overall, color="black", linestyle="--", linewidth=1.2)
-    for row, value in enumerate(percent):
-        axes.annotate(
-            f"{value:.2f}",
-            (value, row),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            bbox=_BLANK,
-        )
+    axes.bar_label(bars, fmt="%.2f", padding=4, fontsize=9, bbox=_BLANK)
     axes.set_yticks(range(len(names)), names, parse_math=False)
-    axes.set(
-        title=f"{title} (dashed: all together, {overall:.2f} %)",
-        xlabel="EER (%)",
-        xlim=(0, 1.15 * max(*percent, overall) or 1),
-        ylim=(max(len(names), 3) - 0.4, -0.6),
-    )
+    axes.set(title=f"{title} (dashed: all together, {overall:.2f} %)", xlabel="EER (%)")
+    axes.set(xlim=(0, 1.15 * max(*percent, overall) or 1), ylim=(max(len(names), 3) - 0.4, -0.6))
 
 
 def _draw_tdcf(axes: Axes, sweep: Sweep, edges: NDArray[np.float64]) -> None:
@@ -217,11 +188,7 @@ def _draw_tdcf(axes: Axes, sweep: Sweep, edges: NDArray[np.float64]) -> None:
     axes.plot(*staircase(sweep.thresholds, sweep.tdcf), color=BONAFIDE, linewidth=1.8)
     axes.axhline(1, color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.plot(threshold, cost, "o", color=SPOOF, markersize=8, clip_on=False, zorder=3)
-    axes.set(
-        title=f"t-DCF, minimum {cost:.4f} at threshold {threshold:.3g}",
-        xlabel="threshold (higher = more is rejected)",
-        ylabel="normalised t-DCF (1 = accepts or rejects everything)",
-        xlim=edges[[0, -1]],
-        ylim=(0, 1.15),
-    )
+    axes.set(title=f"t-DCF, minimum {cost:.4f} at threshold {threshold:.3g}", xlim=edges[[0, -1]], ylim=(0, 1.15))
+    axes.set(xlabel="threshold (higher = more is rejected)")
+    axes.set(ylabel="normalised t-DCF (1 = accepts or rejects everything)")
     axes.grid(color="0.9")
