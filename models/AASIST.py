@@ -123,39 +123,18 @@ class AASISTBase(nn.Module):
             magnitude = widened(encoded).abs()
             out_S = self.pool_S(self.GAT_layer_S(magnitude.amax(dim=3).transpose(1, 2) + self.pos_S))
             out_T = self.pool_T(self.GAT_layer_T(magnitude.amax(dim=2).transpose(1, 2)))
-            branch1 = self._branch(
-                out_T,
-                out_S,
-                self.master1,
-                self.HtrgGAT_layer_ST11,
-                self.HtrgGAT_layer_ST12,
-                self.pool_hT1,
-                self.pool_hS1,
-            )
-            branch2 = self._branch(
-                out_T,
-                out_S,
-                self.master2,
-                self.HtrgGAT_layer_ST21,
-                self.HtrgGAT_layer_ST22,
-                self.pool_hT2,
-                self.pool_hS2,
-            )
+            branches = [self._branch(number, out_T, out_S) for number in (1, 2)]
             # Pair by pair (T1, T2, S1, S2, M1, M2): the order of the dropout draws.
-            T, S, M = (
-                torch.maximum(self.drop_way(one), self.drop_way(two)) for one, two in zip(branch1, branch2, strict=True)
-            )
+            T, S, M = (torch.maximum(*map(self.drop_way, pair)) for pair in zip(*branches, strict=True))
             parts = [T.abs().amax(dim=1), T.mean(dim=1), S.abs().amax(dim=1), S.mean(dim=1), M.squeeze(1)]
             embedding = self.drop(torch.cat(parts, dim=1))
             return embedding, self.out_layer(embedding)
 
-    @staticmethod
-    def _branch(
-        T: Tensor, S: Tensor, master: Tensor, first: nn.Module, second: nn.Module, pool_T: nn.Module, pool_S: nn.Module
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        T, S, master = first(T, S, master)
-        T, S = pool_T(T), pool_S(S)
-        more_T, more_S, more_master = second(T, S, master)
+    def _branch(self, number: int, T: Tensor, S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        of_branch = self.get_submodule
+        T, S, master = of_branch(f"HtrgGAT_layer_ST{number}1")(T, S, self.get_parameter(f"master{number}"))
+        T, S = of_branch(f"pool_hT{number}")(T), of_branch(f"pool_hS{number}")(S)
+        more_T, more_S, more_master = of_branch(f"HtrgGAT_layer_ST{number}2")(T, S, master)
         return T + more_T, S + more_S, master + more_master
 
 

@@ -191,21 +191,16 @@ def _rest(path: PathLike, stream: soundfile.SoundFile) -> Floats32:
 def _decoded(path: PathLike, stream: soundfile.SoundFile, samples: int) -> Floats32:
     """The next samples of an open file, float32 (at most `samples`,), mono, at the file's own rate; -1: all of them."""
     if samples < 0 and stream.frames == UNKNOWN_LENGTH:
-        channels = _until_the_end(stream)
+        # soundfile would seek to where it has read to, and libsndfile cannot seek to the end of such a file.
+        stream.seekable = lambda: False
+        blocks = [np.zeros((0, stream.channels), dtype=np.float32)]
+        while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
+            blocks.append(block)
+            if (len(blocks) - 1) * BLOCK * stream.channels > MOST_SAMPLES:
+                raise BadAudio(f"{stream.name}: more than {MOST_SAMPLES:,} samples; the file is too long (split it)")
+        channels = np.concatenate(blocks)
     else:
         channels = stream.read(samples, dtype="float32", always_2d=True)
     check_values(path, channels)
     mono: Floats32 = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
     return mono
-
-
-def _until_the_end(stream: soundfile.SoundFile) -> Floats32:
-    """All samples (n, channels) of a file of unknown length."""
-    # soundfile would seek to where it has read to, and libsndfile cannot seek to the end of such a file.
-    stream.seekable = lambda: False
-    blocks: list[Floats32] = []
-    while len(block := stream.read(BLOCK, dtype="float32", always_2d=True)):
-        blocks.append(block)
-        if len(blocks) * BLOCK * stream.channels > MOST_SAMPLES:
-            raise BadAudio(f"{stream.name}: more than {MOST_SAMPLES:,} samples; the file is too long (split it)")
-    return np.concatenate(blocks) if blocks else np.zeros((0, stream.channels), dtype=np.float32)

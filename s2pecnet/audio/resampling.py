@@ -46,7 +46,14 @@ class Resampler:
     def __init__(self, rate: int):
         self.step, self.phases, cutoff, self.reach = _geometry(rate)
         self.taps = 2 * self.reach + 2
-        self.filters = self._filters(cutoff) if self.step != self.phases else np.zeros((0, 0), dtype=np.float32)
+        # (phases, taps): the windowed sinc at the distance of each tap from the output.
+        self.filters = np.zeros((0, 0), dtype=np.float32)
+        if self.step != self.phases:
+            fraction = np.arange(self.phases) * self.step % self.phases / self.phases
+            distance = np.arange(self.taps) - self.reach - fraction[:, None]
+            crossings = np.clip(distance * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
+            window = np.cos(np.pi / 2 * crossings / ZERO_CROSSINGS) ** 2
+            self.filters = np.asarray(cutoff * np.sinc(crossings) * window, dtype=np.float32)
         # Inputs that are still needed, the index of the first of them, and what came in and went out in all.
         self.held: Floats32 = np.zeros(self.reach, dtype=np.float32)
         self.begin, self.inputs, self.outputs = -self.reach, 0, 0
@@ -93,14 +100,6 @@ class Resampler:
             # Not a matrix product: its rounding would depend on how the stream is cut into blocks.
             np.einsum("nt,t->n", windows[first :: self.step][: len(mine)], self.filters[number % self.phases], out=mine)
         return outputs
-
-    def _filters(self, cutoff: float) -> Floats32:
-        """(phases, taps): the windowed sinc at the distance of each tap from the output."""
-        fraction = np.arange(self.phases) * self.step % self.phases / self.phases
-        distance = np.arange(self.taps) - self.reach - fraction[:, None]
-        crossings = np.clip(distance * cutoff, -ZERO_CROSSINGS, ZERO_CROSSINGS)
-        window = np.cos(np.pi / 2 * crossings / ZERO_CROSSINGS) ** 2
-        return np.asarray(cutoff * np.sinc(crossings) * window, dtype=np.float32)
 
 
 def _geometry(rate: int) -> tuple[int, int, float, int]:

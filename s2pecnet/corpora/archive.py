@@ -9,14 +9,24 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from s2pecnet.corpora.check import check_tree
 from s2pecnet.download import BLOCK, check_disk_space, naming, one_line, progress_bar
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write, sha256_of
+
+# What a damaged archive raises; RuntimeError: encrypted, or a compression that zipfile does not know.
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 
 # --------------------------------------------------------------------------------- the checksum
 
@@ -75,8 +85,20 @@ def unpack(archive: Path, target: Path) -> None:
     if workshop.exists():
         shutil.rmtree(workshop)  # left by a run that was killed
     try:
-        with _explain_damage(archive), zipfile.ZipFile(archive) as source:
-            _unpack_members(source, archive, workshop)
+        try:
+            with zipfile.ZipFile(archive) as source:
+                _unpack_members(source, archive, workshop)
+        except InputError:
+            raise
+        except (*UNREADABLE, OSError) as error:
+            # A place before the file's beginning is an EINVAL without a name; bz2 has no error of its own.
+            if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)):
+                error.filename = error.filename or str(archive)
+                raise
+            raise InputError(
+                f"{archive}: the archive is damaged or not a zip ({one_line(error)}); "
+                f"delete it and {archive.name}.sha256, then run again"
+            ) from None
         report = check_tree(workshop / target.name)
         if not report.complete:
             raise InputError(
@@ -86,34 +108,6 @@ def unpack(archive: Path, target: Path) -> None:
         os.replace(workshop / target.name, target)
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
-
-
-@contextmanager
-def _explain_damage(archive: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        MemoryError,
-        RuntimeError,
-        ValueError,
-        OSError,
-        struct.error,
-    ) as error:
-        # OSError: bz2 has no error of its own, and a place before the file's beginning is an EINVAL without a name.
-        if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)):
-            error.filename = error.filename or str(archive)
-            raise
-        # RuntimeError: encrypted, or a compression that zipfile does not know.
-        raise InputError(
-            f"{archive}: the archive is damaged or not a zip ({one_line(error)}); "
-            f"delete it and {archive.name}.sha256, then run again"
-        ) from None
 
 
 def _unpack_members(source: zipfile.ZipFile, archive: Path, folder: Path) -> None:
@@ -152,33 +146,29 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
     files: set[tuple[str, ...]] = set()
     folders: set[tuple[str, ...]] = set()
     for member in members:
-        if fault := _fault_of(member):
-            raise InputError(f"{archive}: refused, member {member.orig_filename!r} {fault}")
+        name = member.orig_filename  # as it stands in the archive, before zipfile cuts it at a NUL
+        fault = ""
+        if name.startswith("/") or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
+            fault = "has an absolute or foreign path"
+        elif any(part in ("", ".", "..") for part in _parts_of(member)):
+            fault = "leads outside its folder, or its path is not plain"
+        elif stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            fault = "is a link or a special file"
+        if fault:
+            raise InputError(f"{archive}: refused, member {name!r} {fault}")
         # Case is folded because some disks do so: there, A/x and a/X are one file.
         key = tuple(part.casefold() for part in _parts_of(member))
         folders.update(key[:depth] for depth in range(1, len(key)))
         if member.is_dir():
             folders.add(key)
         elif key in files:
-            raise InputError(f"{archive}: refused, member {member.orig_filename!r} is there twice")
+            raise InputError(f"{archive}: refused, member {name!r} is there twice")
         else:
             files.add(key)
     if clash := files & folders:
         raise InputError(f"{archive}: refused, member {'/'.join(min(clash))!r} is both a file and a folder")
     if sum(member.compress_size for member in members) > archive.stat().st_size:
         raise InputError(f"{archive}: refused, its members overlap (more packed bytes than the file has)")
-
-
-def _fault_of(member: zipfile.ZipInfo) -> str | None:
-    name = member.orig_filename  # as it stands in the archive, before zipfile cuts it at a NUL
-    if name.startswith("/") or "\\" in name or "\0" in name or re.match("[A-Za-z]:", name):
-        return "has an absolute or foreign path"
-    if any(part in ("", ".", "..") for part in _parts_of(member)):
-        return "leads outside its folder, or its path is not plain"
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a special file"
-    return None
 
 
 def _parts_of(member: zipfile.ZipInfo) -> list[str]:

@@ -33,7 +33,10 @@ def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = F
     archive = out / _archive_name(url)
     target = out / archive.stem
     if os.path.lexists(target):
-        _check_complete(target)
+        report = check_tree(target)
+        if not report.complete:
+            what = f"it exists and is incomplete ({report.problems[0]})"
+            raise InputError(f"{target}: {what}; move it away or delete it, then run again")
         print(f"{target}: already there and complete, nothing to do")
         return
     if not archive.exists():
@@ -54,11 +57,3 @@ def _archive_name(url: str) -> str:
     if address.scheme not in ("http", "https") or not re.fullmatch(r"\w[\w.-]*\.zip", name):
         raise InputError(f"--url {url!r}: expected http(s)://.../<name>.zip")
     return name
-
-
-def _check_complete(target: Path) -> None:
-    report = check_tree(target)
-    if not report.complete:
-        raise InputError(
-            f"{target}: it exists and is incomplete ({report.problems[0]}); move it away or delete it, then run again"
-        )

@@ -9,6 +9,7 @@ The key is made of the audio's folder and the protocol's content. A cache is use
 are those that it was made from. It is written atomically; two runs that start at once make it once.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -48,7 +49,13 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     headers = np.zeros(len(trials), dtype=HEADER)
     for file, status in enumerate(_in_parallel(_stat, audio, "files")):
         headers["size"][file], headers["time"][file] = status
-    same = _take_kept(headers, kept)
+    same = np.zeros(len(headers), dtype=bool)
+    if kept is not None:
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            before: np.ndarray = np.load(kept, mmap_mode="r")
+            if before.dtype == HEADER and before.shape == headers.shape:
+                same = (before["size"] == headers["size"]) & (before["time"] == headers["time"])
+                np.copyto(headers, before, where=same)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
     for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
         headers["frames"][index], headers["rate"][index], headers["channels"][index] = found
@@ -74,17 +81,13 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
         raise InputError(f"{audio.folder}: no such folder, though {trials.path} names {len(trials)} files in it")
     missing = bad[headers["size"][bad] < 0]
     shown, what = (missing, "are missing") if len(missing) else (bad, "have no readable header")
-    first = ", ".join(f"{audio.path(int(i)).name}{_line(trials, int(i))}" for i in shown[:3])
+    lines = [f" (line {line})" if line else "" for line in trials.line[shown[:3]]]
+    first = ", ".join(f"{audio.path(int(i)).name}{line}" for i, line in zip(shown, lines, strict=False))
     reason = "" if len(missing) else f": {why_unreadable(audio.path(int(shown[0])), None)}"
     raise InputError(
         f"{audio.folder}: {len(shown)} of {len(trials)} files that {trials.path} names {what}: "
         f"{first}{', ...' if len(shown) > 3 else ''}{reason}"
     )
-
-
-def _line(trials: Trials, index: int) -> str:
-    line = trials.line[index]
-    return f" (line {line})" if line else ""
 
 
 class AudioCache(AudioFolder):
@@ -185,22 +188,6 @@ def _compact(audio: AudioFolder, index: int) -> np.ndarray:
 def _key(audio: AudioFolder, trials: Trials) -> str:
     folder = str(audio.folder.resolve())
     return hashlib.sha256(f"{folder}\n{trials.digest}".encode()).hexdigest()[:16]
-
-
-def _take_kept(headers: np.ndarray, path: Path | None) -> np.ndarray:
-    """Put what is kept at `path` into the headers of files with the same size and time; gives which (n,) they are."""
-    nothing = np.zeros(len(headers), dtype=bool)
-    if path is None:
-        return nothing
-    try:
-        kept: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return nothing
-    if kept.dtype != HEADER or kept.shape != headers.shape:
-        return nothing
-    same: np.ndarray = (kept["size"] == headers["size"]) & (kept["time"] == headers["time"])
-    np.copyto(headers, kept, where=same)
-    return same
 
 
 def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
