@@ -48,6 +48,9 @@ from s2pecnet.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
+# What the released configs name, and what they were written for.
+RELEASED_ASV_SCORES = "ASVspoof2019.LA.asv.eval.gi.trl.scores.txt"
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -252,13 +255,22 @@ def scored_split(
 
 
 def asv_scores_of(config: Config, corpus: Corpus, name: str) -> tuple[Path | None, ASVScores | None]:
-    """ASV scores of a split and their file: those that the config names, those of the layout, or none (with a note)."""
-    given = config.asv_scores(name)
+    """ASV scores of a split and their file: those that the config names, those of the layout, or none (with a note).
+
+    The scores of one corpus say nothing about the spoofs of another. The released configs name those of ASVspoof2019
+    LA, whatever they are used for: for another corpus that path is not used.
+    """
+    given, key = config.asv_scores(name), "asv_score_path" if name == "eval" else "asv_score_path_dev"
+    layout = corpus[name].asv_scores
+    if given and "ASVspoof2019." in Path(given).name and (layout is None or layout.name != Path(given).name):
+        if Path(given).name == RELEASED_ASV_SCORES and key not in config.overrides:
+            given = None
+        else:
+            log.warning("%s: not the ASV scores of this corpus; a t-DCF of them means little", given)
     path = corpus.asv_file(name, given)
     if path and path.is_file():
         return path, read_asv_scores(path)
     if given:
-        key = "asv_score_path" if name == "eval" else "asv_score_path_dev"
         raise InputError(f"{path}: no such ASV scores ({key}); set {key} to null to go without min t-DCF")
     log.info("%s has no ASV scores%s: EER only, no min t-DCF", name, f" ({path})" if path else "")
     return None, None

@@ -85,7 +85,8 @@ class Config:
     num_epochs: Int = Field(ge=1, description="epochs of training")
     asv_score_path: Text | None = Field(
         None,
-        description="ASV scores of eval for min t-DCF, relative to database_path; null: those of the layout, if any",
+        description="ASV scores of eval for min t-DCF, relative to database_path; null: those of the layout, if any; "
+        "the released configs' path is used for ASVspoof2019 LA alone",
     )
     asv_score_path_dev: Text | None = Field(
         None, description="ASV scores of dev, relative to database_path; null: those of the layout, if any"
@@ -166,10 +167,11 @@ class Config:
     skip_nonfinite: Int = Field(0, ge=0, description="batches with a loss that is not finite that a training skips")
     cudnn_deterministic_toggle: Bool = Field(True, description="deterministic cuDNN algorithms")
     cudnn_benchmark_toggle: Bool = Field(False, description="let cuDNN time its algorithms first")
-    # Filled in by `load_config`: where the config came from, and the JSON it was read from.
+    # Filled in by `load_config`: where the config came from, the JSON it was read from, and the keys of --set.
     name: str = "experiment"
     source: str = "config"
     raw: dict[str, Any] = Field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -203,7 +205,7 @@ class Config:
         return plain
 
 
-FILLED_IN = ("name", "source", "raw")
+FILLED_IN = ("name", "source", "raw", "overrides")
 # Keys that change how a run goes about its work, but not what comes out of it.
 NOT_IDENTITY = {
     *FILLED_IN, "database_path", "model_path", "num_workers", "prefetch", "audio_cache", "resume", "save_every_minutes",
@@ -290,7 +292,7 @@ def _check(
     ignored = unknown + [key for key in FILLED_IN if key in content]
     if ignored:
         log.warning("%s: these keys mean nothing here and are ignored: %s", source, ", ".join(ignored))
-    return dataclasses.replace(config, name=name, source=source, raw=content)
+    return dataclasses.replace(config, name=name, source=source, raw=content, overrides=tuple(strict))
 
 
 def _model_config_problems(model_config: Any, location: Callable[[str], str]) -> list[str]:

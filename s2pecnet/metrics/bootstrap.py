@@ -72,6 +72,7 @@ def bootstrap_intervals(
     seed: int = 0,
     metrics: Sequence[str] = ("eer", "min_tdcf"),
     llrs: Sequence[Floats] | None = None,
+    figures: Sequence[str] = (),
 ) -> dict[str, Interval | None]:
     """Confidence intervals of the mean metrics of one or several systems.
 
@@ -84,6 +85,7 @@ def bootstrap_intervals(
         metrics: which ones of `METRICS`.
         llrs: for each system the log-likelihood ratios of its trials, in the order of its scores; without them there
             is no actDCF and no Cllr.
+        figures: the name that `metrics` had in version 0.1.0.
 
     Returns:
         an `Interval` by metric, fractions as in `countermeasure.Metrics` (Cllr: bits); None where the scores do not
@@ -95,7 +97,7 @@ def bootstrap_intervals(
     """
     _check_level(level)
     means = draw_metrics(systems, asv, replicates=replicates, seed=seed, llrs=llrs).mean(axis=1)
-    return {name: metric_interval(name, means[:, METRICS.index(name)], systems, level) for name in metrics}
+    return {name: metric_interval(name, means[:, METRICS.index(name)], systems, level) for name in figures or metrics}
 
 
 def draw_metrics(
