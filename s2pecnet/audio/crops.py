@@ -41,8 +41,5 @@ def pad_random(x: np.ndarray, max_len: int = CROP, rng: np.random.Generator | No
     Args:
         rng: draws the start; without it numpy's global generator does.
     """
-    spare = len(x) - max_len
-    if spare <= 0:
-        return pad(x, max_len)
-    start = int(rng.integers(spare + 1)) if rng is not None else np.random.randint(spare + 1)
-    return x[start : start + max_len]
+    draw = np.random.randint if rng is None else rng.integers
+    return pad(cropped(x, max_len, lambda spare: int(draw(spare + 1))), max_len)

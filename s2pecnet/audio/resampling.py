@@ -79,27 +79,24 @@ class Resampler:
     def _up_to(self, end: int) -> Iterator[Floats32]:
         while self.outputs < end:
             count = min(end - self.outputs, BLOCK)
-            yield self._outputs(count)
+            outputs = np.empty(count, dtype=np.float32)
+            windows = sliding_window_view(self.held, self.taps)
+            offset = self.reach + self.begin
+            if self.phases > MOST_PHASES_AT_ONCE:
+                numbers = np.arange(self.outputs, self.outputs + count)
+                firsts = numbers * self.step // self.phases - offset
+                np.einsum("nt,nt->n", windows[firsts], self.filters[numbers % self.phases], out=outputs)
+            else:
+                for number in range(self.outputs, self.outputs + min(count, self.phases)):
+                    # Outputs of one phase lie `step` inputs apart and share a filter.
+                    mine = outputs[number - self.outputs :: self.phases]
+                    inputs = windows[number * self.step // self.phases - offset :: self.step][: len(mine)]
+                    # Not a matrix product: its rounding would depend on how the stream is cut into blocks.
+                    np.einsum("nt,t->n", inputs, self.filters[number % self.phases], out=mine)
+            yield outputs
             self.outputs += count
             done = self.outputs * self.step // self.phases - self.reach - self.begin
             self.held, self.begin = self.held[done:], self.begin + done
-
-    def _outputs(self, count: int) -> Floats32:
-        """The next `count` outputs."""
-        windows = sliding_window_view(self.held, self.taps)
-        offset = self.reach + self.begin
-        if self.phases > MOST_PHASES_AT_ONCE:
-            numbers = np.arange(self.outputs, self.outputs + count)
-            firsts = numbers * self.step // self.phases - offset
-            return np.einsum("nt,nt->n", windows[firsts], self.filters[numbers % self.phases])
-        outputs = np.empty(count, dtype=np.float32)
-        for number in range(self.outputs, self.outputs + min(count, self.phases)):
-            # Outputs of one phase lie `step` inputs apart and share a filter.
-            mine = outputs[number - self.outputs :: self.phases]
-            first = number * self.step // self.phases - offset
-            # Not a matrix product: its rounding would depend on how the stream is cut into blocks.
-            np.einsum("nt,t->n", windows[first :: self.step][: len(mine)], self.filters[number % self.phases], out=mine)
-        return outputs
 
 
 def _geometry(rate: int) -> tuple[int, int, float, int]:

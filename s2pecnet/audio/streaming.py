@@ -37,7 +37,9 @@ def read_windows(path: str | Path, length: int, hop: int) -> Iterator[Window]:
         held = np.concatenate((held, block))
         audible = audible or bool(block.any())
         while start + length <= begin + len(held):
-            yield from _audible(start, held[start - begin :][:length])
+            window = held[start - begin :][:length]
+            if window.any():
+                yield Window(start, window)
             start += hop
         # The last window may have to reach back by its complete length.
         kept = max(begin, min(start, begin + len(held) - length))
@@ -45,10 +47,5 @@ def read_windows(path: str | Path, length: int, hop: int) -> Iterator[Window]:
     end = begin + len(held)
     if not audible:
         check_audible(path, np.zeros(0))
-    if start == 0 or start - hop + length < end:
-        yield from _audible(max(0, end - length), held[-length:])
-
-
-def _audible(start: int, samples: Floats32) -> Iterator[Window]:
-    if samples.any():
-        yield Window(start, samples)
+    if (start == 0 or start - hop + length < end) and held[-length:].any():
+        yield Window(max(0, end - length), held[-length:])

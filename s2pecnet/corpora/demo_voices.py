@@ -252,7 +252,7 @@ def griffin_lim(magnitude: Array, samples: int, iterations: int, rng: Rng, momen
     Args:
         magnitude: shape (frames, bins), framed as `stft` does with a window of 2 * (bins - 1).
         samples: length of the signal.
-        iterations: the fewer, the more of the random phase is heard.
+        iterations: the fewer, the more of the random phase is heard; 0: nothing else.
     """
     size = 2 * (magnitude.shape[1] - 1)
     spectra = magnitude * np.exp(2j * np.pi * rng.uniform(size=magnitude.shape))
@@ -332,8 +332,7 @@ def source(voice: Voice, f0: Array, rng: Rng) -> Array:
 
 def _random_phases(voice: Voice, rng: Rng) -> Array:
     size = int(rng.choice([256, 512]))
-    magnitude = level(voice, 4096 // size - 1, size)
-    return istft(magnitude * np.exp(2j * np.pi * rng.uniform(size=magnitude.shape)), len(voice.samples))
+    return griffin_lim(level(voice, 4096 // size - 1, size), len(voice.samples), 0, rng)
 
 
 def _spectral_peaks(voice: Voice, rng: Rng) -> Array:
@@ -367,12 +366,6 @@ def _harmonics(voice: Voice, rng: Rng) -> Array:
     low = np.where(voice.voicing > 0.2, tones, rng.normal(size=len(phase)) * tones.std())
     high = BIN_FREQUENCIES > 4500
     return filter_frames(low, envelope * ~high) + filter_frames(rng.normal(size=len(phase)), envelope * high)
-
-
-def _griffin_lim_coarse(voice: Voice, rng: Rng) -> Array:
-    """Griffin-Lim from log magnitudes that were averaged over time and quantised to steps of 6 dB."""
-    octaves = smooth(np.log2(np.abs(stft(voice.samples)) + 1e-3), 7)
-    return griffin_lim(2 ** np.round(octaves), len(voice.samples), 5, rng)
 
 
 def _pulse_phases(voice: Voice, rng: Rng) -> Array:
@@ -412,14 +405,14 @@ UNSEEN_ATTACKS: dict[str, Attack] = {
     # Griffin-Lim, the fast variant, from 24 mel bands.
     "A08": lambda v, rng: griffin_lim(through_mel(level(v, 5), 24), len(v.samples), 8, rng, momentum=0.9),
     "A09": _harmonics,
-    "A10": _griffin_lim_coarse,
+    # Griffin-Lim from log magnitudes that were averaged over time and quantised to steps of 6 dB.
+    "A10": lambda v, rng: griffin_lim(
+        2 ** np.round(smooth(np.log2(np.abs(stft(v.samples)) + 1e-3), 7)), len(v.samples), 5, rng
+    ),
     "A11": _pulse_phases,
     "A12": _sparse_vocoder,
 }
 ATTACKS: dict[str, dict[str, Attack]] = {"train": KNOWN_ATTACKS, "dev": KNOWN_ATTACKS, "eval": UNSEEN_ATTACKS}
-
-
-# ------------------------------------------------------------------------------ the last stage
 
 
 def finish(sound: Array, rng: Rng) -> Array:

@@ -20,11 +20,7 @@ class AudioFolder:
     """
 
     def __init__(
-        self,
-        base_dir: str | Path,
-        utterances: Sequence[str],
-        files: str = FLAC_NAMES,
-        trials: Trials | None = None,
+        self, base_dir: str | Path, utterances: Sequence[str], files: str = FLAC_NAMES, trials: Trials | None = None
     ):
         self.base_dir, self.utterances, self.files, self.trials = Path(base_dir), utterances, files, trials
 

@@ -9,7 +9,6 @@ Where a step runs out of memory, `explain_oom` finds by trying which micro-batch
 
 import contextlib
 import gc
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -24,26 +23,6 @@ from s2pecnet.precision import FP32, PRECISIONS, Precision, widened
 from s2pecnet.systems.registry import forward
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-def class_weighted_cross_entropy(weights: Tensor, batch_labels: Tensor, micro_batches: int = 1) -> Criterion:
-    """The released loss: cross-entropy with weights for spoof and bona fide, (B, 2) logits and (B,) labels to a scalar.
-
-    Args:
-        weights: (2,), of spoof and of bona fide.
-        batch_labels: labels of the batch. The losses of its micro-batches, each counted by its share of the utterances,
-            add up to the loss of the batch.
-        micro_batches: how many there are.
-    """
-    if micro_batches == 1:
-        return nn.CrossEntropyLoss(weight=weights)
-    mean_weight = weights[batch_labels].mean()
-
-    def of_micro_batch(logits: Tensor, labels: Tensor) -> Tensor:
-        total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
-        return total / (mean_weight * len(labels))
-
-    return of_micro_batch
 
 
 def loss_terms(
@@ -169,7 +148,15 @@ class TrainingStep:
 
     def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         size = self.config.micro_batch_size or len(labels)
-        criterion = class_weighted_cross_entropy(self.class_weights, labels, math.ceil(len(labels) / size))
+        # The released loss: cross-entropy with weights for spoof and bona fide. Those of micro-batches, each counted by
+        # its share of the utterances, add up to that of the batch.
+        weights, mean_weight = self.class_weights, self.class_weights[labels].mean()
+
+        def of_micro_batch(logits: Tensor, labels: Tensor) -> Tensor:
+            total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
+            return total / (mean_weight * len(labels))
+
+        criterion: Criterion = of_micro_batch if size < len(labels) else nn.CrossEntropyLoss(weight=weights)
         sums: dict[str, Tensor] = {}
         for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
             try:
