@@ -5,6 +5,7 @@ about 60 % as speech does. Its files are in the system's page cache when they ar
 cropping, not the disk.
 """
 
+import os
 import statistics
 import time
 from collections import deque
@@ -27,6 +28,7 @@ from s2pecnet.corpora.published import read_protocol
 from s2pecnet.corpora.trials import Split
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.features import FixedFrames
+from s2pecnet.files import atomic_write
 from s2pecnet.systems.build import inputs_of
 from s2pecnet.systems.inputs import Inputs
 
@@ -41,7 +43,7 @@ def measure(workload: Workload) -> dict[str, float]:
         that; `opening_s`, seconds to make the loader, in which the first of several processes makes the cache; and
         without workers, whose time is not seen here, processor time.
     """
-    split = find_or_make_corpus(Path(workload.folder), workload.trials)
+    split = find_or_make_split(Path(workload.folder), "train", workload.trials, SHORTEST_S, LONGEST_S)
     inputs = Inputs(feature=inputs_of(load_config(CONFIGS / f"{INPUTS[workload.subject]}.conf")).feature)
     started = time.perf_counter()
     loader = make_training_loader(workload, split, inputs)
@@ -96,25 +98,29 @@ class WholeFiles(Dataset[tuple[Any, ...]]):
         return crop, feature, label
 
 
-def find_or_make_corpus(folder: Path, utterances: int) -> Split:
-    """The train split of the corpus under `folder`, made by the first who asks; its protocol is written last."""
-    split = find_split(folder / f"corpus-{utterances}", "LA", "train")
+def find_or_make_split(
+    folder: Path, subset: str, utterances: int, shortest_s: float, longest_s: float, links: int = 1
+) -> Split:
+    """A split of files of coloured noise, 16 kHz, 16-bit FLAC, made by the first who asks; its protocol comes last.
+
+    Args:
+        links: names of one file; where there are several, hard links.
+    """
+    split = find_split(folder / f"{subset}-{utterances}", "LA", subset)
     if split.protocol.is_file():
         return split
-    rng = np.random.default_rng(SEED)
-    (split.audio / "flac").mkdir(parents=True, exist_ok=True)
-    lines = []
-    for number in range(utterances):
-        name = f"LA_T_{number:07d}"
-        write_noise(split.audio / "flac" / f"{name}.flac", rng.uniform(SHORTEST_S, LONGEST_S), rng)
-        lines.append(f"LA_0001 {name} - {'- bonafide' if number % 10 == 0 else 'A01 spoof'}\n")
-    split.protocol.parent.mkdir(parents=True, exist_ok=True)
-    split.protocol.write_text("".join(lines))
+    rng, flac = np.random.default_rng(SEED), split.audio / "flac"
+    flac.mkdir(parents=True, exist_ok=True)
+    with atomic_write(split.protocol) as stream:
+        for number in range(utterances):
+            first = number - number % links
+            source, name = (f"LA_{subset[0].upper()}_{one:07d}" for one in (first, number))
+            path = flac / f"{name}.flac"
+            if first < number:
+                os.link(flac / f"{source}.flac", path)
+            else:
+                samples = int(rng.uniform(shortest_s, longest_s) * SAMPLE_RATE)
+                noise = np.convolve(rng.normal(size=samples + 7), np.hanning(8), mode="valid")
+                soundfile.write(path, 0.02 * noise, SAMPLE_RATE, subtype="PCM_16")
+            stream.write(f"LA_0001 {name} - {'- bonafide' if number % 10 == 0 else 'A01 spoof'}\n")
     return split
-
-
-def write_noise(path: Path, seconds: float, rng: np.random.Generator) -> None:
-    """Coloured noise, 16 kHz, 16-bit FLAC."""
-    white = rng.normal(size=int(seconds * SAMPLE_RATE) + 7)
-    coloured = np.convolve(white, np.hanning(8), mode="valid")
-    soundfile.write(path, 0.02 * coloured, SAMPLE_RATE, subtype="PCM_16")

@@ -1,6 +1,5 @@
 """Lists of scores: from score files to figures, and the memory that scoring a long list takes."""
 
-import os
 import statistics
 from pathlib import Path
 
@@ -8,11 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.loading import write_noise
+from benchmarks.loading import find_or_make_split
 from benchmarks.runs import PROCESSOR, Workload
 from benchmarks.timing import peak_memory, time_steps
-from s2pecnet.corpora.detect import find_split
-from s2pecnet.corpora.trials import Split
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.files import atomic_write
 from s2pecnet.metrics import countermeasure
@@ -73,7 +70,7 @@ def find_or_make_scores(folder: Path) -> tuple[Path, Path]:
 def measure_memory(workload: Workload) -> dict[str, float]:
     """Peak GiB of a process that scores a list of `trials` trials from files, with a system that costs nothing."""
     keep_freed_memory()
-    split = find_or_make_list(Path(workload.folder), workload.trials)
+    split = find_or_make_split(Path(workload.folder), "eval", workload.trials, SHORT_S, SHORT_S, LINKS)
     loader = make_loader(split, batch_size=workload.batch, seed=0, inputs=Inputs(SHORT_SAMPLES), num_workers=0)
     scorer = Scorer(Loudness(), torch.device("cpu"))
     scorer.chunk = None
@@ -88,23 +85,3 @@ class Loudness(nn.Module):
         """x (B, samples) to (x, logits (B, 2))."""
         power = x.square().mean(dim=1)
         return x, torch.stack([-power, power], dim=1)
-
-
-def find_or_make_list(folder: Path, trials: int) -> Split:
-    """An eval split of `trials` short files, which are names of a few files; its protocol is written last."""
-    split = find_split(folder / f"list-{trials}", "LA", "eval")
-    if split.protocol.is_file():
-        return split
-    flac, rng = split.audio / "flac", np.random.default_rng(SEED)
-    flac.mkdir(parents=True, exist_ok=True)
-    with atomic_write(split.protocol) as stream:
-        for number in range(trials):
-            name = f"LA_E_{number:07d}"
-            path = flac / f"{name}.flac"
-            if number % LINKS == 0:
-                source = path
-                write_noise(source, SHORT_S, rng)
-            else:
-                os.link(source, path)
-            stream.write(f"LA_0001 {name} - - bonafide\n")
-    return split

@@ -110,22 +110,16 @@ def compare(
         for index, name in enumerate(names)
     }
     tested = [metric for metric in TESTED if not np.isnan(by_metric[metric]).any()]
-    differences = [one for metric in tested for one in _differences(metric, by_metric[metric], metrics, names)]
+    pairs, differences = list(combinations(range(len(names)), 2)), []
+    for metric in tested:
+        of_pairs = [by_metric[metric][:, first] - by_metric[metric][:, second] for first, second in pairs]
+        p_values = [two_sided_p(values) for values in of_pairs]
+        for (first, second), values, p, p_holm in zip(pairs, of_pairs, p_values, holm(p_values), strict=True):
+            interval = interval_of(values)
+            assert interval is not None
+            difference = getattr(metrics[first], metric) - getattr(metrics[second], metric)
+            differences.append(Difference(names[first], names[second], metric, difference, interval, p, p_holm))
     return Comparison(replicates, intervals, differences)
-
-
-def _differences(metric: str, drawn: Floats, metrics: Sequence[Metrics], names: Sequence[str]) -> list[Difference]:
-    """All pairs' differences in one metric, drawn (replicates, systems)."""
-    pairs = list(combinations(range(len(names)), 2))
-    replicates = [drawn[:, first] - drawn[:, second] for first, second in pairs]
-    p_values = [two_sided_p(values) for values in replicates]
-    found = []
-    for (first, second), values, p, p_holm in zip(pairs, replicates, p_values, holm(p_values), strict=True):
-        interval = interval_of(values)
-        assert interval is not None
-        difference = getattr(metrics[first], metric) - getattr(metrics[second], metric)
-        found.append(Difference(names[first], names[second], metric, difference, interval, p, p_holm))
-    return found
 
 
 def two_sided_p(differences: Floats) -> float:

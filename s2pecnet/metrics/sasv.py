@@ -31,7 +31,7 @@ Thresholds and ties: the conventions of `det`.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,17 +84,12 @@ class ClassRates(NamedTuple):
     fa_spoof: Floats
 
 
-@dataclass(frozen=True)
-class TandemPoint:
+class TandemPoint(NamedTuple):
     """The concurrent t-EER, a fraction, and the thresholds where it lies."""
 
     t_eer: float
     t_eer_cm_threshold: float
     t_eer_asv_threshold: float
-
-    def as_dict(self) -> dict[str, float]:
-        """The fields by name, ready for JSON."""
-        return asdict(self)
 
     def line(self) -> str:
         """A line for people, the t-EER in per cent."""
@@ -166,7 +161,7 @@ def evaluate_sasv(scores: SASVScores) -> SASVMetrics:
 
 def tandem_as_dict(point: TandemPoint | None) -> dict[str, float | None]:
     """The t-EER and its thresholds by name; None each without a point."""
-    return {name: None if point is None else getattr(point, name) for name in TandemPoint.__dataclass_fields__}
+    return dict.fromkeys(TandemPoint._fields) if point is None else point._asdict()
 
 
 def compute_a_dcf(

@@ -76,7 +76,9 @@ def compute_tDCF(
     weights = _tandem_weights(Pfa_asv, Pmiss_asv, Pmiss_spoof_asv, cost_model)
     frr, far, thresholds = compute_det_curve(bonafide, spoof)
     if print_cost:
-        print(_describe_costs(cost_model, weights))
+        shown = {name: cost_model[name] for name in (*_PRIORS, *_COSTS)}
+        shown |= {"CM miss weight": weights.miss, "CM false-alarm weight": weights.false_alarm}
+        print("\n".join(["t-DCF parameters", *(f"  {name:<21} {value:10.6f}" for name, value in shown.items())]))
     return normalised_tdcf(frr, far, weights), thresholds
 
 
@@ -114,8 +116,19 @@ def _tandem_weights(
     for name, rate in (("Pfa_asv", fa_asv), ("Pmiss_asv", miss_asv), ("Pmiss_spoof_asv", miss_spoof_asv)):
         if not 0 <= rate <= 1:
             raise InputError(f"{name} is {rate}, expected a fraction in [0, 1]")
-    _check_cost_model(cost_model)
-    c = cost_model
+    names, c = (*_PRIORS, *_COSTS), cost_model
+    missing = [name for name in names if name not in c]
+    if missing:
+        raise InputError(f"cost model: {', '.join(missing)} missing, expected {', '.join(names)}")
+    for name in _PRIORS:
+        if not 0 <= c[name] <= 1:
+            raise InputError(f"cost model: prior {name} is {c[name]}, expected a value in [0, 1]")
+    for name in _COSTS:
+        if not 0 <= c[name] < math.inf:
+            raise InputError(f"cost model: cost {name} is {c[name]}, expected a finite value >= 0")
+    total = sum(c[name] for name in _PRIORS)
+    if abs(total - 1) > 1e-9:
+        raise InputError(f"cost model: {' + '.join(_PRIORS)} is {total:.10g}, expected 1")
     weights = TandemWeights(
         miss=c["Ptar"] * (c["Cmiss_cm"] - c["Cmiss_asv"] * miss_asv) - c["Pnon"] * c["Cfa_asv"] * fa_asv,
         false_alarm=c["Cfa_cm"] * c["Pspoof"] * (1 - miss_spoof_asv),
@@ -132,25 +145,3 @@ def _tandem_weights(
             f"spoofs, or spoofs have no prior or no cost; {advice}"
         )
     return weights
-
-
-def _check_cost_model(cost_model: Mapping[str, float]) -> None:
-    names = (*_PRIORS, *_COSTS)
-    missing = [name for name in names if name not in cost_model]
-    if missing:
-        raise InputError(f"cost model: {', '.join(missing)} missing, expected {', '.join(names)}")
-    for name in _PRIORS:
-        if not 0 <= cost_model[name] <= 1:
-            raise InputError(f"cost model: prior {name} is {cost_model[name]}, expected a value in [0, 1]")
-    for name in _COSTS:
-        if not 0 <= cost_model[name] < math.inf:
-            raise InputError(f"cost model: cost {name} is {cost_model[name]}, expected a finite value >= 0")
-    total = sum(cost_model[name] for name in _PRIORS)
-    if abs(total - 1) > 1e-9:
-        raise InputError(f"cost model: {' + '.join(_PRIORS)} is {total:.10g}, expected 1")
-
-
-def _describe_costs(cost_model: Mapping[str, float], weights: TandemWeights) -> str:
-    values = {name: cost_model[name] for name in (*_PRIORS, *_COSTS)}
-    values |= {"CM miss weight": weights.miss, "CM false-alarm weight": weights.false_alarm}
-    return "\n".join(["t-DCF parameters", *(f"  {name:<21} {value:10.6f}" for name, value in values.items())])

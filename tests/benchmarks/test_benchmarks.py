@@ -230,11 +230,11 @@ def test_loaders_report_their_rate(folder: Path, way: str, subject: str) -> None
 def test_workers_load_the_same_corpus(folder: Path) -> None:
     figures = worker.run(Workload("load", "ours", "waveform", batch=3, folder=str(folder), trials=6, workers=1))
     assert set(figures) == {"utterances_per_second", "opening_s"}
-    assert [path.name for path in folder.glob("corpus-*")] == ["corpus-6"]
+    assert [path.name for path in folder.glob("train-*")] == ["train-6"]
 
 
 def test_the_ways_of_loading_give_the_same(folder: Path) -> None:
-    split = loading.find_or_make_corpus(folder, 12)
+    split = loading.find_or_make_split(folder, "train", 12, loading.SHORTEST_S, loading.LONGEST_S)
     inputs = inputs_of(load_config(CONFIGS / f"{INPUTS['waveform+LFCC']}.conf"))
     items = []
     for way in ("ours", "cached", "plain"):

@@ -219,7 +219,7 @@ def test_t_eer_of_cm_and_asv_files(cm_file: Path, asv_file: Path, capsys: Captur
     cm, asv = cm_asv.read_cm_scores(cm_file), cm_asv.read_asv_scores(asv_file)
     point = compute_t_eer(cm.bonafide, cm.spoof, asv.target, asv.nontarget, asv.spoof)
     content = run_json(capsys, "--cm", str(cm_file), "--asv", str(asv_file))
-    assert {name: content[name] for name in point.as_dict()} == point.as_dict()
+    assert {name: content[name] for name in point._asdict()} == point._asdict()
     lines = run_text(capsys, "--cm", str(cm_file), "--asv", str(asv_file))
     assert [line.split()[1] for line in lines if line.startswith("t-EER")] == [f"{100 * point.t_eer:.4f}"]
 

@@ -30,7 +30,7 @@ def test_a_dcf_of_the_authors_package() -> None:
 def test_t_eer_of_the_organisers_package() -> None:
     # asvspoof-challenge/asvspoof5, evaluation-package, compute_teer run on these scores.
     point = sasv.compute_t_eer(BONAFIDE_CM, SPOOF_CM, TARGET, NONTARGET, SPOOF)
-    assert list(point.as_dict().values()) == pytest.approx([0.3188888888888889, -1.88, 0.248], abs=1e-12)
+    assert list(point) == pytest.approx([0.3188888888888889, -1.88, 0.248], abs=1e-12)
 
 
 # ---- a-DCF -------------------------------------------------------------------------------------
