@@ -60,30 +60,23 @@ class AASISTOptions:
         """(frequency bins, time frames) of the encoded map."""
         return self.filts[0] // 3, frames_after_encoder(self.nb_samp, self.first_conv, blocks=6)
 
-    def check(self) -> None:
-        """Refuse shapes that cannot work, before torch says so in its own words.
-
-        Raises:
-            InputError: naming the key.
-        """
-        if len(self.pool_ratios) < 3 or len(self.temperatures) < 3:
-            raise InputError("model_config.pool_ratios and model_config.temperatures need at least 3 values")
-        bins, frames = self.map_shape
-        if bins < 1:
-            raise InputError(f"model_config.filts[0]: got {self.filts[0]} sinc filters, expected at least 3")
-        if frames < 1:
-            raise InputError(
-                f"model_config.nb_samp: {self.nb_samp} samples leave no frame after the encoder; "
-                f"expected at least {3**7 + self.first_conv}"
-            )
-
 
 class AASISTBase(nn.Module):
     """Encoder and graph classifier of AASIST; S2pecNet puts its fusion between the two."""
 
     def __init__(self, options: AASISTOptions):
         super().__init__()
-        options.check()
+        # Shapes that cannot work, before torch says so in its own words.
+        if len(options.pool_ratios) < 3 or len(options.temperatures) < 3:
+            raise InputError("model_config.pool_ratios and model_config.temperatures need at least 3 values")
+        bins, frames = options.map_shape
+        if bins < 1:
+            raise InputError(f"model_config.filts[0]: got {options.filts[0]} sinc filters, expected at least 3")
+        if frames < 1:
+            raise InputError(
+                f"model_config.nb_samp: {options.nb_samp} samples leave no frame after the encoder; "
+                f"expected at least {3**7 + options.first_conv}"
+            )
         size, hidden = options.gat_dims
         spectral_ratio, temporal_ratio, ratio = options.pool_ratios[:3]
         spectral_temperature, temporal_temperature, temperature = options.temperatures[:3]
@@ -93,7 +86,7 @@ class AASISTBase(nn.Module):
         self.encoder = residual_encoder(encoder_channels(options.filts[1:]))
 
         channels = options.channels
-        self.pos_S = nn.Parameter(torch.randn(1, options.map_shape[0], channels))
+        self.pos_S = nn.Parameter(torch.randn(1, bins, channels))
         self.master1 = nn.Parameter(torch.randn(1, 1, size))
         self.master2 = nn.Parameter(torch.randn(1, 1, size))
         self.GAT_layer_S = GraphAttention(channels, size, spectral_temperature)

@@ -114,10 +114,9 @@ class SecondOrderEncoder(nn.Module):
         widths = [channels // 8, channels // 4, channels // 2, channels]
         self.conv1 = nn.Conv2d(1, widths[0], (3, 9), stride=self.stride, padding=(1, 1), bias=False)
         self.bn1: nn.Module = BatchNorm2d(widths[0])
-        self.layer1 = self._stage(widths[0], widths[0], 1)
-        self.layer2 = self._stage(widths[0], widths[1], 2)
-        self.layer3 = self._stage(widths[1], widths[2], 1)
-        self.layer4 = self._stage(widths[2], widths[3], 1)
+        for index, (before, after) in enumerate(itertools.pairwise([widths[0], *widths]), start=1):
+            blocks = PreActivationBlock(before, after, 2 if index == 2 else 1), PreActivationBlock(after, after)
+            self.add_module(f"layer{index}", nn.Sequential(*blocks))
         self.conv5 = nn.Conv2d(channels, channels, self.conv5_kernel, bias=False)
         self.bn5: nn.Module = BatchNorm2d(channels)
         self.fc = nn.Linear(self.joined_frames, map_frames)
@@ -127,12 +126,6 @@ class SecondOrderEncoder(nn.Module):
             elif isinstance(module, nn.Linear):
                 nn.init.kaiming_uniform_(module.weight)
 
-    @staticmethod
-    def _stage(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-        return nn.Sequential(
-            PreActivationBlock(channels_in, channels_out, stride), PreActivationBlock(channels_out, channels_out)
-        )
-
     def fold_batch_norm(self) -> None:
         """For scoring alone: put `bn1` and `bn5` into the weights of `conv1` and `conv5`."""
         self.conv1, self.bn1 = fold(self.conv1, self.bn1), nn.Identity()
@@ -141,7 +134,8 @@ class SecondOrderEncoder(nn.Module):
     def forward(self, feature: Tensor) -> Tensor:
         """Stem, four stages, a tall convolution down to the map's bins, a linear layer to its frames."""
         y = functional.relu(self.bn1(self.conv1(feature)))
-        y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
+        for index in range(1, 5):
+            y = self.get_submodule(f"layer{index}")(y)
         y = functional.relu(self.bn5(self.conv5(y)))
         return self.fc(y)
 

@@ -23,8 +23,7 @@ def count_frames(samples: int, hop: int = 160) -> int:
     (403, 2, 1)
     """
     # Exporters trace it with a length that may vary.
-    frames: int = torch.sym_max(1, (samples - 1) // hop)
-    return frames
+    return torch.sym_max(1, (samples - 1) // hop)
 
 
 class _FramedPower(nn.Module):
@@ -38,10 +37,7 @@ class _FramedPower(nn.Module):
             raise ValueError(f"n_fft ({n_fft}) is shorter than the frame ({frame})")
         self.frame, self.hop, self.n_fft = frame, hop, n_fft
         # Built in float64, so that `.double()` gives the exact window and not a widened float32 one.
-        self._register("window", np.hamming(frame))
-
-    def _register(self, name: str, constant: np.ndarray) -> None:
-        self.register_buffer(name, torch.from_numpy(constant), persistent=False)
+        self.register_buffer("window", torch.from_numpy(np.hamming(frame)), persistent=False)
 
     def power(self, waveform: Tensor) -> Tensor:
         """(..., samples) -> (..., frames, n_fft // 2 + 1)."""
@@ -101,8 +97,8 @@ class LFCC(_FramedPower):
         super().__init__(frame, hop, n_fft)
         self.pre_emphasis = pre_emphasis
         self.bins = 3 * coefficients
-        self._register("filters", triangular_filters(n_filters, n_fft))
-        self._register("dct", dct_matrix(n_filters, coefficients))
+        self.register_buffer("filters", torch.from_numpy(triangular_filters(n_filters, n_fft)), persistent=False)
+        self.register_buffer("dct", torch.from_numpy(dct_matrix(n_filters, coefficients)), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (..., samples), any float type, to (..., bins, frames) of the same type."""

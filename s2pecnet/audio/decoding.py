@@ -202,5 +202,4 @@ def _decoded(path: PathLike, stream: soundfile.SoundFile, samples: int) -> Float
     else:
         channels = stream.read(samples, dtype="float32", always_2d=True)
     check_values(path, channels)
-    mono: Floats32 = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    return mono
+    return channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)

@@ -87,12 +87,10 @@ def _files_of(path: str) -> Iterator[Found]:
     if not os.path.isdir(path):
         yield path
         return
-    empty = True
-    for item in _walk(path):
-        empty = False
-        yield item
-    if empty:
-        yield InputError(f"{path}: no audio file in this folder (looked for {' '.join(sorted(SUFFIXES))})")
+    items = _walk(path)
+    nothing = f"{path}: no audio file in this folder (looked for {' '.join(sorted(SUFFIXES))})"
+    yield next(items, InputError(nothing))
+    yield from items
 
 
 def _walk(folder: str) -> Iterator[Found]:

@@ -5,12 +5,15 @@ ASVspoof2021 that a folder holds are checked, and of ASVspoof2021 all subsets; a
 """
 
 import contextlib
+import functools
 import itertools
 import os
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
 
 from s2pecnet.conventions import SPLITS
 from s2pecnet.corpora.custom import columns_not_read
@@ -43,14 +46,6 @@ class TreeReport:
     def complete(self) -> bool:
         """Whether the lists are in order and every trial has its audio."""
         return not self.problems
-
-
-class _Checked(NamedTuple):
-    """What is kept of a split to set it beside the others."""
-
-    trials: int
-    utterances: set[str]
-    speakers: set[str]
 
 
 def check_tree(root: Path) -> TreeReport:
@@ -97,12 +92,15 @@ def _why_nothing(root: Path) -> str:
 
 
 def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
-    disk = _Disk()
+    sizes = functools.cache(_sizes)
     # What is wrong with the lists, each problem once: the splits of a CSV file are read from the same lines.
     errors: dict[str, None] = {}
-    checked = {
-        name: _check_split(label, corpus.splits[name], disk, errors, report) for name in SPLITS if name in corpus.splits
+    tried = {
+        name: _check_split(label, corpus.splits[name], sizes, errors, report)
+        for name in SPLITS
+        if name in corpus.splits
     }
+    read = {name: trials for name, trials in tried.items() if trials is not None}
     report.problems += list(errors)[:NAMED_LINES]
     if len(errors) > NAMED_LINES:
         report.problems.append(f"{label}: {len(errors) - NAMED_LINES:,} more problems in its lists")
@@ -111,24 +109,25 @@ def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
     if corpus.title == "CSV":
         spare = columns_not_read(next(iter(corpus.splits.values())).protocol)
         report.facts += [f"{label}: note: columns that are not read: {', '.join(spare)}"] if spare else []
-    read = {name: split for name, split in checked.items() if split}
     for (one, first), (other, second) in itertools.combinations(read.items(), 2):
         both = f"in both {one} and {other}"
+        twice = np.intersect1d(first.utterance.encoded, second.utterance.encoded)
         # What stands twice in one list has been reported with its lines.
-        utterances = sorted(first.utterances & second.utterances)
-        if utterances and corpus.splits[one].protocol != corpus.splits[other].protocol:
+        if len(twice) and corpus.splits[one].protocol != corpus.splits[other].protocol:
+            utterances = [name.decode() for name in twice.tolist()]
             report.problems.append(f"{label}: utterances {both}: {len(utterances):,} ({_some_of(utterances)})")
-        if speakers := sorted(first.speakers & second.speakers):
+        speakers = sorted(set(first.speaker.present()) & set(second.speaker.present()) - {"-"})
+        if speakers:
             report.facts.append(f"{label}: note: speakers {both}: {len(speakers):,} ({_some_of(speakers)})")
     full = FULL_CORPORA.get(corpus.title)
-    if full and len(read) == len(checked):
-        verdict = "the full" if tuple(split.trials for split in read.values()) == full else "not the full"
+    if full and len(read) == len(tried):
+        verdict = "the full" if tuple(map(len, read.values())) == full else "not the full"
         report.facts.append(f"{label}: {verdict} {corpus.title} ({' / '.join(f'{n:,}' for n in full)})")
 
 
 def _check_split(
-    label: str, split: Split, disk: "_Disk", errors: dict[str, None], report: TreeReport
-) -> _Checked | None:
+    label: str, split: Split, sizes: Callable[[str], dict[str, int]], errors: dict[str, None], report: TreeReport
+) -> Trials | None:
     """Report on one split; None where its list cannot be read."""
     label = f"{label} {split.name}"
     if split.asv_scores and split.name != "train" and not split.asv_scores.is_file():
@@ -146,7 +145,7 @@ def _check_split(
     if split.files != PATH_NAMES:
         # The split has a folder of its own.
         folder, name = os.path.split(split.audio / split.files)
-        there = disk.sizes(folder)
+        there = sizes(folder)
         spare = len(there.keys() - {name.format(utterance) for utterance in trials.utterance})
         counts += f"; {len(there):,} files on disk, {spare:,} of them not in the protocol"
     report.facts += [f"{label}: {counts}", *(f"{label}: note: {why}" for why in incomplete)]
@@ -154,38 +153,26 @@ def _check_split(
     if len(parts) > 1:
         subsets = ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items()))
         report.facts.append(f"{label}: subsets {subsets}")
-    _check_files(split, trials, disk, report)
-    return _Checked(len(trials), set(trials.utterance), set(trials.speaker.present()) - {"-"})
-
-
-class _Disk:
-    """Sizes of files, by their folders, each of which is listed once."""
-
-    def __init__(self) -> None:
-        self._folders: dict[str, dict[str, int]] = {}
-
-    def sizes(self, folder: str) -> dict[str, int]:
-        """Bytes of each file of a folder."""
-        if folder not in self._folders:
-            self._folders[folder] = {}
-            if os.path.isdir(folder):
-                with os.scandir(folder) as entries:
-                    self._folders[folder] = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-        return self._folders[folder]
-
-
-def _check_files(split: Split, trials: Trials, disk: _Disk, report: TreeReport) -> None:
-    folder = (split.audio / split.files).parent
+    home = (split.audio / split.files).parent
     missing: list[str] = []
     empty: list[str] = []
     for utterance in trials.utterance:
         path = audio_path(split.audio, split.files, utterance)
-        size = disk.sizes(os.path.dirname(path)).get(path.name)
+        size = sizes(os.path.dirname(path)).get(path.name)
         if not size:
-            (missing if size is None else empty).append(os.path.relpath(path, folder))
+            (missing if size is None else empty).append(os.path.relpath(path, home))
     for fault, files in (("missing", missing), ("empty (0 bytes)", empty)):
         if files:
-            report.problems.append(f"{folder}: {len(files):,} of {len(trials):,} files {fault}: {_some_of(files)}")
+            report.problems.append(f"{home}: {len(files):,} of {len(trials):,} files {fault}: {_some_of(files)}")
+    return trials
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    """Bytes of each file of a folder."""
+    if not os.path.isdir(folder):
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
 
 def _some_of(names: list[str]) -> str:

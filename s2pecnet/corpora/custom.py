@@ -21,7 +21,6 @@ import csv
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -101,7 +100,7 @@ def find_csv(root: Path, options: CorpusOptions) -> Corpus | None:
         file = next((root / name for name in METADATA if (root / name).is_file()), None)
     if file is None:
         return None
-    columns = _read_header(file).columns
+    columns = _read_header(file)[1]
     whole = "split" not in columns and options.split_policy == "eval"
     divided = "split" not in columns and not whole
     listed = csv_list(file, divided)
@@ -126,7 +125,7 @@ def _division_note(root: Path, by: str) -> str:
 def has_columns(file: Path, columns: Sequence[str]) -> bool:
     """Whether a file is there whose header has these columns and no other."""
     try:
-        return file.is_file() and _read_header(file).columns == tuple(columns)
+        return file.is_file() and _read_header(file)[1] == tuple(columns)
     except InputError:
         return False
 
@@ -140,41 +139,27 @@ def csv_list(file: Path, divided: bool = False) -> TrialList:
     Raises:
         InputError: the header cannot be used.
     """
-    return TrialList(file, replace(_read_header(file), divided=divided), EXPECTED, header=1)
+    return TrialList(file, partial(_parse, *_read_header(file), divided), EXPECTED, header=1)
 
 
-@dataclass(frozen=True)
-class CsvLines:
-    """How the lines below a header become trials: called with file, number and text of a line.
-
-    Attributes:
-        columns: the header's, in lower case.
-        divided: a trial's part is that which its speaker or path falls into.
-    """
-
-    delimiter: str
-    columns: tuple[str, ...]
-    divided: bool = False
-
-    def __call__(self, file: Path, number: int, line: str) -> Trial:
-        location = f"{file}:{number}"
-        fields = _split_line(location, line, self.delimiter)
-        if len(fields) != len(self.columns):
-            header = self.delimiter.join(self.columns)
-            raise InputError(f"{location}: got {len(fields)} fields, expected {len(self.columns)}: {header}")
-        row = dict(zip(self.columns, fields, strict=True))
-        path = row.get("path") or row.get("file")
-        if not path:
-            raise InputError(f"{location}: the path is empty")
-        if "\\" in path:
-            raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
-        utterance = _short_name(location, "path", encode_name(str(PurePosixPath(path))))
-        key = _known(location, "label", row["label"], LABELS)
-        speaker = row.get("speaker", "")
-        part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
-        if self.divided:
-            part = divide(speaker or decode_name(utterance))
-        return Trial(speaker or "-", utterance, _attack(location, row.get("attack", ""), key), key, number, part)
+def _parse(delimiter: str, columns: tuple[str, ...], divided: bool, file: Path, number: int, line: str) -> Trial:
+    location = f"{file}:{number}"
+    fields = _split_line(location, line, delimiter)
+    if len(fields) != len(columns):
+        raise InputError(f"{location}: got {len(fields)} fields, expected {len(columns)}: {delimiter.join(columns)}")
+    row = dict(zip(columns, fields, strict=True))
+    path = row.get("path") or row.get("file")
+    if not path:
+        raise InputError(f"{location}: the path is empty")
+    if "\\" in path:
+        raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
+    utterance = _short_name(location, "path", encode_name(str(PurePosixPath(path))))
+    key = _known(location, "label", row["label"], LABELS)
+    speaker = row.get("speaker", "")
+    part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
+    if divided:
+        part = divide(speaker or decode_name(utterance))
+    return Trial(speaker or "-", utterance, _attack(location, row.get("attack", ""), key), key, number, part)
 
 
 def _split_line(location: str, line: str, delimiter: str) -> list[str]:
@@ -187,8 +172,8 @@ def _split_line(location: str, line: str, delimiter: str) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _read_header(file: Path) -> CsvLines:
-    """The header of a CSV file, with that of the usual separators that makes columns of it."""
+def _read_header(file: Path) -> tuple[str, tuple[str, ...]]:
+    """The header of a CSV file: that of the usual separators that makes columns of it, and these in lower case."""
     try:
         with open(file, "rb") as stream:
             line = stream.readline().decode("utf-8-sig").rstrip("\r\n")
@@ -203,7 +188,7 @@ def _read_header(file: Path) -> CsvLines:
             twice = sorted({name for name in COLUMNS if columns.count(name) > 1})
             if twice:
                 raise InputError(f"{location}: the column {twice[0]} stands twice")
-            return CsvLines(delimiter, columns)
+            return delimiter, columns
     raise InputError(
         f"{location}: {line[:80]!r} is no header with the columns path and label (and, if you have them, attack, "
         "speaker and split), separated by commas, semicolons or tabs"
@@ -212,7 +197,7 @@ def _read_header(file: Path) -> CsvLines:
 
 def columns_not_read(file: Path) -> list[str]:
     """The columns of a CSV file that are not read."""
-    return [name for name in _read_header(file).columns if name not in COLUMNS]
+    return [name for name in _read_header(file)[1] if name not in COLUMNS]
 
 
 def _attack(location: str, attack: str, key: str) -> str:

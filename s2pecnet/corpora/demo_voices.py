@@ -124,7 +124,16 @@ def _draw_score(speaker: Speaker, seconds: float, rng: Rng) -> Array:
     formants = vowel()
     targets = [(0.0, 0.0, 0.0, 4000.0, *formants), (time, 0.0, 0.0, 4000.0, *formants)]
     while time < end - 0.1:
-        for length, voicing, friction in _draw_syllable(rng):
+        # Segments (seconds, voicing, frication): an onset of some kind, a vowel, sometimes a pause.
+        held_vowel = (rng.uniform(0.08, 0.2), rng.uniform(0.7, 1.0), 0.0)
+        onset = {
+            "fricative": [(rng.uniform(0.05, 0.11), 0.0, rng.uniform(0.05, 0.25))],
+            "stop": [(rng.uniform(0.03, 0.06), 0.0, 0.0), (0.02, 0.0, rng.uniform(0.1, 0.4))],
+            "voiced": [(rng.uniform(0.03, 0.06), rng.uniform(0.25, 0.5), 0.0)],
+            "none": [],
+        }[str(rng.choice(["fricative", "stop", "voiced", "none"]))]
+        pause = [(rng.uniform(0.06, 0.15), 0.0, 0.0)] if rng.uniform() < 0.15 else []
+        for length, voicing, friction in [*onset, held_vowel, *pause]:
             # Each target is reached within 15 ms and then held for its length.
             held = (voicing, friction, rng.uniform(2500, 6500), *formants)
             targets.append((time + 0.015, *held))
@@ -134,19 +143,6 @@ def _draw_score(speaker: Speaker, seconds: float, rng: Rng) -> Array:
     score = np.array([*targets, (end + 0.03, 0.0, 0.0, 4000.0, *formants)]).T
     score[0] = np.maximum.accumulate(score[0])  # a target cut short by `end` must not step back
     return score
-
-
-def _draw_syllable(rng: Rng) -> list[tuple[float, float, float]]:
-    """Segments (seconds, voicing, frication): an onset of some kind, a vowel, sometimes a pause."""
-    vowel = (rng.uniform(0.08, 0.2), rng.uniform(0.7, 1.0), 0.0)
-    onset = {
-        "fricative": [(rng.uniform(0.05, 0.11), 0.0, rng.uniform(0.05, 0.25))],
-        "stop": [(rng.uniform(0.03, 0.06), 0.0, 0.0), (0.02, 0.0, rng.uniform(0.1, 0.4))],
-        "voiced": [(rng.uniform(0.03, 0.06), rng.uniform(0.25, 0.5), 0.0)],
-        "none": [],
-    }[str(rng.choice(["fricative", "stop", "voiced", "none"]))]
-    pause = [(rng.uniform(0.06, 0.15), 0.0, 0.0)] if rng.uniform() < 0.15 else []
-    return [*onset, vowel, *pause]
 
 
 def _glottal_cycles(speaker: Speaker, f0: Array, rng: Rng) -> tuple[Array, Array]:

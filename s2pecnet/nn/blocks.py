@@ -67,8 +67,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * (count / max(1, count - 1)), share)
-        normalised: Tensor = _NormaliseBatch.apply(x, self.weight, self.bias, mean, variance, self.eps)
-        return normalised
+        return _NormaliseBatch.apply(x, self.weight, self.bias, mean, variance, self.eps)
 
 
 class Checkpointed(nn.Module):

@@ -34,8 +34,6 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 # What `torch.load(weights_only=True)` gives back; subclasses (numpy's float64 is a float) it refuses.
 PLAIN_VALUES = (Tensor, nn.Parameter, str, int, float, bool, type(None), bytes, torch.dtype, torch.device, torch.Size)
-PLAIN_SERIES = (list, tuple)
-PLAIN_MAPPINGS = (dict, OrderedDict, Counter)
 
 
 def write_state(path: str | os.PathLike[str], content: Any) -> None:
@@ -164,11 +162,11 @@ def _by_age(folder: str | os.PathLike[str], pattern: str) -> list[Path]:
 
 def _check_plain(value: Any, place: str) -> None:
     kind = type(value)
-    if kind in PLAIN_MAPPINGS:
+    if kind in (dict, OrderedDict, Counter):
         for key, inner in value.items():
             _check_plain(key, f"a key of {place}")
             _check_plain(inner, f"{place}[{key!r}]")
-    elif kind in PLAIN_SERIES:
+    elif kind in (list, tuple):
         for index, inner in enumerate(value):
             _check_plain(inner, f"{place}[{index}]")
     elif kind not in PLAIN_VALUES:
