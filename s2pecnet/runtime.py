@@ -4,8 +4,10 @@ import ctypes
 import logging
 import os
 import random
+import shutil
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,8 +93,26 @@ def resolve_device(name: str = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"--device {shown}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {shown}: torch sees {torch.cuda.device_count()} CUDA devices; try --device auto")
+        reason = why_no_cuda() or "try --device auto"
+        raise InputError(f"--device {shown}: torch sees {torch.cuda.device_count()} CUDA devices; {reason}")
     return device
+
+
+def why_no_cuda() -> str | None:
+    """Why torch does not use the NVIDIA GPU that a driver of this machine serves; None where there is no driver."""
+    if torch.cuda.is_available() or not (Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")):
+        return None
+    if torch.version.cuda is None:
+        return f"an NVIDIA driver is here, but torch {torch.__version__} is built without CUDA: install a CUDA build"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        return (
+            f"an NVIDIA driver is here, but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it: {reason}"
+            "; update the driver, or install a torch for an older CUDA"
+        )
+    return None
 
 
 def keep_freed_memory() -> None:
@@ -118,7 +138,11 @@ def prepare(device_name: str, seed: int, config: Config) -> torch.device:
     """
     device = resolve_device(device_name)
     if device_name == "auto" and device.type == "cpu":
-        log.debug("no CUDA device here, computing on the CPU")
+        reason = why_no_cuda()
+        if reason:
+            log.warning("computing on the CPU: %s", reason)
+        else:
+            log.debug("no CUDA device here, computing on the CPU")
     if device.type == "cpu":
         keep_freed_memory()
     PRECISIONS[config.precision].allow_tf32()

@@ -55,6 +55,7 @@ COMMANDS = {
     "fuse": Command("fuse", "one score file out of several systems'"),
     "export": Command("export", "a system as an ONNX or .pt2 file that scores without this framework"),
     "report": Command("report", "an HTML page of a run, or of several side by side"),
+    "card": Command("card", "the model card of a run, for the Hugging Face Hub"),
     "download": Command("download", "get ASVspoof2019 LA, check any corpus, make the demo corpus"),
     "arena": Command("arena", "files of the Speech Anti-Spoofing Arena"),
     "weights": Command("weights", "list the published weights, or fetch them"),

@@ -15,7 +15,7 @@ ORDER = [
     {"experiment"},
     {"training"},
     {"reporting"},
-    {"scoring", "arena", "export"},
+    {"scoring", "arena", "export", "hub"},
     {"data"},
     {"systems"},
     {"runs", "runtime"},
