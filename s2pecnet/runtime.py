@@ -108,9 +108,10 @@ def why_no_cuda() -> str | None:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        build = f"torch {torch.__version__} (CUDA {torch.version.cuda})"
         return (
-            f"an NVIDIA driver is here, but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use it: {reason}"
-            "; update the driver, or install a torch for an older CUDA"
+            f"an NVIDIA driver is here, but {build} cannot use it: {reason}; update the driver, or install a torch for "
+            "an older CUDA"
         )
     return None
 
