@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,28 +122,22 @@ def _model(workload: Workload, config: Config, device: torch.device) -> nn.Modul
             return build.get_model(config.model_config, device, config.channels_last)
     if workload.way == "plain":
         return run_as_released(find_model(config.architecture)(config.model_config)).to(device)
-    with _modules_of(Path(str(workload.peer))):
-        peer = importlib.import_module(f"models.{config.architecture}").Model
-    found: nn.Module = peer(config.model_config).to(device)
-    return found
+    # Imported from the checkout, with our modules of the same names out of the way; then they are back.
+    names = {path.stem for path in Path(str(workload.peer)).iterdir()}
 
-
-@contextlib.contextmanager
-def _modules_of(peer: Path) -> Iterator[None]:
-    """Import from a checkout, with our modules of the same names out of the way; then they are back."""
-    names = {path.stem for path in peer.iterdir()}
-
-    def taken_out() -> dict[str, Any]:
+    def take_out() -> dict[str, Any]:
         return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
 
-    ours = taken_out()
-    sys.path.insert(0, str(peer))
+    ours = take_out()
+    sys.path.insert(0, str(workload.peer))
     try:
-        yield
+        peer = importlib.import_module(f"models.{config.architecture}").Model
     finally:
-        sys.path.remove(str(peer))
-        taken_out()
+        sys.path.remove(str(workload.peer))
+        take_out()
         sys.modules.update(ours)
+    found: nn.Module = peer(config.model_config).to(device)
+    return found
 
 
 def _scoring(

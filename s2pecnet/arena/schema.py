@@ -30,12 +30,11 @@ class Field(NamedTuple):
     option: str = ""
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
 def _matches(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+_text = _matches(r"(?s).*\S.*")
 
 
 def _url(value: Any) -> bool:
@@ -46,14 +45,9 @@ def _url(value: Any) -> bool:
     return parts.scheme in ("http", "https") and "." in parts.netloc.strip(".") and not re.search(r"\s", value)
 
 
-def _count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _finite(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    # By type: True is an int, too.
+    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 def _day(value: Any) -> bool:
@@ -82,8 +76,8 @@ FIELDS = {
     ),
     "dataset.split": Field(_text, "a text", "--split"),
     "scores.eer_percent": Field(lambda value: _finite(value) and 0 <= value <= 100, "a number from 0 to 100"),
-    "scores.n_trials": Field(_count, "an integer >= 0"),
-    "scores.n_skipped": Field(_count, "an integer >= 0"),
+    "scores.n_trials": Field(lambda value: type(value) is int and value >= 0, "an integer >= 0"),
+    "scores.n_skipped": Field(lambda value: type(value) is int and value >= 0, "an integer >= 0"),
     "artifact.scores_url": Field(
         _matches(rf"https://huggingface\.co/[^/\s]+/[^/\s]+/resolve/{_COMMIT}/\S+"),
         "https://huggingface.co/<owner>/<model>/resolve/<commit>/<file>, with a commit and not a branch",

@@ -133,27 +133,21 @@ def trace(module: nn.Module, inputs: Mapping[str, Input], output: str) -> Graph:
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             # Paths of this machine.
             node.meta.pop("stack_trace", None)
-    _take_out_unused(program)
+    # Parameters and buffers that nothing in the program reads.
+    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    specs, weights = program.graph_signature.input_specs, (InputKind.PARAMETER, InputKind.BUFFER)
+    for spec in [one for one in specs if one.kind in weights and not placeholders[one.arg.name].users]:
+        program.graph.erase_node(placeholders[spec.arg.name])
+        specs.remove(spec)
+        held = program.constants if spec.persistent is False else program.state_dict
+        held.pop(str(spec.target), None)
+    program.graph_module.recompile()
     shapes = {node.name: node.meta["val"].shape for node in program.graph.nodes if node.name in inputs}
     for name, (_, axes) in inputs.items():
         fixed = [axis.name for place, axis in axes.items() if isinstance(shapes[name][place], int)]
         if fixed:
             raise InputError(f"the model fixes the size of {' and '.join(fixed)} of its input {name}; it cannot vary")
     return Graph(program, inputs, output)
-
-
-def _take_out_unused(program: ExportedProgram) -> None:
-    """Take parameters and buffers out of a program that nothing in it reads."""
-    placeholders = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
-    specs = program.graph_signature.input_specs
-    weights = (InputKind.PARAMETER, InputKind.BUFFER)
-    unused = [spec for spec in specs if spec.kind in weights and not placeholders[spec.arg.name].users]
-    for spec in unused:
-        program.graph.erase_node(placeholders[spec.arg.name])
-        specs.remove(spec)
-        held = program.constants if spec.persistent is False else program.state_dict
-        held.pop(str(spec.target), None)
-    program.graph_module.recompile()
 
 
 @contextlib.contextmanager

@@ -222,15 +222,13 @@ def rank_names(names: NDArray[np.str_]) -> tuple[list[str], Indices]:
     names = np.ascontiguousarray(names, dtype=np.str_)
     ranks = np.zeros(names.size, dtype=np.intp)
     for characters in names.view(np.uint32).reshape(names.size, -1).T:
-        ranks = _rank(ranks * (int(characters.max()) + 1) + characters)
+        integers = ranks * (int(characters.max()) + 1) + characters
+        if integers.max() < 1 << 20:
+            present = np.zeros(integers.max() + 1, dtype=np.intp)
+            present[integers] = 1
+            ranks = (np.cumsum(present) - 1)[integers]
+        else:
+            ranks = np.unique(integers, return_inverse=True)[1]
     by_rank = np.empty(ranks.max() + 1, dtype=names.dtype)
     by_rank[ranks] = names
     return by_rank.tolist(), ranks
-
-
-def _rank(integers: Indices) -> Indices:
-    if integers.max() >= 1 << 20:
-        return np.unique(integers, return_inverse=True)[1]
-    present = np.zeros(integers.max() + 1, dtype=np.intp)
-    present[integers] = 1
-    return (np.cumsum(present) - 1)[integers]

@@ -18,12 +18,7 @@ from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import Floats
 from s2pecnet.metrics.logistic import LinearMap, fit_logistic
 from s2pecnet.metrics.sasv import TandemPoint, a_dcf_interval, compute_t_eer, evaluate_sasv, tandem_as_dict
-from s2pecnet.reporting.text import (
-    describe_breakdowns,
-    describe_comparison,
-    describe_intervals,
-    describe_systems,
-)
+from s2pecnet.reporting.text import describe_breakdowns, describe_comparison, describe_intervals, describe_systems
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
 from s2pecnet.score_files.sasv import read_sasv_scores
 from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns

@@ -53,13 +53,12 @@ class _Layout:
     title: str
     columns: tuple[str, ...]
     keys: tuple[str, ...] = ()
-    has_unscored: bool = False
 
     def __str__(self) -> str:
         return f"'{' '.join(self.columns)}' in each line of {self.title} score file"
 
 
-_CM = _Layout("a CM", ("utterance", "attack", "key", "score"), KEYS, has_unscored=True)
+_CM = _Layout("a CM", ("utterance", "attack", "key", "score"), KEYS)
 _ASV = _Layout("an ASV", ("source", "key", "score"), ASV_KEYS)
 _PLAIN = _Layout("an Arena", ("utterance", "score"))
 
@@ -263,7 +262,7 @@ def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
     key, text = (field.decode() for field in fields[-2:])
     if layout.keys and key not in layout.keys:
         raise InputError(f"key {quoted(key)}, expected {listed(layout.keys, ' | ')}")
-    if layout.has_unscored and text == UNSCORED:
+    if layout is _CM and text == UNSCORED:
         return None
     try:
         # float() would let underscores stand between digits.

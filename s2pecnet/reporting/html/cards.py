@@ -44,9 +44,6 @@ def card(title: str, *content: Content, legend: Content = None, remark: str | No
     return tag("section", tag("h2", title), legend, content, below, class_="card")
 
 
-# ---- the headline ------------------------------------------------------------------------------
-
-
 def subtitle(run: Run) -> str:
     """What a run is, in a few words."""
     if not run.about:
@@ -98,9 +95,6 @@ def series_legend(series: Sequence[Series]) -> Markup:
     return legend(*((swatch(one.style), one.label) for one in series))
 
 
-# ---- the worst errors --------------------------------------------------------------------------
-
-
 def _worst(run: Run, clips: ClipMaker) -> Content:
     evaluation = run.main
     if evaluation.scores is None:
@@ -136,9 +130,6 @@ def _trial(trial: Trial, clip: Clip | str | None) -> Markup:
     below = [" · ".join(words), *([clip] if isinstance(clip, str) else [])]
     muted = [tag("p", text, class_="muted") for text in below]
     return tag("li", player, tag("p", tag("code", name)), muted, class_="trial")
-
-
-# ---- where it comes from -----------------------------------------------------------------------
 
 
 def _provenance(run: Run) -> Content:

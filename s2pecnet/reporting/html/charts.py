@@ -57,9 +57,6 @@ def percent(rate: float) -> str:
     return f"{value:.2f}" if value else "0"
 
 
-# ---- curves over the trials --------------------------------------------------------------------
-
-
 def det_chart(series: Sequence[Series]) -> Markup | None:
     """DET curves on probit axes, with the EER and the point of the minimum t-DCF; None where no series has scores."""
     drawn = [(one, one.evaluation.sweep) for one in series if one.evaluation.sweep]
@@ -164,9 +161,6 @@ def tdcf_by_miss_rate(series: Sequence[Series]) -> Markup | None:
         chart.dot(position, least, f"{one.style} hollow", f"{one.label}: min t-DCF {least:.4f}", run=one.number)
     described = "; ".join(f"{one.label}, minimum {least:.4f}" for one, least, _ in minima)
     return chart.render(f"Normalised t-DCF over the bona fide speech that is rejected: {described}")
-
-
-# ---- curves over the epochs --------------------------------------------------------------------
 
 
 class EpochLine(NamedTuple):

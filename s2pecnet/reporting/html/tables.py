@@ -15,11 +15,7 @@ from s2pecnet.reporting.html.svg import number, swatch
 _LONG = 80  # bars; more of them would make a chart that nobody scrolls by
 
 
-def cost(value: float) -> str:
-    """A cost as it is shown."""
-    return f"{value:.4f}"
-
-
+cost: Callable[[float], str] = "{:.4f}".format
 # Heading, attribute of `Metrics`, its text, and whether it has a column even where no evaluation has a value.
 METRICS: tuple[tuple[str, str, Callable[[float], str], bool], ...] = (
     ("EER (%)", "eer", percent, True),
@@ -28,9 +24,6 @@ METRICS: tuple[tuple[str, str, Callable[[float], str], bool], ...] = (
     ("actDCF", "act_dcf", cost, False),
     ("Cllr (bits)", "cllr", cost, False),
 )
-
-
-# ---- metrics -----------------------------------------------------------------------------------
 
 
 def metrics_table(series: Sequence[Series], first: str) -> Markup:
@@ -84,9 +77,6 @@ def _count(count: int | None, label: str | None = None) -> Markup:
     return tag("td", text, class_="number", data_value=count or 0, data_label=label)
 
 
-# ---- attacks -----------------------------------------------------------------------------------
-
-
 def attack_table(series: Sequence[Series]) -> Markup | None:
     """EER of each attack as bars, one a series; None where there are no attacks."""
     eers = [one.evaluation.metrics.per_attack_eer for one in series]
@@ -115,9 +105,6 @@ def attack_table(series: Sequence[Series]) -> Markup | None:
     return table(head, rows, "attacks", sortable=True, long=len(rows) * len(series) > _LONG)
 
 
-# ---- thresholds --------------------------------------------------------------------------------
-
-
 def threshold_table(evaluation: Evaluation) -> Markup | None:
     """Error rates and t-DCF at thresholds that people may want to set; None without scores."""
     sweep = evaluation.sweep
@@ -132,9 +119,6 @@ def threshold_table(evaluation: Evaluation) -> Markup | None:
         cells += [] if sweep.tdcf is None else [cost(sweep.tdcf[point])]
         rows.append(tag("tr", tag("th", name, scope="row"), [tag("td", text, class_="number") for text in cells]))
     return table(head, rows, "thresholds")
-
-
-# ---- facts about runs --------------------------------------------------------------------------
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -206,9 +190,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = json.dumps(value, ensure_ascii=False)
     return flat
-
-
-# ---- all tables --------------------------------------------------------------------------------
 
 
 def table(
