@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS, compute_act_dcf, compute_cllr, normalised_dcf
@@ -110,14 +109,23 @@ class Metrics:
 
     def lines(self) -> list[str]:
         """The summary without the attacks."""
-        return [
-            f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed",
-            *([f"unscored     {self.n_unscored} more, not in the metrics"] if self.n_unscored else []),
-            f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})",
-            *self._cost_lines(),
-            *self._tandem_lines(),
-            *(f"note         {remark}" for remark in self.remarks()),
-        ]
+        lines = [f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed"]
+        if self.n_unscored:
+            lines.append(f"unscored     {self.n_unscored} more, not in the metrics")
+        lines.append(f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})")
+        if self.min_dcf is not None and self.min_dcf_threshold is not None:
+            lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {self.min_dcf_threshold:.6g})")
+        if self.act_dcf is None or self.cllr is None:
+            lines.append(f"actDCF, Cllr {NO_LLRS}")
+        else:
+            bayes = f"(LLR threshold {ASVSPOOF5_COSTS.bayes_threshold:.6g})"
+            lines += [f"actDCF       {self.act_dcf:8.4f}     {bayes}", f"Cllr         {self.cllr:8.4f} bits"]
+        if self.min_tdcf is None or self.min_tdcf_threshold is None or self.asv_eer is None:
+            lines += ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
+        else:
+            lines.append(f"ASV EER      {100 * self.asv_eer:8.4f} %")
+            lines.append(f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {self.min_tdcf_threshold:.6g})")
+        return lines + [f"note         {remark}" for remark in self.remarks()]
 
     def remarks(self) -> list[str]:
         """What makes the metrics doubtful, a line each: scores the wrong way round, many ties."""
@@ -129,27 +137,8 @@ class Metrics:
                 f"{self.n_tied:,} of {trials:,} trials tie with the other class and count against the system"
             )
         if self.eer > 0.5 and self.n_tied <= TIED * trials:
-            remarks.append(
-                "EER above 50 %: are these scores higher for spoofs? Here higher = bona fide"
-            )
+            remarks.append("EER above 50 %: are these scores higher for spoofs? Here higher = bona fide")
         return remarks
-
-    def _cost_lines(self) -> list[str]:
-        lines = []
-        if self.min_dcf is not None and self.min_dcf_threshold is not None:
-            lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {self.min_dcf_threshold:.6g})")
-        if self.act_dcf is None or self.cllr is None:
-            return [*lines, f"actDCF, Cllr {NO_LLRS}"]
-        bayes = f"(LLR threshold {ASVSPOOF5_COSTS.bayes_threshold:.6g})"
-        return [*lines, f"actDCF       {self.act_dcf:8.4f}     {bayes}", f"Cllr         {self.cllr:8.4f} bits"]
-
-    def _tandem_lines(self) -> list[str]:
-        if self.min_tdcf is None or self.min_tdcf_threshold is None or self.asv_eer is None:
-            return ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
-        return [
-            f"ASV EER      {100 * self.asv_eer:8.4f} %",
-            f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {self.min_tdcf_threshold:.6g})",
-        ]
 
 
 def _is_valid(name: str, value: Any) -> bool:
@@ -194,14 +183,22 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
         weights, asv_eer = fix_asv(asv)
         tdcf = normalised_tdcf(frr, far, weights)
         min_tdcf, min_tdcf_threshold = float(tdcf.min()), threshold_between(scores, int(tdcf.argmin()))
-    act_dcf, cllr = (None, None) if llrs is None else _ratio_metrics(cm, llrs)
+    act_dcf = cllr = None
+    if llrs is not None:
+        ratios = checked_scores(llrs, "llrs")
+        if ratios.size != cm.scores.size:
+            raise InputError(f"{ratios.size} log-likelihood ratios, expected one for each of {cm.scores.size} trials")
+        by_class = ratios[cm.is_bonafide], ratios[~cm.is_bonafide]
+        act_dcf, cllr = compute_act_dcf(*by_class), compute_cllr(*by_class)
+    attacks, ranks = rank_names(cm.attacks[~cm.is_bonafide])
+    by_attack = against_all_bonafide(ranks, len(attacks), order)
     return Metrics(
         eer=eer,
         eer_threshold=threshold_between(scores, point),
         min_tdcf=min_tdcf,
         min_tdcf_threshold=min_tdcf_threshold,
         asv_eer=asv_eer,
-        per_attack_eer=_per_attack_eer(cm.attacks[~cm.is_bonafide], order),
+        per_attack_eer={name: equal_error(*sweep(each))[0] for name, each in zip(attacks, by_attack, strict=True)},
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,
         n_unscored=cm.n_unscored,
@@ -221,24 +218,6 @@ def _count_ties(scores: Floats, is_bonafide: Bools) -> int:
     _, starts, sizes = np.unique(scores, return_index=True, return_counts=True)
     n_bonafide = np.add.reduceat(is_bonafide, starts, dtype=np.int64)
     return int(sizes[(n_bonafide > 0) & (n_bonafide < sizes)].sum())
-
-
-def _ratio_metrics(cm: CMScores, llrs: Floats) -> tuple[float, float]:
-    """actDCF and Cllr."""
-    ratios = checked_scores(llrs, "llrs")
-    if ratios.size != cm.scores.size:
-        raise InputError(f"{ratios.size} log-likelihood ratios, expected one for each of {cm.scores.size} trials")
-    bonafide, spoof = ratios[cm.is_bonafide], ratios[~cm.is_bonafide]
-    return compute_act_dcf(bonafide, spoof), compute_cllr(bonafide, spoof)
-
-
-def _per_attack_eer(attacks: NDArray[np.str_], order: Indices) -> dict[str, float]:
-    """EER by attack, from the spoofs' attacks and the order of (bona fide, spoofed) trials by score."""
-    names, ranks = rank_names(attacks)
-    return {
-        name: equal_error(*sweep(is_bonafide))[0]
-        for name, is_bonafide in zip(names, against_all_bonafide(ranks, len(names), order), strict=True)
-    }
 
 
 def against_all_bonafide(groups: Indices, n_groups: int, order: Indices) -> Iterator[Bools]:

@@ -55,8 +55,15 @@ def save_audio_plot(
     waveform, spectrogram, scores = figure.subplots(3, 1, sharex=True)
     name = os.path.basename(prediction.path).encode("utf-8", "replace").decode("utf-8")
     figure.suptitle(f"{name}: score {prediction.score:.6f} (higher = bona fide)", parse_math=False)
-    _draw_waveform(waveform, overview)
-    _draw_spectrogram(spectrogram, overview)
+    times = np.linspace(0, overview.seconds, len(overview.low))
+    waveform.fill_between(times, overview.low, overview.high, color=NEUTRAL, linewidth=0.6)
+    waveform.set(ylabel="amplitude", title="Waveform")
+    extent = (0.0, overview.seconds, 0.0, SAMPLE_RATE / 2000)
+    image = spectrogram.imshow(
+        overview.power, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, interpolation="nearest"
+    )
+    figure.colorbar(image, ax=spectrogram, label="power (dB)", pad=0.01)
+    spectrogram.set(ylabel="frequency (kHz)", title="Spectrogram")
     _draw_scores(scores, prediction, threshold, reason)
     scores.set(xlim=(0, overview.seconds), xlabel="time (s)")
     figure.legend(*scores.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5)
@@ -116,35 +123,14 @@ def _multiples_of_hop(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray
         yield rest
 
 
-def _draw_waveform(axes: "Axes", overview: AudioOverview) -> None:
-    times = np.linspace(0, overview.seconds, len(overview.low))
-    axes.fill_between(times, overview.low, overview.high, color=NEUTRAL, linewidth=0.6)
-    axes.set(ylabel="amplitude", title="Waveform")
-
-
-def _draw_spectrogram(axes: "Axes", overview: AudioOverview) -> None:
-    extent = (0.0, overview.seconds, 0.0, SAMPLE_RATE / 2000)
-    image = axes.imshow(
-        overview.power, origin="lower", aspect="auto", extent=extent, vmin=-80, vmax=0, interpolation="nearest"
-    )
-    axes.figure.colorbar(image, ax=axes, label="power (dB)", pad=0.01)
-    axes.set(ylabel="frequency (kHz)", title="Spectrogram")
-
-
 def _draw_scores(axes: "Axes", prediction: Prediction, threshold: float | None, reason: str) -> None:
     starts, ends, scores = map(np.array, zip(*prediction.windows, strict=True))
     axes.plot((starts + ends) / 2, scores, color=NEUTRAL, linewidth=0.8)
-    if threshold is None:
-        axes.hlines(scores, starts, ends, color=NEUTRAL, linewidth=2.5, label=f"{len(scores)} windows; {reason}")
-    else:
-        _draw_verdicts(axes, starts, ends, scores, threshold, reason)
     axes.set(ylabel="score (higher = bona fide)", title="Score of each window")
     axes.margins(y=0.15)
-
-
-def _draw_verdicts(
-    axes: "Axes", starts: np.ndarray, ends: np.ndarray, scores: np.ndarray, threshold: float, reason: str
-) -> None:
+    if threshold is None:
+        axes.hlines(scores, starts, ends, color=NEUTRAL, linewidth=2.5, label=f"{len(scores)} windows; {reason}")
+        return
     accepted = scores > threshold
     for chosen, name, color in ((accepted, "bona fide", BONAFIDE), (~accepted, "spoof", SPOOF)):
         if chosen.any():
