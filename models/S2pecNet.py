@@ -258,7 +258,7 @@ class WaveformDecoder(nn.Module):
 
     Behind the up-blocks the released decoder upsamples by 3 in both directions, convolves along time, and only then
     sums over the frequency rows. All three are linear and without bias, so the rows can be summed first: the same
-    result with a seventieth of the work (`_sum_rows_upsampled`).
+    result with a seventieth of the work.
     """
 
     def __init__(self, options: S2pecNetOptions):
@@ -284,21 +284,13 @@ class WaveformDecoder(nn.Module):
         """Reconstruct; what the strides overshoot is cut off."""
         layers: list[Any] = list(self.decoder_conv)
         upsampling, lengthening, row_weights = (layer.weight for layer in layers[self.blocks : self.blocks + 3])
-        row = self._sum_rows_upsampled(self.decoder_conv[: self.blocks](fused), upsampling, row_weights)
+        y = self.decoder_conv[: self.blocks](fused)
+        # Row 3h + i, column 3w + j of the upsampled map is y[h, w] * upsampling[i, j]; its last row and column are the
+        # output padding, zero without a bias. Of (B, 1, F, W) this is the weighted sum over rows, (B, 1, 3 W + 1).
+        weights = row_weights[0, 0, : 3 * y.shape[2], 0].view(-1, 3) @ upsampling[0, 0]
+        row = functional.pad((y[:, 0].transpose(1, 2) @ weights).flatten(1), (0, 1)).unsqueeze(1)
         row = functional.conv_transpose1d(row, lengthening[:, :, 0]).unsqueeze(2)
         return self.decoder_conv[self.blocks + 3 :](row)[:, 0, 0, : self.samples]
-
-    @staticmethod
-    def _sum_rows_upsampled(y: Tensor, upsampling: Tensor, row_weights: Tensor) -> Tensor:
-        """(B, 1, F, W) upsampled to (B, 1, 3 F + 1, 3 W + 1) and summed over weighted rows: (B, 1, 3 W + 1).
-
-        Row 3h + i, column 3w + j of the upsampled map is y[h, w] * upsampling[i, j]; its last row and column are the
-        output padding, zero without a bias.
-        """
-        bins = y.shape[2]
-        weights = row_weights[0, 0, : 3 * bins, 0].view(bins, 3) @ upsampling[0, 0]
-        summed = (y[:, 0].transpose(1, 2) @ weights).flatten(1)
-        return functional.pad(summed, (0, 1)).unsqueeze(1)
 
 
 class RawSpectrogramDecoder(nn.Module):

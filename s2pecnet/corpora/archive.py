@@ -17,16 +17,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write, sha256_of
 
 # What a damaged archive raises; RuntimeError: encrypted, or a compression that zipfile does not know.
-UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-)
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError, RuntimeError, ValueError, struct.error)
 
 # --------------------------------------------------------------------------------- the checksum
 
@@ -90,7 +81,7 @@ def unpack(archive: Path, target: Path) -> None:
                 _unpack_members(source, archive, workshop)
         except InputError:
             raise
-        except (*UNREADABLE, OSError) as error:
+        except (*DAMAGE, OSError) as error:
             # A place before the file's beginning is an EINVAL without a name; bz2 has no error of its own.
             if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)):
                 error.filename = error.filename or str(archive)

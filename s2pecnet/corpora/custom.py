@@ -159,7 +159,15 @@ def _parse(delimiter: str, columns: tuple[str, ...], divided: bool, file: Path, 
     part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
     if divided:
         part = divide(speaker or decode_name(utterance))
-    return Trial(speaker or "-", utterance, _attack(location, row.get("attack", ""), key), key, number, part)
+    attack = row.get("attack", "")
+    if key == "spoof":
+        attack = UNKNOWN_ATTACK if attack in ("", "-") else _short_name(location, "attack", encode_name(attack))
+    elif attack in ("", "-") or LABELS.get(attack.lower()) == "bonafide":
+        attack = "-"
+    else:
+        what = f"a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty"
+        raise InputError(f"{location}: {what}")
+    return Trial(speaker or "-", utterance, attack, key, number, part)
 
 
 def _split_line(location: str, line: str, delimiter: str) -> list[str]:
@@ -198,16 +206,6 @@ def _read_header(file: Path) -> tuple[str, tuple[str, ...]]:
 def columns_not_read(file: Path) -> list[str]:
     """The columns of a CSV file that are not read."""
     return [name for name in _read_header(file)[1] if name not in COLUMNS]
-
-
-def _attack(location: str, attack: str, key: str) -> str:
-    if key == "spoof":
-        return UNKNOWN_ATTACK if attack in ("", "-") else _short_name(location, "attack", encode_name(attack))
-    if attack in ("", "-") or LABELS.get(attack.lower()) == "bonafide":
-        return "-"
-    raise InputError(
-        f"{location}: a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty"
-    )
 
 
 def _known(location: str, column: str, word: str, words: dict[str, str]) -> str:

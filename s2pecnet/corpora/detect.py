@@ -53,17 +53,10 @@ def find_corpus(database_path: str | Path, corpus: str = "auto", options: Corpus
     raise InputError(f"{root}: no {corpus} corpus here, as docs/own-data.md describes it")
 
 
-def find_split(
-    database_path: str | Path,
-    track: str,
-    name: str,
-    corpus: str = "auto",
-    split_policy: str = "divide",
-    eval_subset: str = "eval",
-) -> Split:
+def find_split(database_path: str | Path, track: str, name: str, corpus: str = "auto", **options: str) -> Split:
     """A split ("train", "dev" or "eval") of the corpus at a path; the arguments are those of the config.
 
     Raises:
         InputError: as `find_corpus`, or the corpus has no such split.
     """
-    return find_corpus(database_path, corpus, CorpusOptions(track, split_policy, eval_subset))[name]
+    return find_corpus(database_path, corpus, CorpusOptions(track, **options))[name]

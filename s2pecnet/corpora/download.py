@@ -30,7 +30,14 @@ def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = F
     """
     if sha256 is not None:
         check_sha256("--sha256", sha256)  # now, and not after a download of hours
-    archive = out / _archive_name(url)
+    try:
+        address = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"--url {url!r}: not an address ({error})") from None
+    name = urllib.parse.unquote(address.path).rsplit("/", 1)[-1]
+    if address.scheme not in ("http", "https") or not re.fullmatch(r"\w[\w.-]*\.zip", name):
+        raise InputError(f"--url {url!r}: expected http(s)://.../<name>.zip")
+    archive = out / name
     target = out / archive.stem
     if os.path.lexists(target):
         report = check_tree(target)
@@ -46,14 +53,3 @@ def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = F
     if not keep_archive:
         archive.unlink()
     print(f"{target}: unpacked and complete")
-
-
-def _archive_name(url: str) -> str:
-    try:
-        address = urllib.parse.urlsplit(url)
-    except ValueError as error:
-        raise InputError(f"--url {url!r}: not an address ({error})") from None
-    name = urllib.parse.unquote(address.path).rsplit("/", 1)[-1]
-    if address.scheme not in ("http", "https") or not re.fullmatch(r"\w[\w.-]*\.zip", name):
-        raise InputError(f"--url {url!r}: expected http(s)://.../<name>.zip")
-    return name

@@ -191,16 +191,8 @@ def as_columns(path: Path, trials: Iterable[Trial], digest: str = "") -> Trials:
             column.append(known.setdefault(word, len(known)))
     attack, speaker, part = map(Categories, map(tuple, words), map(np.array, codes))
     encoded.append(np.array(names or [b""], dtype=np.bytes_)[: len(names)])
-    return Trials(
-        path,
-        Names(np.concatenate(encoded)),
-        np.frombuffer(bytes(bonafide), dtype=np.bool_),
-        attack,
-        speaker,
-        part,
-        np.array(lines, dtype=np.uint32),
-        digest,
-    )
+    utterance, is_bonafide = Names(np.concatenate(encoded)), np.frombuffer(bytes(bonafide), dtype=np.bool_)
+    return Trials(path, utterance, is_bonafide, attack, speaker, part, np.array(lines, dtype=np.uint32), digest)
 
 
 @dataclass(eq=False)

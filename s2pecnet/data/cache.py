@@ -91,31 +91,26 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
 
 
 class AudioCache(AudioFolder):
-    """The utterances of an `AudioFolder`, decoded once and mapped into memory; gives the same samples to the bit."""
+    """The utterances of an `AudioFolder`, decoded once and mapped into memory; gives the same samples to the bit.
 
-    def __init__(self, audio: AudioFolder, path: Path):
+    It is made where there is none that fits `headers`. Files that cannot be used are left out of it; they raise
+    `BadAudio` when they are asked for, as without a cache.
+
+    Raises:
+        OSError: the cache cannot be written, the disk is full for example.
+    """
+
+    def __init__(self, audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path):
         super().__init__(audio.base_dir, audio.utterances, audio.files, audio.trials)
-        self.cache = path
+        self.cache = cache_dir / f"audio-{_key(audio, trials)}.bin"
         self._opened: tuple[np.ndarray, np.ndarray] | None = None
-
-    @classmethod
-    def of_headers(cls, audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path) -> "AudioCache":
-        """The cache of a split, made where there is none that fits.
-
-        Files that cannot be used are left out of it; they raise `BadAudio` when they are asked for, as without a cache.
-
-        Raises:
-            OSError: the cache cannot be written, the disk is full for example.
-        """
-        cache = cls(audio, cache_dir / f"audio-{_key(audio, trials)}.bin")
-        if cache._fits(headers):
-            return cache
+        if self._fits(headers):
+            return
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{cache.cache}.lock"):
+        with FileLock(f"{self.cache}.lock"):
             # Another run may have made it while this one waited.
-            if not cache._fits(headers):
-                cache._make(headers)
-        return cache
+            if not self._fits(headers):
+                self._make(headers)
 
     def complete(self, index: int) -> np.ndarray:
         """The complete utterance, float32 (samples,); see `AudioFolder.complete`."""

@@ -5,7 +5,6 @@ Conventions: waveforms are float32, mono, 16 kHz, in [-1, 1]; label 1 = bona fid
 input that some systems ask for, computed on the complete utterance before the waveform is cropped.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,11 +69,8 @@ class SkipList:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One write of one line at the file's end: processes that do so at once do not mix their lines.
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, f"{utterance}\t{why}\n".encode())
-        finally:
-            os.close(descriptor)
+        with open(self.path, "ab", buffering=0) as stream:
+            stream.write(f"{utterance}\t{why}\n".encode())
         count = len(self._listed())
         if count > LARGEST_SHARE * self.trials:
             raise InputError(

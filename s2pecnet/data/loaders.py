@@ -83,7 +83,7 @@ def make_loader(
     if split.name == "train" and len(trials) < batch_size:
         raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
-        audio = AudioCache.of_headers(audio, trials, headers, cache_dir)
+        audio = AudioCache(audio, trials, headers, cache_dir)
     cuda = torch.cuda.is_available()
     workers = num_workers if num_workers is not None else min(8, usable_cores()) if cuda else 0
     options: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """Utterances as audio files: item `index` is one file below a folder."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,18 +44,15 @@ class AudioFolder:
         Raises:
             BadAudio: as `read_audio`, with the line of the protocol where there is one.
         """
-        with self._located(index):
-            return read_audio(self.path(index))
+        return self._read(index, read_audio)
 
     def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
         """At most `samples` samples of the utterance, float32; see `read_crop`."""
-        with self._located(index):
-            return read_crop(self.path(index), samples, start)
+        return self._read(index, read_crop, samples, start)
 
-    @contextlib.contextmanager
-    def _located(self, index: int) -> Iterator[None]:
+    def _read(self, index: int, read: Callable[..., np.ndarray], *more: Any) -> np.ndarray:
         try:
-            yield
+            return read(self.path(index), *more)
         except BadAudio as error:
             location = self.trials.location(index) if self.trials is not None else ""
             if not location:

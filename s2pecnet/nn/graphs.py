@@ -80,19 +80,17 @@ class HeterogeneousGraphAttention(nn.Module):
         scores = torch.tanh(self.att_projM(x * master)) @ self.att_weightM
         weights = torch.softmax(scores / self.temperature, dim=1)
         new_master = self.proj_with_attM(weights.transpose(1, 2) @ x) + self.proj_without_attM(master)
-        attention = torch.softmax(self._scores(x, size1) / self.temperature, dim=-1)
-        y = self.proj_with_att(attention @ x) + self.proj_without_att(x)
-        y = functional.selu(batch_norm_nodes(self.bn, y))
-        return y[:, :size1], y[:, size1:], new_master
-
-    def _scores(self, x: Tensor, size1: int) -> Tensor:
         pairs = torch.tanh(self.att_proj(x.unsqueeze(2) * x.unsqueeze(1)))
         vectors = torch.cat([self.att_weight11, self.att_weight12, self.att_weight22], dim=1)
         within1, across, within2 = (pairs @ vectors).unbind(-1)
         in_first = torch.arange(x.shape[1], device=x.device) < size1
         # torch.compile (2.11) stumbles over an equality of truth values; this says the same.
         differ = in_first.unsqueeze(0) ^ in_first.unsqueeze(1)
-        return torch.where(differ, across, torch.where(in_first, within1, within2))
+        scores = torch.where(differ, across, torch.where(in_first, within1, within2))
+        attention = torch.softmax(scores / self.temperature, dim=-1)
+        y = self.proj_with_att(attention @ x) + self.proj_without_att(x)
+        y = functional.selu(batch_norm_nodes(self.bn, y))
+        return y[:, :size1], y[:, size1:], new_master
 
 
 class GraphPool(nn.Module):

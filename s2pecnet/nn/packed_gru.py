@@ -32,20 +32,17 @@ class PackedGRU(nn.Module):
         """As `nn.GRU` does with `batch_first`, without the states after the last step."""
         x = x.transpose(0, 1).contiguous()
         for of_input, input_bias, packed, state_bias in self.layers:
-            x = self._states(functional.linear(x, of_input, input_bias), packed, state_bias)
+            # The inputs' share of the gates (T, B, 3 H), in torch's order reset, update, new.
+            inputs = functional.linear(x, of_input, input_bias)
+            size = inputs.shape[2] // 3
+            states = [inputs.new_zeros(inputs.shape[1], size)]
+            for given in inputs:
+                places = states[-1].t()[None, :, None]
+                kept = torch.ops.mkldnn._convolution_pointwise(
+                    places, packed, state_bias, [0, 0], [1, 1], [1, 1], 1, "none", [], ""
+                )[0, :, 0].t()
+                reset, update = torch.sigmoid(given[:, : 2 * size] + kept[:, : 2 * size]).chunk(2, dim=1)
+                new = torch.tanh(torch.addcmul(given[:, 2 * size :], reset, kept[:, 2 * size :]))
+                states.append(torch.lerp(new, states[-1], update))
+            x = torch.stack(states[1:])
         return x.transpose(0, 1), None
-
-    @staticmethod
-    def _states(inputs: Tensor, packed: Tensor, bias: Tensor) -> Tensor:
-        """The inputs' share of the gates (T, B, 3 H), in torch's order reset, update, new -> states (T, B, H)."""
-        size = inputs.shape[2] // 3
-        states = [inputs.new_zeros(inputs.shape[1], size)]
-        for given in inputs:
-            places = states[-1].t()[None, :, None]
-            kept = torch.ops.mkldnn._convolution_pointwise(
-                places, packed, bias, [0, 0], [1, 1], [1, 1], 1, "none", [], ""
-            )[0, :, 0].t()
-            reset, update = torch.sigmoid(given[:, : 2 * size] + kept[:, : 2 * size]).chunk(2, dim=1)
-            new = torch.tanh(torch.addcmul(given[:, 2 * size :], reset, kept[:, 2 * size :]))
-            states.append(torch.lerp(new, states[-1], update))
-        return torch.stack(states[1:])

@@ -45,6 +45,10 @@ SAFETENSORS_HEADER_BYTES = 8 << 20
 UNPACKED_RATIO = 64
 
 SAVE_STATE_DICT = "save `model.state_dict()`"
+FLIPPED = (
+    "is damaged: its checksum does not fit its content, so bits were flipped on a disk or on the way; copy it again "
+    "from where it came, or use another checkpoint"
+)
 
 
 class DamagedFile(InputError):
@@ -66,7 +70,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[
     notes = {"about": json.loads(text), "sha256": _checksum(state, text)}
     # In memory first: torch turns a full disk into an error that names neither the file nor the reason.
     data: bytes | memoryview
-    if _is_safetensors(path):
+    if Path(path).suffix.lower() == ".safetensors":
         # Tensors that share memory are refused there.
         copies = {name: tensor.clone() for name, tensor in state.items()}
         metadata = {"format": "pt", ABOUT_ENTRY: text, SHA256_ENTRY: notes["sha256"]}
@@ -95,7 +99,7 @@ def read_weights(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; give one by model_path or --eval_model_weights")
-    state = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    state = _read_safetensors(path) if Path(path).suffix.lower() == ".safetensors" else _read_torch(path)
     notes = vars(state) if isinstance(state, OrderedDict) else {}
     if "sha256" in notes:
         try:
@@ -104,7 +108,7 @@ def read_weights(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
             # No description that we wrote.
             found = None
         if found != notes["sha256"]:
-            raise _damaged(path)
+            raise DamagedFile(f"{path}: {FLIPPED}")
     return state
 
 
@@ -236,7 +240,7 @@ def _check_records(stream: IO[bytes], name: str | os.PathLike[str]) -> None:
     if unpacked > most:
         raise DamagedFile(f"{name}: a damaged file, or one made to fill the memory: it announces {unpacked} bytes")
     if any(fits) and not all(fits):
-        raise _damaged(name)
+        raise DamagedFile(f"{name}: {FLIPPED}")
 
 
 def _read_safetensors(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]":
@@ -275,10 +279,6 @@ def _safetensors() -> ModuleType:
     return package
 
 
-def _is_safetensors(path: str | os.PathLike[str]) -> bool:
-    return Path(path).suffix.lower() == ".safetensors"
-
-
 def _checksum(state: Mapping[str, Tensor], about: str) -> str:
     """SHA-256 of a description (JSON text) and of name, dtype, shape and bytes of every tensor, in order of names."""
     digest = hashlib.sha256(f"{about}\n".encode())
@@ -287,13 +287,6 @@ def _checksum(state: Mapping[str, Tensor], about: str) -> str:
         digest.update(f"{json.dumps(name)} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _damaged(path: str | os.PathLike[str]) -> DamagedFile:
-    return DamagedFile(
-        f"{path}: is damaged: its checksum does not fit its content, so bits were flipped on a disk or on the way; "
-        "copy it again from where it came, or use another checkpoint"
-    )
 
 
 def _one_line(error: Exception) -> str:

@@ -110,16 +110,6 @@ class TrainingStep:
             self.scheduler.step()
         return terms
 
-    def dry_run(self, inputs: Sequence[Tensor], labels: Tensor) -> None:
-        """Compute gradients and drop them: the memory of a step, without the step."""
-        kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        try:
-            self._backward(to_device(inputs, self.device), labels.to(self.device))
-        finally:
-            self.optimizer.zero_grad(set_to_none=True)
-            for buffer, before in kept:
-                buffer.copy_(before)
-
     def check(self, steps_ago: int = 0) -> None:
         """Look at the loss of the last step, where that has been put off.
 
@@ -184,15 +174,11 @@ def _hint(loss: str) -> str:
     )
 
 
-# What torch says when the CPU runs out of memory; there it has no exception of its own.
-CPU_WORDS = "can't allocate memory"
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means out of memory."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and CPU_WORDS in str(error)
-    )
+    # On a CPU torch has no exception of its own.
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 @contextlib.contextmanager
@@ -219,13 +205,20 @@ def explain_oom(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) ->
 def _advice(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> str:
     fitting = min(step.config.micro_batch_size or len(labels), len(labels)) // 2
     while fitting:
+        # Gradients are computed and dropped: the memory of a step, without the step.
+        kept = [(buffer, buffer.clone()) for buffer in step.model.buffers()]
         try:
-            step.dry_run([tensor[:fitting] for tensor in inputs], labels[:fitting])
+            step._backward(
+                to_device([tensor[:fitting] for tensor in inputs], step.device), labels[:fitting].to(step.device)
+            )
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         finally:
+            step.optimizer.zero_grad(set_to_none=True)
+            for buffer, before in kept:
+                buffer.copy_(before)
             gc.collect()
             torch.cuda.empty_cache()
         fitting //= 2

@@ -158,7 +158,7 @@ class Trainer:
         try:
             run_epoch(self.train_loader, self.step, self.meter, self._after_step)
         except NonFiniteLoss as error:
-            path = self._write_nonfinite(self._batch(progress.step - error.steps_ago))
+            path = self._write_nonfinite(progress.step - error.steps_ago)
             raise NonFiniteLoss(f"{error}; the utterances of that batch are in {path}") from None
         self._loader_state = self._generator.get_state()
         self.save()
@@ -166,8 +166,7 @@ class Trainer:
     def _after_step(self) -> None:
         progress = self.progress
         if self.step.skipped > len(progress.nonfinite):
-            progress.nonfinite.append(self._batch(progress.step))
-            path = self._write_nonfinite()
+            path = self._write_nonfinite(progress.step)
             log.warning("skipped a batch without a finite loss (its utterances: %s)", path)
         progress.step += 1
         minutes, every = self.config.save_every_minutes, self.config.save_every_steps
@@ -295,17 +294,14 @@ class Trainer:
         self.folder.write_log(self.progress.log)
         print(f"{line}{aside}", flush=True)
 
-    def _batch(self, step: int) -> dict[str, Any]:
-        """Which utterances the batch of a step of this epoch has."""
-        size = self.config.batch_size
-        items = self._sampler.order(self.progress.epoch)[step * size : (step + 1) * size]
+    def _write_nonfinite(self, step: int) -> Path:
+        """Note which utterances the batch of a step of this epoch has; gives the file where they stand."""
+        epoch, size = self.progress.epoch, self.config.batch_size
+        items = self._sampler.order(epoch)[step * size : (step + 1) * size].tolist()
         names = self.train_loader.dataset.list_IDs  # type: ignore[attr-defined]
-        return {"epoch": self.progress.epoch, "step": step, "utterances": [names[int(item)] for item in items]}
-
-    def _write_nonfinite(self, *more: dict[str, Any]) -> Path:
-        path = self.folder.file("nonfinite")
-        write_json(path, [*self.progress.nonfinite, *more])
-        return path
+        self.progress.nonfinite.append({"epoch": epoch, "step": step, "utterances": [names[item] for item in items]})
+        write_json(self.folder.file("nonfinite"), self.progress.nonfinite)
+        return self.folder.file("nonfinite")
 
 
 def _write_board(

@@ -36,7 +36,7 @@ def opened(split: Split) -> tuple[AudioFolder, Trials]:
 
 def cached(split: Split, folder: Path) -> AudioCache:
     audio, protocol = opened(split)
-    return AudioCache.of_headers(audio, protocol, read_headers(audio, protocol, folder), folder)
+    return AudioCache(audio, protocol, read_headers(audio, protocol, folder), folder)
 
 
 def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
