@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 EXIT_BAD_FILE = 1
 # Characters of the column of paths; longer ones push their row to the right.
-WIDEST = 48
+WIDEST = 40
 EXAMPLES = """examples:
   %(prog)s --config AASIST clip.wav                fetches the published weights
   %(prog)s --config AASIST --weights AASIST.pth --format csv clips/ 'more/**/*.flac' > scores.csv
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
         predictions = _good_ones(files(found), rule, tally)
         if arguments.plot:
             predictions = _plotted(predictions, arguments.plot, rule)
-        width = max((len(path) for path in arguments.paths if os.path.isfile(path)), default=WIDEST)
+        width = max(len(path) if os.path.isfile(path) else WIDEST for path in arguments.paths)
         for line in FORMATS[arguments.format](predictions, rule, about, min(width, WIDEST)):
             _print_line(line)
     if tally.total() > 1:
