@@ -18,6 +18,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
 from s2pecnet.nn.packed_gru import PackedGRU
 from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_TAPS, MOST_UNITS, SincFilterBank, frames_after_encoder
+from s2pecnet.precision import is_exporting
 
 Channels = Annotated[int, Field(ge=1, le=MOST_CHANNELS), NUMBER]
 Pair = tuple[Channels, Channels]
@@ -116,7 +117,7 @@ class Model(nn.Module):
     def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
         """x float32 (B, samples) at 16 kHz; `Freq_aug` masks a random band of sinc filters."""
         x = self.bank(x, mask=Freq_aug)
-        if torch.compiler.is_exporting():
+        if is_exporting():
             # The pooling in one dimension would fix the length.
             x = functional.max_pool2d(x.abs().unsqueeze(2), (1, 3))
         else:

@@ -9,6 +9,7 @@ Weights, features, losses and scores are float32 in all of them.
 """
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +57,13 @@ PRECISIONS = {
 }
 
 
+# Came with torch 2.7; earlier ones train and score, and cannot export.
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", lambda: False)
+
+
 def float32_region(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """The context for what is to be computed in float32 in every precision, a feature for example."""
-    if torch.compiler.is_exporting():
+    if is_exporting():
         # Exported graphs are float32 throughout.
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
