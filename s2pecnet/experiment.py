@@ -41,6 +41,7 @@ from s2pecnet.scoring.splits import Evaluation, ScoredSplit, write_summary
 from s2pecnet.systems.build import System, inputs_of
 from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.registry import count_parameters
+from s2pecnet.text import listed
 from s2pecnet.training.checkpoint import newest_state
 from s2pecnet.training.loop import prepare_for_training
 from s2pecnet.training.series import read_seeds, run_series
@@ -235,6 +236,8 @@ def corpus_of(config: Config, database_path: str | Path | None = None) -> Corpus
     corpus = find_corpus(database_path or config.database_path, config.corpus, options)
     if corpus.note:
         log.info("%s", corpus.note)
+    if corpus.unused:
+        log.warning("%s: audio that belongs to no split, and is not used: %s", corpus.root, listed(corpus.unused))
     return corpus
 
 

@@ -96,9 +96,9 @@ class Config:
         "LA",
         description="the <track> in the corpus's file names: LA, PA, DF, or your own; names result folders",
     )
-    corpus: Literal["auto", "asvspoof2019", "asvspoof2021", "asvspoof5", "in-the-wild", "csv", "folders"] = Field(
-        "auto", description="which corpus it is; auto: recognised by its files"
-    )
+    corpus: Literal[
+        "auto", "asvspoof2019", "asvspoof2021", "asvspoof5", "in-the-wild", "spoofceleb", "csv", "folders"
+    ] = Field("auto", description="which corpus it is; auto: recognised by its files")
     split_policy: Literal["divide", "eval"] = Field(
         "divide",
         description="a corpus without splits: divide it by a hash of the speakers, 70 : 15 : 15 %, or take all of it "

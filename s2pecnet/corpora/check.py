@@ -4,22 +4,20 @@ Only the presence and the size of the audio files are looked at; they are not de
 ASVspoof2021 that a folder holds are checked, and of ASVspoof2021 all subsets; any other corpus as `protocols` finds it.
 """
 
-import contextlib
 import functools
 import itertools
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from s2pecnet.conventions import SPLITS
 from s2pecnet.corpora.custom import columns_not_read
-from s2pecnet.corpora.detect import CORPORA
-from s2pecnet.corpora.published import asvspoof2019, find_asvspoof2021, tracks_2021
-from s2pecnet.corpora.trials import PATH_NAMES, Corpus, CorpusOptions, MissingClassError, Split, Trials, audio_path
+from s2pecnet.corpora.detect import corpora_at, why_nothing
+from s2pecnet.corpora.trials import PATH_NAMES, Corpus, MissingClassError, Split, Trials, audio_path
 from s2pecnet.errors import InputError
 
 # Trials of the protocols of the released corpora, by split: 2019 and 2021 from their papers, ASVspoof5 from README.txt.
@@ -52,43 +50,15 @@ def check_tree(root: Path) -> TreeReport:
     """Check every corpus at `root`, a folder or a list of trials."""
     report = TreeReport()
     try:
-        corpora = _corpora_at(root)
+        corpora = corpora_at(root)
     except InputError as error:
         report.problems.append(str(error))
         return report
     if not corpora:
-        report.problems.append(f"{root}: {_why_nothing(root)}")
+        report.problems.append(f"{root}: {why_nothing(root)}")
     for label, corpus in corpora.items():
         _check_corpus(label, corpus, report)
     return report
-
-
-def _corpora_at(root: Path) -> dict[str, Corpus]:
-    """The corpora at `root`, each by what its facts are to begin with."""
-    found = {}
-    for folder in sorted(root.glob("ASVspoof2019_*_cm_protocols")):
-        track = folder.name.removeprefix("ASVspoof2019_").removesuffix("_cm_protocols")
-        found[track] = replace(asvspoof2019(root, track), title=f"ASVspoof2019 {track}")
-    published = [find_asvspoof2021(root, CorpusOptions(track, eval_subset="all")) for track in tracks_2021(root)]
-    found |= {corpus.title: corpus for corpus in published if corpus}
-    for name, find in CORPORA.items():
-        corpus = find(root, CorpusOptions()) if not found and not name.startswith("asvspoof20") else None
-        if corpus:
-            found[corpus.title] = corpus
-    return found
-
-
-def _why_nothing(root: Path) -> str:
-    if not root.exists():
-        return "no such folder or file"
-    if not root.is_dir():
-        return "neither a folder nor a list of trials, whose name ends in .csv or .tsv"
-    for inner in sorted(path for path in root.iterdir() if path.is_dir()):
-        with contextlib.suppress(InputError):
-            if not _corpora_at(inner):
-                continue
-        return f"no corpus in it; did you mean {inner}?"
-    return "no corpus in it, such as docs/own-data.md describes (no folder ASVspoof2019_<track>_cm_protocols ...)"
 
 
 def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
@@ -106,6 +76,10 @@ def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
         report.problems.append(f"{label}: {len(errors) - NAMED_LINES:,} more problems in its lists")
     if corpus.note:
         report.facts.append(f"{label}: note: {corpus.note}")
+    if corpus.unused:
+        report.problems.append(
+            f"{label}: audio that belongs to no split, and is not used: {_some_of(list(corpus.unused))}"
+        )
     if corpus.title == "CSV":
         spare = columns_not_read(next(iter(corpus.splits.values())).protocol)
         report.facts += [f"{label}: note: columns that are not read: {', '.join(spare)}"] if spare else []
@@ -158,7 +132,7 @@ def _check_split(
     empty: list[str] = []
     for utterance in trials.utterance:
         path = audio_path(split.audio, split.files, utterance)
-        size = sizes(os.path.dirname(path)).get(path.name)
+        size = sizes(str(path.parent)).get(path.name)
         if not size:
             (missing if size is None else empty).append(os.path.relpath(path, home))
     for fault, files in (("missing", missing), ("empty (0 bytes)", empty)):

@@ -20,7 +20,7 @@ speaker or path is always in the same split. Nothing is ever written where a cor
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -51,7 +51,7 @@ LABELS = {
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
-    **dict.fromkeys(("eval", "evaluation", "test"), "eval"),
+    **dict.fromkeys(("eval", "evaluation", "test", "testing"), "eval"),
 }
 # Of the hashes, up to where a split reaches.
 SHARES = {"train": 0.70, "dev": 0.85, "eval": 1.0}
@@ -125,24 +125,34 @@ def _division_note(root: Path, by: str) -> str:
 def has_columns(file: Path, columns: Sequence[str]) -> bool:
     """Whether a file is there whose header has these columns and no other."""
     try:
-        return file.is_file() and _read_header(file)[1] == tuple(columns)
+        return file.is_file() and _read_header(file, columns[-1])[1] == tuple(columns)
     except InputError:
         return False
 
 
-def csv_list(file: Path, divided: bool = False) -> TrialList:
+def csv_list(file: Path, divided: bool = False, bonafide_attack: str | None = None) -> TrialList:
     """The trials of a CSV file.
 
     Args:
         divided: a trial's part is the split that its speaker or path falls into.
+        bonafide_attack: the word that the column `attack` has for bona fide speech, in a list without labels.
 
     Raises:
         InputError: the header cannot be used.
     """
-    return TrialList(file, partial(_parse, *_read_header(file), divided), EXPECTED, header=1)
+    parse = partial(_parse, *_read_header(file, "attack" if bonafide_attack else "label"), divided, bonafide_attack)
+    return TrialList(file, parse, EXPECTED, header=1)
 
 
-def _parse(delimiter: str, columns: tuple[str, ...], divided: bool, file: Path, number: int, line: str) -> Trial:
+def _parse(
+    delimiter: str,
+    columns: tuple[str, ...],
+    divided: bool,
+    bonafide_attack: str | None,
+    file: Path,
+    number: int,
+    line: str,
+) -> Trial:
     location = f"{file}:{number}"
     fields = _split_line(location, line, delimiter)
     if len(fields) != len(columns):
@@ -154,6 +164,12 @@ def _parse(delimiter: str, columns: tuple[str, ...], divided: bool, file: Path, 
     if "\\" in path:
         raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
     utterance = _short_name(location, "path", encode_name(str(PurePosixPath(path))))
+    if bonafide_attack is not None:
+        row = (
+            row | {"label": "bonafide"} | {"attack": ""}
+            if row["attack"] == bonafide_attack
+            else row | {"label": "spoof"}
+        )
     key = _known(location, "label", row["label"], LABELS)
     speaker = row.get("speaker", "")
     part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
@@ -180,7 +196,7 @@ def _split_line(location: str, line: str, delimiter: str) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _read_header(file: Path) -> tuple[str, tuple[str, ...]]:
+def _read_header(file: Path, required: str = "label") -> tuple[str, tuple[str, ...]]:
     """The header of a CSV file: that of the usual separators that makes columns of it, and these in lower case."""
     try:
         with open(file, "rb") as stream:
@@ -192,7 +208,7 @@ def _read_header(file: Path) -> tuple[str, tuple[str, ...]]:
     location = f"{file}:1"
     for delimiter in "\t,;":
         columns = tuple(name.lower() for name in _split_line(location, line, delimiter)) if line else ()
-        if "label" in columns and len([name for name in columns if name in PATH_COLUMNS]) == 1:
+        if required in columns and len([name for name in columns if name in PATH_COLUMNS]) == 1:
             twice = sorted({name for name in COLUMNS if columns.count(name) > 1})
             if twice:
                 raise InputError(f"{location}: the column {twice[0]} stands twice")
@@ -236,8 +252,8 @@ def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
     """
     if not root.is_dir():
         return None
-    labelled = _folders_named(root, LABELS)
-    of_splits = [folder for folder in _folders_named(root, SPLIT_WORDS) if _folders_named(folder, LABELS)]
+    labelled = folders_named(root, LABELS)
+    of_splits = [folder for folder in folders_named(root, SPLIT_WORDS) if folders_named(folder, LABELS)]
     by_split = {SPLIT_WORDS[folder.name.lower()]: folder for folder in of_splits}
     if len(of_splits) > len(by_split) or (labelled and by_split):
         names = ", ".join(f"{folder.name}/" for folder in [*labelled, *of_splits])
@@ -256,11 +272,25 @@ def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
     splits = {}
     for name, (folder, part) in found.items():
         splits[name] = Split(name, folder, root, None, partial(read_folders, root, folder, part), PATH_NAMES)
-    return Corpus("folders", splits, note, root)
+    return Corpus("folders", splits, note, root, tuple(_unused_audio(root, [folder for folder, _ in found.values()])))
 
 
-def _folders_named(folder: Path, words: dict[str, str]) -> list[Path]:
+def folders_named(folder: Path, words: Iterable[str]) -> list[Path]:
+    """The folders below a folder whose names are among the words, in any case."""
     return sorted(path for path in folder.iterdir() if path.name.lower() in words and path.is_dir())
+
+
+def _unused_audio(root: Path, used: list[Path]) -> Iterator[str]:
+    """Audio that is neither in a folder of a split nor in one of a label: files, and folders that hold some."""
+    for parent in dict.fromkeys([root, *used]):
+        taken = folders_named(parent, LABELS) if parent in used else used
+        for path in sorted(parent.iterdir()):
+            if path.name.startswith(".") or path in taken or path in used:
+                continue
+            below = os.walk(path) if path.is_dir() else [("", (), [path.name])]
+            endings = (os.path.splitext(name)[1].lower() for _, _, names in below for name in names)
+            if any(ending in AUDIO_ENDINGS | OTHER_AUDIO for ending in endings):
+                yield f"{path.relative_to(root)}{'/' if path.is_dir() else ''}"
 
 
 def read_folders(root: Path, folder: Path, part: str | None = None, on_error: OnError | None = None) -> Trials:
@@ -276,7 +306,7 @@ def read_folders(root: Path, folder: Path, part: str | None = None, on_error: On
         InputError: a class is missing, or a file cannot be listed.
     """
     names = []
-    for top in _folders_named(folder, LABELS):
+    for top in folders_named(folder, LABELS):
         for path in _audio_below(top):
             relative = os.path.relpath(path, root)
             if part is None or divide(relative) == part:

@@ -9,7 +9,10 @@ Under the folder of each (<track> is the config's `track`):
                    ASVspoof2021_<track>_eval/flac/<utterance>.flac
     ASVspoof5      ASVspoof5.{train,dev.track_1,eval.track_1}.tsv, here or in ASVspoof5_protocols/
                    flac_T/, flac_D/, flac_E_eval/<utterance>.flac
-    In-the-Wild    [release_in_the_wild/]meta.csv, audio beside it or in release_in_the_wild/
+                   keys/ may also lie in <track>-keys-full/ or another folder <track>-keys-*/, as its archive has it
+    ASVspoof5      also ASVspoof5.{train,dev}.metadata.txt, the lists of the challenge phase
+    In-the-Wild    [release_in_the_wild/]meta.csv, audio beside it or in release_in_the_wild/, or there in real/, fake/
+    SpoofCeleb     metadata/{train,development,evaluation}.csv, flac/{train,development,evaluation}/<file>
 
 Their columns, separated by spaces but for In-the-Wild:
 
@@ -17,7 +20,9 @@ Their columns, separated by spaces but for In-the-Wild:
     ASVspoof2021 LA  speaker utterance codec transmission attack key trim subset
     ASVspoof2021 DF  the same with source for transmission, then vocoder task team gender-pair language
     ASVspoof5        speaker utterance gender codec codec_q codec_seed attack_tag attack_label key tmp
+      of the challenge speaker utterance gender attack_tag attack_label key
     In-the-Wild      file,speaker,label
+    SpoofCeleb       file,speaker,attack
 
 Sources: ASVspoof2021, README.md ("On meta-labels") and config.py of
 https://github.com/asvspoof-challenge/2021/tree/main/eval-package; ASVspoof5, README.txt, section 3, of
@@ -26,7 +31,9 @@ meta.csv of release_in_the_wild.zip (Mueller et al., Interspeech 2022). The atta
 "-" there, is always "-" here.
 """
 
+import itertools
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +54,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.text import clipped
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+KEYS_2021 = "trial_metadata.txt"
 SUBSETS = ("eval", "progress", "hidden")
 COLUMNS_2019 = "'speaker utterance environment attack key'"
 COLUMNS_2021 = {
@@ -54,6 +62,8 @@ COLUMNS_2021 = {
     "DF": "'speaker utterance codec source attack key trim subset vocoder task team gender-pair language'",
 }
 COLUMNS_5 = "'speaker utterance gender codec codec_q codec_seed attack_tag attack_label key tmp'"
+# ASVspoof5.train.metadata.txt and ASVspoof5.dev.metadata.txt, as they were given out during the challenge.
+COLUMNS_5_CHALLENGE = "'speaker utterance gender attack_tag attack_label key'"
 FILES_5 = {
     "train": ("ASVspoof5.train.tsv", "flac_T/{}.flac"),
     "dev": ("ASVspoof5.dev.track_1.tsv", "flac_D/{}.flac"),
@@ -132,22 +142,26 @@ def tracks_2021(root: Path) -> list[str]:
 
 
 def _protocol_2021(root: Path, track: str) -> Path | None:
-    protocol, shared = (root / "keys" / folder / "trial_metadata.txt" for folder in (f"{track}/CM", "CM"))
-    if not protocol.is_file() and (root / f"ASVspoof2021_{track}_eval").is_dir():
-        protocol = shared
-    return protocol if protocol.is_file() else None
+    """The keys of a track: keys/ beside the audio, or in the folder of their archive, LA-keys-full say."""
+    beside = [root, *sorted(root.glob(f"{track}-keys-*"))]
+    places = [folder / "keys" / track / "CM" for folder in beside]
+    if (root / f"ASVspoof2021_{track}_eval").is_dir():
+        places += [folder / "keys" / "CM" for folder in beside]
+    return next((place / KEYS_2021 for place in places if (place / KEYS_2021).is_file()), None)
 
 
 # --------------------------------------------------------------------------------- ASVspoof5
 
 
 def find_asvspoof5(root: Path, options: CorpusOptions) -> Corpus | None:
-    """ASVspoof5, track 1, with those splits whose protocol is there."""
+    """ASVspoof5, track 1, with those splits whose protocol is there; the released one, or that of the challenge."""
     splits = {}
     for name, (file, audio) in FILES_5.items():
-        for protocol in (root / file, root / "ASVspoof5_protocols" / file):
+        challenge = f"ASVspoof5.{name}.metadata.txt"
+        for protocol in (root / file, root / "ASVspoof5_protocols" / file, root / challenge):
             if protocol.is_file():
-                listed = TrialList(protocol, partial(_parse, COLUMNS_5), COLUMNS_5)
+                columns = COLUMNS_5_CHALLENGE if protocol.name == challenge else COLUMNS_5
+                listed = TrialList(protocol, partial(_parse, columns), columns)
                 splits[name] = Split(name, protocol, root, None, partial(listed.part, None), audio)
                 break
     return Corpus("ASVspoof5", splits, root=root) if splits else None
@@ -157,13 +171,63 @@ def find_asvspoof5(root: Path, options: CorpusOptions) -> Corpus | None:
 
 
 def find_in_the_wild(root: Path, options: CorpusOptions) -> Corpus | None:
-    """In-the-Wild: a folder with its meta.csv, or that file. All of it is eval."""
+    """In-the-Wild: a folder with its meta.csv, or that file. All of it is eval.
+
+    On Kaggle its audio lies in real/ and fake/; an utterance is then called real/0.wav.
+    """
     for file in (root, root / "meta.csv", root / "release_in_the_wild" / "meta.csv"):
         if file.name == "meta.csv" and has_columns(file, ("file", "speaker", "label")):
             beside = file.parent / "release_in_the_wild"
             audio = beside if beside.is_dir() else file.parent
-            split = Split("eval", file, audio, None, partial(csv_list(file).part, None), PATH_NAMES)
+            by_label = (audio / "real").is_dir() and (audio / "fake").is_dir() and not any(audio.glob("*.wav"))
+            listed = csv_list(file)
+            if by_label:
+                listed.parse = partial(_in_folder_of_label, listed.parse)
+            split = Split("eval", file, audio, None, partial(listed.part, None), PATH_NAMES)
             return Corpus("In-the-Wild", {"eval": split}, root=root)
+    return None
+
+
+def _in_folder_of_label(parse: Callable[[Path, int, str], Trial], path: Path, number: int, line: str) -> Trial:
+    trial = parse(path, number, line)
+    return trial._replace(utterance=f"{'real' if trial.key == 'bonafide' else 'fake'}/{trial.utterance}")
+
+
+# --------------------------------------------------------------------------------- SpoofCeleb
+
+
+def find_spoofceleb(root: Path, options: CorpusOptions) -> Corpus | None:
+    """SpoofCeleb, with those splits whose list is there; attack a00 is bona fide speech."""
+    splits = {}
+    for name, part in (("train", "train"), ("dev", "development"), ("eval", "evaluation")):
+        file = root / "metadata" / f"{part}.csv"
+        if has_columns(file, ("file", "speaker", "attack")):
+            listed = csv_list(file, bonafide_attack="a00")
+            splits[name] = Split(name, file, root / "flac" / part, None, partial(listed.part, None), PATH_NAMES)
+    return Corpus("SpoofCeleb", splits, root=root) if splits else None
+
+
+# --------------------------------------------------------------------------------- what is missing
+
+
+def lists_wanted(root: Path) -> str | None:
+    """Which list of trials is wanted where the audio of a published corpus is there without it; None: no such audio."""
+    for track in COLUMNS_2021:
+        if (root / f"ASVspoof2021_{track}_eval").is_dir():
+            archive = f"{track}-keys-full.tar.gz"
+            return f"ASVspoof2021_{track}_eval/ is there, keys/{track}/CM/{KEYS_2021} is wanted ({archive})"
+    for file, audio in FILES_5.values():
+        folder = audio.partition("/")[0]
+        if (root / folder).is_dir():
+            return f"{folder}/ is there, {file} is wanted beside it (ASVspoof5_protocols.tar.gz)"
+    if any((root / f"ASVspoof2019_{track}_eval").is_dir() for track in ("LA", "PA")):
+        return "audio of ASVspoof2019 is there, its ASVspoof2019_<track>_cm_protocols/ is wanted beside it"
+    for listed in itertools.islice(root.glob("fake/*/*/meta.csv"), 1):
+        if listed.read_text(encoding="utf-8", errors="replace").startswith("path|"):
+            return (
+                "MLAAD, which has synthetic speech alone; put bona fide speech beside fake/ as real/ (it was made of "
+                "M-AILABS), or score fake/ by s2pecnet predict"
+            )
     return None
 
 

@@ -10,6 +10,7 @@ path is the name: white space and "%" in it are percent-encoded (`encode_name`),
 
 import hashlib
 import re
+import unicodedata
 from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -326,12 +327,14 @@ class Corpus:
         splits: those that it has, by name.
         note: what its user should know, how it is divided into splits for example.
         root: where it lies.
+        unused: files and folders with audio, below the root, that belong to no split.
     """
 
     title: str
     splits: dict[str, Split]
     note: str | None = None
     root: Path = Path()
+    unused: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Split:
         """The split `name`: "train", "dev" or "eval".
@@ -381,7 +384,14 @@ def decode_name(name: str) -> str:
 def audio_path(folder: Path, pattern: str, utterance: str) -> Path:
     """The audio file of an utterance.
 
+    Accented letters have two spellings in Unicode, and disks and lists need not have the same one: where the name as it
+    is listed is not there, the other spelling is taken.
+
     Args:
         pattern: the file's path below `folder`, "{}" where the utterance stands; PATH_NAMES: the utterance is the path.
     """
-    return folder / (decode_name(utterance) if pattern == PATH_NAMES else pattern.format(utterance))
+    name = decode_name(utterance) if pattern == PATH_NAMES else pattern.format(utterance)
+    if not name.isascii() and not (folder / name).exists():
+        spellings = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+        name = next((spelling for spelling in spellings if (folder / spelling).exists()), name)
+    return folder / name

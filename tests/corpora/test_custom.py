@@ -109,7 +109,7 @@ def test_missing_lists_and_other_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such list of trials"):
         find_split(tmp_path / "mine.csv", "LA", "train")
     (tmp_path / "mine.txt").write_text(GOOD)
-    with pytest.raises(InputError, match=r"a file; expected a folder, or a list of trials"):
+    with pytest.raises(InputError, match=r"neither a folder nor a list of trials"):
         find_split(tmp_path / "mine.txt", "LA", "train")
 
 
@@ -266,7 +266,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
         (["val/real/a.wav", "dev/real/b.wav"], r"holds dev/, val/; expected"),
         (["test/real/a.wav", "test/fake/b.txt"], r"test: the folder is all bonafide; both classes"),
         (["real/a.wav", f"fake/{'b' * 200}.wav"], r"path of 209 bytes, expected at most 200"),
-        (["genuine/a.wav", "generated/b.wav"], r"no such protocol; expected database_path to be .* docs/own-data\.md"),
+        (["genuine/a.wav", "generated/b.wav"], r"holds genuine/ and no folder of the other class \(generated/\)"),
     ],
 )
 def test_folders_out_of_order_are_one_clear_line(tmp_path: Path, files: list[str], message: str) -> None:

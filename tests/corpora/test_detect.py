@@ -118,8 +118,19 @@ def test_a_protocol_takes_a_few_bytes_a_trial(tmp_path: Path) -> None:
     assert trials[19_999].utterance == "LA_E_0019999"
 
 
-def test_what_is_not_there_yet_is_taken_for_the_layout_of_asvspoof2019(tmp_path: Path) -> None:
-    split = find_split(tmp_path / "later", "XY", "dev")
+def test_what_is_not_there_names_the_command_that_gets_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"later: no such folder or file; python download_dataset.py .* --demo"):
+        find_split(tmp_path / "later", "LA", "dev")
+
+
+def test_another_track_than_that_of_the_config_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ASVspoof2019_PA_cm_protocols").mkdir()
+    with pytest.raises(InputError, match="holds ASVspoof2019 PA, but track is LA; set track=PA"):
+        find_split(tmp_path, "LA", "dev")
+
+
+def test_the_layout_of_asvspoof2019_may_be_asked_for_before_it_is_there(tmp_path: Path) -> None:
+    split = find_split(tmp_path / "later", "XY", "dev", corpus="asvspoof2019")
     assert split.audio == tmp_path / "later" / "ASVspoof2019_XY_dev"
     with pytest.raises(
         InputError, match=r"ASVspoof2019\.XY\.cm\.dev\.trl\.txt: no such protocol; expected database_path to"

@@ -272,9 +272,9 @@ def empty_audio(root: Path) -> None:
         (
             break_nothing,
             ["--set", "database_path=/nowhere"],
-            "no such protocol; expected database_path to be the folder",
+            "/nowhere: no such folder or file; python download_dataset.py fetches ASVspoof2019 LA",
         ),
-        (break_nothing, ["--set", "track=PA"], "no such protocol"),
+        (break_nothing, ["--set", "track=PA"], "holds ASVspoof2019 LA, but track is PA; set track=LA"),
         (break_nothing, ["--set", "asv_score_path=no.txt"], "no such ASV scores (asv_score_path)"),
         (break_nothing, ["--eval"], "no weights; give"),
         (break_nothing, ["--eval", "--eval_model_weights", "no.pth"], "no.pth: no such checkpoint"),

@@ -80,11 +80,27 @@ def make_asvspoof5(corpus: Path, root: Path, *splits: str) -> Path:
     return root
 
 
-def make_in_the_wild(corpus: Path, root: Path) -> Path:
-    """In-the-Wild: release_in_the_wild/meta.csv and clips named by number beside it."""
+def make_in_the_wild(corpus: Path, root: Path, by_label: bool = False) -> Path:
+    """In-the-Wild: release_in_the_wild/meta.csv and clips named by number beside it, or in real/ and fake/ there."""
     lines = ["file,speaker,label"]
     for number, (_, trial, file) in enumerate(clips(corpus, "eval")):
-        link(file, root / "release_in_the_wild" / f"{number}.flac")
+        folder = ("real" if trial.label else "fake") if by_label else ""
+        link(file, root / "release_in_the_wild" / folder / f"{number}.flac")
         lines.append(f"{number}.flac,Ada {trial.speaker},{'bona-fide' if trial.label else 'spoof'}")
     (root / "release_in_the_wild" / "meta.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def make_spoofceleb(corpus: Path, root: Path) -> Path:
+    """SpoofCeleb: metadata/<split>.csv, flac/<split>/<attack>/<speaker>/<name>.flac."""
+    parts = {"train": "train", "dev": "development", "eval": "evaluation"}
+    for split, part in parts.items():
+        lines = ["file,speaker,attack"]
+        for _, trial, file in clips(corpus, split):
+            attack = "a00" if trial.label else trial.attack.lower()
+            name = f"{attack}/{trial.speaker}/{file.name}"
+            link(file, root / "flac" / part / name)
+            lines.append(f"{name},{trial.speaker},{attack}")
+        (root / "metadata").mkdir(exist_ok=True)
+        (root / "metadata" / f"{part}.csv").write_text("\n".join(lines) + "\n")
     return root
