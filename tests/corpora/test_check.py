@@ -39,7 +39,7 @@ def make_both_2021(corpus: Path, root: Path) -> Path:
         (make_in_the_wild, f"In-the-Wild eval: {EVAL}", ["In-the-Wild: not the full In-the-Wild (31,779)"]),
     ],
 )
-def test_whole_corpora_are_whole(
+def test_complete_corpora_are_complete(
     corpus: Path, tmp_path: Path, make: Callable[[Path, Path], Path], first: str, others: list[str]
 ) -> None:
     report = check_tree(make(corpus, tmp_path / "mine"))
@@ -69,7 +69,7 @@ def test_missing_and_empty_files_are_counted_and_some_named(corpus: Path, tmp_pa
     ]
 
 
-def test_every_malformed_line_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_malformed_line_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [
         "path,label,split",
         "a.wav,real,train",
@@ -90,7 +90,7 @@ def test_every_malformed_line_is_told_once(tmp_path: Path, capsys: pytest.Captur
     assert len(told) == check.NAMED_LINES + 1
 
 
-def test_an_utterance_that_stands_twice_is_told(tmp_path: Path) -> None:
+def test_an_utterance_that_stands_twice_is_reported(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("path,label,split\na.wav,real,train\nb.wav,fake,train\na.wav,real,dev\n")
     (tmp_path / "a.wav").write_bytes(b"x")
     (tmp_path / "b.wav").write_bytes(b"x")
@@ -118,7 +118,7 @@ def test_splits_that_lack_something_are_notes_and_those_without_are_checked(tmp_
     ]
 
 
-def test_what_splits_share_is_told(corpus: Path, tmp_path: Path) -> None:
+def test_what_splits_share_is_reported(corpus: Path, tmp_path: Path) -> None:
     root = make_asvspoof5(corpus, tmp_path)
     train, dev = root / "ASVspoof5.train.tsv", root / "ASVspoof5.dev.track_1.tsv"
     line = train.read_text().splitlines()[0]

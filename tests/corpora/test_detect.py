@@ -138,7 +138,7 @@ def test_the_layout_of_asvspoof2019_may_be_asked_for_before_it_is_there(tmp_path
         _ = split.trials
 
 
-def test_the_kind_of_a_corpus_is_told_or_said(tmp_path: Path) -> None:
+def test_the_kind_of_a_corpus_is_recognised_or_given(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("path,label\nreal/a.wav,real\nfake/b.wav,fake\n")
     for label in ("real", "fake"):
         (tmp_path / label).mkdir()
@@ -158,7 +158,7 @@ def test_a_split_of_a_file_has_a_digest_of_its_own(tmp_path: Path) -> None:
     assert find_split(tmp_path / "mine.csv", "LA", "eval").trials.digest in digests
 
 
-def test_everything_wrong_is_told_to_who_asks(tmp_path: Path) -> None:
+def test_everything_wrong_is_reported_to_who_asks(tmp_path: Path) -> None:
     path = protocol(tmp_path, f"{GOOD}too few columns\nLA_0079 LA_T_1 - - bonafide\nLA_0079 LA_T_3 - - human\n")
     errors: list[InputError] = []
     names = tmp_path / "ASVspoof2019_LA_cm_protocols" / "ASVspoof2019.LA.cm.train.trn.txt"

@@ -73,7 +73,7 @@ def test_dropped_connections_are_resumed_at_the_byte(server: Server, tmp_path: P
     assert pauses == [1, 1, 1], "progress resets the pause"
 
 
-def test_a_download_cut_at_many_places_is_whole(server: Server, tmp_path: Path) -> None:
+def test_a_download_cut_at_many_places_is_complete(server: Server, tmp_path: Path) -> None:
     """Twenty-five cuts over one download, some before the first byte of an answer, some near the end."""
     server.data = zipped({**tiny_corpus(), "noise.bin": noise(400_000)})
     draw = random.Random(11)
@@ -134,7 +134,7 @@ def test_a_length_that_is_too_long_is_a_dropped_connection(server: Server, tmp_p
     assert not (tmp_path / "LA.zip").exists()
 
 
-def test_a_length_that_no_disk_has_is_told_before_a_byte_is_written(server: Server, tmp_path: Path) -> None:
+def test_a_length_that_no_disk_has_is_reported_before_a_byte_is_written(server: Server, tmp_path: Path) -> None:
     server.data = noise(1_000)
     server.headers["Content-Length"] = str(10**17)
     with pytest.raises(InputError, match="GB are needed for the rest"):
@@ -162,7 +162,7 @@ def test_words_of_the_server_stay_on_one_line(server: Server, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_second_run_goes_on_where_the_first_was_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_second_run_resumes_where_the_first_was_stopped(server: Server, tmp_path: Path) -> None:
     server.data, server.drop_after = noise(50_000), [20_000] + [0] * ATTEMPTS
     with pytest.raises(InputError, match="run again to resume"):
         download(server.url, tmp_path / "LA.zip")
@@ -190,7 +190,7 @@ def test_a_server_that_ignores_ranges_and_always_drops_does_not_keep_us(server: 
     assert len(server.requests) == ATTEMPTS
 
 
-def test_a_server_that_ignores_ranges_is_downloaded_anew(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_ignores_ranges_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     server.data, server.ranges, server.drop_after = noise(9_000), False, [5_000, 7_000]
     download(server.url, tmp_path / "LA.zip")
     assert (tmp_path / "LA.zip").read_bytes() == server.data
@@ -290,7 +290,7 @@ def lend_disk(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
 
-def test_a_full_disk_is_told_before_the_download(
+def test_a_full_disk_is_reported_before_the_download(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.data = noise(1_000)
@@ -507,7 +507,7 @@ def test_a_bomb_writes_no_more_than_it_announces(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["LA.zip"]
 
 
-def test_a_bomb_that_tells_its_size_is_refused_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_with_its_size_is_refused_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "LA.zip"
     files = {f"zeros{number}": bytes(10_000_000) for number in range(3)}
     path.write_bytes(zipped({**tiny_corpus(), **files}, compression=zipfile.ZIP_DEFLATED))
@@ -568,13 +568,13 @@ def test_a_member_with_another_size_than_announced_is_found(tmp_path: Path, anno
     refused(path, "damaged")
 
 
-def test_a_disk_too_small_is_told_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_too_small_is_reported_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "LA.zip").write_bytes(zipped(tiny_corpus()))
     lend_disk(monkeypatch, 1_000)
     refused(tmp_path / "LA.zip", "GB free")
 
 
-def test_an_archive_without_the_whole_corpus_is_refused(tmp_path: Path) -> None:
+def test_an_archive_without_the_complete_corpus_is_refused(tmp_path: Path) -> None:
     files = tiny_corpus()
     del files["ASVspoof2019_LA_dev/flac/LA_D_0.flac"]
     (tmp_path / "LA.zip").write_bytes(zipped(files))
@@ -612,7 +612,7 @@ def test_what_a_killed_unpacking_left_is_cleared_away(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- the check
 
 
-def test_a_whole_tree_is_whole(tmp_path: Path) -> None:
+def test_a_complete_tree_is_complete(tmp_path: Path) -> None:
     report = check_tree(planted(tmp_path, tiny_corpus()))
     assert report.complete
     assert report.facts[0] == (
@@ -681,7 +681,7 @@ def test_a_folder_that_is_no_corpus(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     not (SHARED / "minila" / "LA").is_dir(), reason=f"no small real corpus at {SHARED / 'minila' / 'LA'}"
 )
-def test_the_small_real_corpus_is_whole() -> None:
+def test_the_small_real_corpus_is_complete() -> None:
     report = check_tree(SHARED / "minila" / "LA")
     assert report.problems == []
     assert report.facts[2].startswith("LA eval: 520 trials (130 bona fide, 390 spoof)")
@@ -699,7 +699,7 @@ def run(*arguments: str, cwd: Path = REPO) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_fetch_from_the_first_byte_to_the_whole_tree_and_again(
+def test_fetch_from_the_first_byte_to_the_complete_tree_and_again(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.data = zipped(tiny_corpus())
@@ -727,7 +727,7 @@ def test_a_wrong_checksum_leaves_the_archive_and_unpacks_nothing(server: Server,
     assert os.listdir(tmp_path) == ["LA.zip"]
 
 
-def test_a_target_that_is_not_whole_is_not_touched(server: Server, tmp_path: Path) -> None:
+def test_a_target_that_is_not_complete_is_not_touched(server: Server, tmp_path: Path) -> None:
     planted(tmp_path / "LA", {"thesis.tex": b"years of work"})
     with pytest.raises(InputError, match="move it away or delete it"):
         fetch(server.url, tmp_path)

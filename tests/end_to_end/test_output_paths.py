@@ -151,7 +151,7 @@ def test_odd_names_of_config_files(world: World, weights: Path, file: str) -> No
     assert folder.name == f"LA_{Path(file).stem}_ep1_bs6"
 
 
-def test_a_whole_training_writes_into_its_folders_alone(world: World) -> None:
+def test_a_complete_training_writes_into_its_folders_alone(world: World) -> None:
     config = {"eval_output": "scores..txt", "audio_cache": True, "on_bad_audio": "skip", "save_every_steps": 1}
     assert world.run(config, "--comment", "a..b", file="..Müller $(x).conf")
     assert {path.name for path in world.project.iterdir()} >= {"out", "kept"}

@@ -233,7 +233,7 @@ def test_a_score_that_is_not_finite_is_a_difference() -> None:
     assert check.compare(first, None, [lambda x: x[:, 0] * np.nan], [clip], [100]).difference == np.inf
 
 
-def test_a_graph_that_fails_when_it_is_run_is_told_in_one_line() -> None:
+def test_a_graph_that_fails_when_it_is_run_is_reported_in_one_line() -> None:
     def fails(x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("expected 200 samples\nand more")
 
@@ -241,7 +241,7 @@ def test_a_graph_that_fails_when_it_is_run_is_told_in_one_line() -> None:
         check.compare(first, None, [fails], [np.ones(50, dtype=np.float32)], [100])
 
 
-def test_bad_input_is_told_before_the_work(tmp_path: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_reported_before_the_work(tmp_path: Path, clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system = make_system(tmp_path, "AASIST")
     other = make_system(tmp_path, "RawNet2")
     (tmp_path / "file").write_text("")

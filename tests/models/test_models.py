@@ -277,8 +277,11 @@ def _map_shape(nb_samp: int) -> tuple[int, int]:
         ({"orders": "third"}, r'model_config.orders: got "third", expected one of "both", "first", "second"'),
         ({"pool_ratios": [0.5]}, r"pool_ratios and model_config.temperatures need at least 3"),
         ({"filts": [70, [2, 8], [8, 8], [8, 8], [8, 8]]}, r"the first block takes 2 channels, expected 1"),
-        ({"filts": [70, [1, 0], [0, 8], [8, 8], [8, 8]]}, r"model_config.filts\[\d\].*: got .* from 1 to 1,024"),
-        ({"filts": [70, [1, 10**9], [10**9, 8], [8, 8], [8, 8]]}, r"model_config.filts\[\d\].*: got .* from 1 to 1,024"),
+        ({"filts": [70, [1, 0], [0, 8], [8, 8], [8, 8]]}, r"model_config.filts\[\d\].*: got .* from 1 to"),
+        (
+            {"filts": [70, [1, 10**9], [10**9, 8], [8, 8], [8, 8]]},
+            r"model_config.filts\[\d\].*: got .* from 1 to",
+        ),
         ({"gat_dims": [8, 10**9]}, r"model_config.gat_dims\[1\]: got 1000000000, expected .* from 1 to 1,024"),
         ({"nb_frames": 10**9}, r"model_config.nb_frames: got 1000000000, expected an integer from 1 to 60,000"),
         ({"nb_samp": 10**12}, r"model_config.nb_samp: got 1000000000000, expected an integer from 1 to 9,600,000"),
@@ -293,8 +296,12 @@ def test_model_config_that_cannot_work(changes: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     ("architecture", "changes", "message"),
     [
-        ("RawNet2Spoof", {"filts": [8, [8, -8], [-8, 8], [8, 8]]}, r"model_config.filts\[\d\].*: got .* from 1 to 1,024"),
-        ("RawNet2Spoof", {"filts": [0, [0, 8], [8, 8], [8, 8]]}, r"model_config.filts\[\d\].*: got .* from 1 to 1,024"),
+        (
+            "RawNet2Spoof",
+            {"filts": [8, [8, -8], [-8, 8], [8, 8]]},
+            r"model_config.filts\[\d\].*: got .* from 1 to",
+        ),
+        ("RawNet2Spoof", {"filts": [0, [0, 8], [8, 8], [8, 8]]}, r"model_config.filts\[\d\].*: got .* from 1 to"),
         (
             "RawNet2Spoof",
             {"gru_node": 10**6},
@@ -312,7 +319,7 @@ def test_sizes_of_other_systems(architecture: str, changes: dict[str, Any], mess
         find_model(architecture)(config | changes)
 
 
-def test_keys_that_resemble_nothing_are_passed_over() -> None:
+def test_keys_that_resemble_nothing_are_skipped() -> None:
     S2pecNet(SMALL | {"in_channels": 1, "blocks": [2, 4]})
 
 
@@ -364,7 +371,7 @@ def test_batch_norm_is_accurate_in_channels_last_order(momentum: float | None) -
         assert float((one.double() - other).abs().max()) < (1e-3 if index in (2, 3) else 2e-5) * scale
 
 
-def test_too_few_filters_for_the_decoder_are_told() -> None:
+def test_too_few_filters_for_the_decoder_are_reported() -> None:
     config = load_config(CONFIG / "S2pecNet.conf").model_config | {"filts": [3, [1, 8], [8, 8], [8, 8], [8, 8]]}
     with pytest.raises(InputError, match="expected at least 6 for the decoder of the first order"):
         find_model("S2pecNet")(config | {"orders": "first"})

@@ -311,7 +311,7 @@ def test_files_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.Mo
         assert "safetensors file, or a damaged" in refusal(path) or "made to fill the memory" in refusal(path)
 
 
-def test_other_architectures_and_widths_are_told_apart(tmp_path: Path) -> None:
+def test_other_architectures_and_widths_are_distinguished(tmp_path: Path) -> None:
     for name in FORMATS:
         save_weights(net(4), tmp_path / name)
         message = refusal(tmp_path / name)

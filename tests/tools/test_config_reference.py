@@ -18,7 +18,7 @@ def test_the_reference_is_up_to_date() -> None:
         assert path.read_text() == text, f"{path}: run python -m tools.config_reference"
 
 
-def test_what_differs_is_found_and_written_anew(
+def test_what_differs_is_found_and_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pages = {name: tmp_path / getattr(config_reference, name).name for name in ("PAGE", "SCHEMA")}

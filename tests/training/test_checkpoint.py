@@ -69,7 +69,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_training_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_training_resumes_where_it_was(tmp_path: Path) -> None:
     model, optimizer, scheduler = training()
     step(model, optimizer, scheduler)
     numpys: Any = np.random.get_state()
@@ -202,7 +202,7 @@ def test_a_failed_write_keeps_the_earlier_state(tmp_path: Path, monkeypatch: pyt
     assert names(tmp_path) == ["step_1.state"]
 
 
-def test_the_newest_whole_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_newest_complete_state(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert newest_state(tmp_path) is None
     assert newest_state(tmp_path / "nothing") is None
     (tmp_path / "other.txt").write_text("no state")
@@ -226,7 +226,7 @@ def test_the_newest_whole_state(tmp_path: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
 
 
-def test_pruning_keeps_the_newest_whole_ones(tmp_path: Path) -> None:
+def test_pruning_keeps_the_newest_complete_ones(tmp_path: Path) -> None:
     paths = states(tmp_path, 1, 2)
     (tmp_path / "other.txt").write_text("stays")
     assert prune_states(tmp_path) == []

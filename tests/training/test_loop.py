@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
         train_epoch(batches(1), model, torch.optim.SGD(model.parameters(), lr=0.1), CPU, None, CONFIG)
 
 
-def test_a_model_that_breaks_the_contract_is_told() -> None:
+def test_a_model_that_breaks_the_contract_is_reported() -> None:
     with pytest.raises(InputError, match="second element is logits"):
         forward(nn.Linear(4, 2), [torch.zeros(1, 4)])
 

@@ -105,7 +105,7 @@ def test_blocks_keep_no_maps_for_scoring() -> None:
     assert torch.equal(model.eval()(*inputs)[1], plain.eval()(*inputs)[1])
 
 
-def test_a_system_without_such_blocks_is_told() -> None:
+def test_a_system_without_such_blocks_is_reported() -> None:
     with pytest.raises(InputError, match="no block that is a s2pecnet"):
         prepare_for_training(nn.Linear(2, 2), config_of("AASIST", activation_checkpointing=True))
     with pytest.raises(InputError, match="compile: does not work together with activation_checkpointing"):
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
         step(bad, labels)
 
 
-def test_a_few_such_batches_are_passed_over_and_leave_no_trace() -> None:
+def test_a_few_such_batches_are_skipped_and_leave_no_trace() -> None:
     step, good, bad, labels = poisoned_step(allowed=2)
     other, *_ = poisoned_step(allowed=2)
     for _ in range(2):
@@ -199,7 +199,7 @@ def test_a_few_such_batches_are_passed_over_and_leave_no_trace() -> None:
         step(bad, labels)
 
 
-def test_a_piece_too_small_for_batch_norm_is_told() -> None:
+def test_a_micro_batch_too_small_for_batch_norm_is_reported() -> None:
     """One utterance whose map has one frame: BatchNorm has a single value."""
     config = as_config(TINIEST | {"batch_size": 3, "micro_batch_size": 2})
     model = build.get_model(config.model_config, CPU).train()

@@ -134,7 +134,7 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
 
 
 @pytest.mark.parametrize("place", ["write_summary", "save_weights", "headline", "recompute_batch_norm"])
-def test_a_run_that_was_cut_between_its_steps_goes_on_too(
+def test_a_run_that_was_cut_between_its_steps_resumes_too(
     place: str, tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train.main(arguments(tiniest_config, tmp_path / "whole"))
