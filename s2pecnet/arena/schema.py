@@ -1,10 +1,13 @@
 """The YAML of a submission to the Speech Anti-Spoofing Arena: its fields, what is wrong with them, reading and writing.
 
-Schema version 4 of `speech-spoof-bench` (repository lab260ru/speech_spoof_bench, version 0.3.0,
-`submission.schema.json`). Keys are dotted: "system.name" is `name` in the section `system`.
+Schema versions 4 and 5 of `speech-spoof-bench` (repository lab260ru/speech_spoof_bench, version 0.4,
+`submission.schema.json`); 5 has `system.trained_on` and the block `calibration` too. Where the harness is installed,
+its own JSON Schema decides (`harness_problems`). Keys are dotted: "system.name" is `name` in the section `system`.
 """
 
 import datetime
+import importlib.resources
+import json
 import math
 import re
 import unicodedata
@@ -18,16 +21,19 @@ from s2pecnet.extras import require
 from s2pecnet.files import atomic_write
 from s2pecnet.text import quoted, read_text
 
-SCHEMA_VERSION = 4
+# The newest; a submission without fields that are new in it is written as the oldest, which every harness takes.
+SCHEMA_VERSIONS = (4, 5)
+HARNESS_PACKAGE = "speech_spoof_bench"
 PathLike = str | Path
 
 
 class Field(NamedTuple):
-    """A field of a submission: whether a value is valid, what is expected, and the option that gives it."""
+    """A field of a submission: whether a value is valid, what is expected, the option that gives it, and since when."""
 
     valid: Callable[[Any], bool]
     expected: str
     option: str = ""
+    since: int = SCHEMA_VERSIONS[0]
 
 
 def _matches(pattern: str) -> Callable[[Any], bool]:
@@ -57,10 +63,14 @@ def _day(value: Any) -> bool:
         return False
 
 
+_dataset = _matches(r"[^/\s]+/[^/\s]+")
+_MATCHES = ("scoring", "inference", "organizer", "closed-eval")
 _COMMIT = "[0-9a-f]{7,40}"
 _A_URL = "a URL, https://..."
 FIELDS = {
-    "schema_version": Field(lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION)),
+    "schema_version": Field(
+        lambda value: type(value) is int and value in SCHEMA_VERSIONS, " or ".join(map(str, SCHEMA_VERSIONS))
+    ),
     "system.name": Field(_text, "a text", "--name"),
     "system.slug": Field(_matches("[a-z0-9][a-z0-9-]*"), "small letters, digits and '-', such as aasist-l", "--slug"),
     "system.description": Field(_text, "a text", "--description"),
@@ -70,12 +80,19 @@ FIELDS = {
     "system.paper.url": Field(_url, _A_URL, "--paper-url"),
     "system.paper.bibtex": Field(_text, "a BibTeX entry, @...", "--bibtex"),
     "system.params_millions": Field(lambda value: _finite(value) and value >= 0, "a number >= 0"),
-    "dataset.id": Field(_matches(r"[^/\s]+/[^/\s]+"), "<organisation>/<dataset>", "--dataset"),
+    "system.trained_on": Field(
+        lambda value: isinstance(value, list) and all(map(_dataset, value)),
+        "a list of <organisation>/<dataset>",
+        "--trained-on",
+        5,
+    ),
+    "dataset.id": Field(_dataset, "<organisation>/<dataset>", "--dataset"),
     "dataset.revision": Field(
         _matches(_COMMIT), "a commit of the dataset in quotes, 7 to 40 small hexadecimal digits", "--revision"
     ),
     "dataset.split": Field(_text, "a text", "--split"),
     "scores.eer_percent": Field(lambda value: _finite(value) and 0 <= value <= 100, "a number from 0 to 100"),
+    "scores.srr_complement": Field(lambda value: _finite(value) and 0 <= value <= 100, "a number from 0 to 100"),
     "scores.n_trials": Field(lambda value: type(value) is int and value >= 0, "an integer >= 0"),
     "scores.n_skipped": Field(lambda value: type(value) is int and value >= 0, "an integer >= 0"),
     "artifact.scores_url": Field(
@@ -90,14 +107,19 @@ FIELDS = {
     "reproduction.reproduced_by": Field(_text, "a text"),
     "reproduction.reproduced_at": Field(_day, "a day, YYYY-MM-DD"),
     "reproduction.reproduced_bench_version": Field(_text, "a text"),
-    "reproduction.match": Field(lambda value: value in ("scoring", "inference"), "scoring or inference"),
+    "reproduction.match": Field(lambda value: value in _MATCHES, " or ".join(_MATCHES)),
+    "calibration.source_dataset": Field(_dataset, "<organisation>/<dataset>", "--calibration-dataset", 5),
+    "calibration.threshold": Field(_finite, "a number", "--calibration-threshold", 5),
     "submitter.hf_username": Field(_text, "a text", "--submitter"),
     "submitter.contact": Field(_text, "a text, such as an e-mail address", "--contact"),
     "submitted_at": Field(_day, "a day, YYYY-MM-DD"),
     "notes": Field(_text, "a text", "--notes"),
 }
 # Sections that may be left out; the maintainers of the Arena fill in `reproduction`.
-_OPTIONAL = ("system.paper", "system.params_millions", "reproduction", "notes")
+_OPTIONAL = (
+    *("system.paper", "system.params_millions", "system.trained_on", "scores.eer_percent", "scores.srr_complement"),
+    *("reproduction", "calibration", "notes"),
+)
 
 
 def missing_fields(submission: Mapping[str, Any]) -> list[str]:
@@ -111,7 +133,9 @@ def missing_fields(submission: Mapping[str, Any]) -> list[str]:
 
 def wrong_fields(submission: Mapping[str, Any]) -> list[str]:
     """What is wrong with the fields that a submission has, a line each; nothing where they are in order."""
-    missing, found = missing_fields(submission), []
+    missing, found, version = missing_fields(submission), [], submission.get("schema_version")
+    if version not in SCHEMA_VERSIONS:
+        version = SCHEMA_VERSIONS[-1]
     for key, value in _leaves(submission):
         if key in missing:
             continue
@@ -120,11 +144,25 @@ def wrong_fields(submission: Mapping[str, Any]) -> list[str]:
             field = Field(_finite, "a number")
         if any(known.startswith(f"{key}.") for known in FIELDS):
             found.append(f"{key}: got {quoted(value)}, expected a section with fields")
-        elif field is None:
-            found.append(f"{key}: there is no such field in schema version {SCHEMA_VERSION}")
+        elif field is None or field.since > version:
+            found.append(f"{key}: there is no such field in schema version {version}")
         elif not field.valid(value):
             found.append(f"{key}: got {quoted(value)}, expected {field.expected}")
     return found
+
+
+def harness_problems(submission: Mapping[str, Any]) -> list[str] | None:
+    """What the JSON Schema of the installed harness finds wrong, a line each; None where it is not installed."""
+    try:
+        import jsonschema
+
+        file = importlib.resources.files(HARNESS_PACKAGE) / "schema" / "submission.schema.json"
+        schema = json.loads(file.read_text(encoding="utf-8"))
+    except (ImportError, OSError, TypeError):
+        # Not installed, or without this file, or no package.
+        return None
+    found = sorted(jsonschema.Draft7Validator(schema).iter_errors(submission), key=lambda one: str(one.json_path))
+    return [f"{one.json_path.removeprefix('$.')}: {' '.join(one.message.split())}" for one in found]
 
 
 def _leaves(section: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

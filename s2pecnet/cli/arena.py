@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 from s2pecnet.arena.adapter import HARNESS
 from s2pecnet.arena.schema import (
     FIELDS,
-    SCHEMA_VERSION,
+    HARNESS_PACKAGE,
+    SCHEMA_VERSIONS,
+    harness_problems,
     missing_fields,
     read_submission,
     slug_of,
     write_submission,
     wrong_fields,
 )
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import accept_negative_numbers, make_parser
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
 from s2pecnet.text import read_text
 
 if TYPE_CHECKING:
-    from s2pecnet.arena.submission import Keys, Results
+    from s2pecnet.arena.submission import Keys
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ EXAMPLES = """examples:
       --dataset SpeechAntiSpoofingBenchmarks/ASVspoof2019_LA --revision 151aa4c6 \\
       --scores-url https://huggingface.co/me/aasist/resolve/0123abc/scores.txt \\
       --submitter me --contact me@example.org --output submission.yaml
+  %(prog)s submission ... --calibration-dataset SpeechAntiSpoofingBenchmarks/DeepVoice --calibration-threshold -0.84
   %(prog)s check submission.yaml --scores scores.txt --cm our_scores.txt
 """
 
@@ -53,7 +56,7 @@ def make_scores(arguments: argparse.Namespace) -> None:
     from s2pecnet.arena.submission import MOST_SKIPPED
     from s2pecnet.score_files.cm_asv import read_cm_scores, write_plain_scores
 
-    cm = read_cm_scores(arguments.cm)
+    cm = read_cm_scores(arguments.cm, both_classes=False)
     n_trials = len(cm.scores) + cm.n_unscored
     write_plain_scores(arguments.output, dict(zip(cm.utterances.tolist(), cm.scores.tolist(), strict=True)))
     print(f"{arguments.output}: {len(cm.scores)} scores")
@@ -72,11 +75,14 @@ def make_submission(arguments: argparse.Namespace) -> None:
     from s2pecnet.arena.submission import compute_results
     from s2pecnet.score_files.cm_asv import read_plain_scores
 
+    given, threshold = _given(arguments), _calibration_threshold(arguments)
     keys, scores = _keys(arguments), read_plain_scores(arguments.scores)
     assert keys is not None
-    results = compute_results(scores, keys)
-    fields = _given(arguments) | {
-        "schema_version": SCHEMA_VERSION,
+    results = compute_results(scores, keys, threshold)
+    if threshold is not None:
+        given["calibration.threshold"] = threshold
+    fields = given | {
+        "schema_version": max((FIELDS[key].since for key in given), default=SCHEMA_VERSIONS[0]),
         **{f"scores.{name}": value for name, value in results._asdict().items()},
         "artifact.scores_sha256": sha256_of(arguments.scores),
         "submitted_at": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
@@ -86,7 +92,7 @@ def make_submission(arguments: argparse.Namespace) -> None:
     _refuse("the submission", [*_missing_options(unchecked), *wrong_fields(unchecked)])
     fields["system.params_millions"] = _count_parameters(arguments.config, arguments.weights)
     write_submission(arguments.output, _nested(fields))
-    print(f"{arguments.output}: {fields['system.slug']} on {fields['dataset.id']}, {_headline(results)}")
+    print(f"{arguments.output}: {fields['system.slug']} on {fields['dataset.id']}, {results}")
     if "system.paper.arxiv_id" not in fields:
         log.info("no paper (--arxiv, --bibtex); the Arena lists a system without one as unpublished, unranked")
 
@@ -100,15 +106,24 @@ def check(arguments: argparse.Namespace) -> None:
     from s2pecnet.arena.submission import Results, compare
 
     submission = read_submission(arguments.submission)
-    missing = missing_fields(submission)
-    named = [f"missing: {', '.join(missing)}"] if missing else []
-    _refuse(arguments.submission, [*named, *wrong_fields(submission)])
+    by_harness = harness_problems(submission)
+    if by_harness is None:
+        missing = missing_fields(submission)
+        named = [f"missing: {', '.join(missing)}"] if missing else []
+        _refuse(arguments.submission, [*named, *wrong_fields(submission)])
+        log.info("the fields were checked by our list of them: %s or jsonschema is not installed", HARNESS_PACKAGE)
+    else:
+        _refuse(arguments.submission, by_harness)
+        log.info("the fields were checked by the JSON Schema of the installed %s", HARNESS_PACKAGE)
     keys = _keys(arguments)
     _refuse(arguments.submission, compare(submission, arguments.scores, keys))
-    claimed = Results(**{name: submission["scores"][name] for name in Results._fields})
-    print(f"{arguments.submission}: fields and SHA-256 are in order, {_headline(claimed)}")
+    claimed = Results(**{name: submission["scores"].get(name) for name in Results._fields})
+    print(f"{arguments.submission}: fields and SHA-256 are in order, {claimed}")
+    others = sorted(submission["scores"].keys() - set(Results._fields))
     if keys is None:
-        log.info("the EER was not computed again; give --cm or --protocol for that")
+        log.info("the metrics were not computed again; give --cm or --protocol for that")
+    elif others:
+        log.info("not computed again, as these metrics are not known here: %s", ", ".join(others))
 
 
 def _refuse(origin: str, problems: Sequence[str]) -> None:
@@ -131,6 +146,19 @@ def _keys(arguments: argparse.Namespace) -> "Keys | None":
     return keys_of_protocol(arguments.protocol) if arguments.protocol else None
 
 
+def _calibration_threshold(arguments: argparse.Namespace) -> float | None:
+    """The threshold that is given, or that of the EER of the calibration data set."""
+    from s2pecnet.arena.submission import eer_threshold
+
+    given: float | None = getattr(arguments, "calibration.threshold")
+    pair = [arguments.calibration_scores, arguments.calibration_cm]
+    if pair == [None, None]:
+        return given
+    if given is not None or None in pair:
+        raise InputError("expected --calibration-threshold, or --calibration-scores with --calibration-cm")
+    return eer_threshold(*pair)
+
+
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     """The fields that the command line gives, and what follows from them."""
     fields = {key: getattr(arguments, key) for key, field in FIELDS.items() if field.option}
@@ -140,6 +168,8 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
     given.setdefault("artifact.bench_version", _bench_version())
     if "system.paper.arxiv_id" in given:
         given.setdefault("system.paper.url", f"https://arxiv.org/abs/{given['system.paper.arxiv_id']}")
+    if "system.trained_on" in given:
+        given["system.trained_on"] = [name.strip() for name in given["system.trained_on"].split(",")]
     if "system.paper.bibtex" in given:
         given["system.paper.bibtex"] = read_text(given["system.paper.bibtex"], "a BibTeX entry")
     return given
@@ -155,8 +185,9 @@ def _nested(fields: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(parent, {})
         if fields.get(key) is not None:
             section[last] = fields[key]
-    if not nested["system"]["paper"]:
-        del nested["system"]["paper"]
+    for section, name in ((nested["system"], "paper"), (nested, "calibration")):
+        if not section[name]:
+            del section[name]
     return nested
 
 
@@ -179,10 +210,6 @@ def _count_parameters(config: str, weights: str) -> float:
     return count_parameters(System.load(load_config(config), weights, torch.device("cpu")).model) / 1e6
 
 
-def _headline(results: "Results") -> str:
-    return f"EER {results.eer_percent:.4f} %, {results.n_trials} trials, {results.n_skipped} skipped"
-
-
 def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
     """The command line."""
     parser = make_parser(
@@ -194,7 +221,9 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         sentence = f"{text[0].upper()}{text[1:]}."
-        return commands.add_parser(name, help=text, description=sentence, allow_abbrev=False)
+        made = commands.add_parser(name, help=text, description=sentence, allow_abbrev=False)
+        accept_negative_numbers(made)
+        return made
 
     scores = command("scores", "convert a score file of ours to the Arena's, 'utterance score' a line")
     scores.add_argument("--cm", required=True, metavar="FILE", help="our scores, 'utterance attack key score' a line")
@@ -210,6 +239,10 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
     submission.add_argument(
         "--weights", required=True, metavar="FILE", help="its checkpoint, which must fit the config"
     )
+    submission.add_argument("--calibration-scores", metavar="FILE",
+        help="instead of --calibration-threshold: the Arena's score file of the calibration data set, for its EER's "
+        "threshold")  # fmt: skip
+    submission.add_argument("--calibration-cm", metavar="FILE", help="and our score file of it, for the keys")
     _add_fields(submission)
     checked = command("check", "verify a submission against its score file")
     checked.add_argument("submission", metavar="YAML", help="the submission")
@@ -232,6 +265,9 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
         "dataset.split": "default: test",
         "artifact.bench_version": "default: that of the installed harness",
         "notes": "may be left out",
+        "system.trained_on": "between commas; may be left out",
+        "calibration.source_dataset": "the data set that the threshold comes from; for spoofs alone",
+        "calibration.threshold": "the score from which on a spoof counts as accepted",
     }
     for key, field in FIELDS.items():
         if not field.option:
@@ -239,4 +275,6 @@ def _add_fields(parser: argparse.ArgumentParser) -> None:
         text = "file with the BibTeX entry of the paper" if key == "system.paper.bibtex" else field.expected
         text = f"{key}: {text}" + (f" ({defaults[key]})" if key in defaults else "")
         default = "test" if key == "dataset.split" else None
-        group.add_argument(field.option, dest=key, metavar=key.rpartition(".")[2].upper(), default=default, help=text)
+        kind = float if key == "calibration.threshold" else str
+        metavar = key.rpartition(".")[2].upper()
+        group.add_argument(field.option, dest=key, metavar=metavar, default=default, help=text, type=kind)

@@ -20,9 +20,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet calibrate") ->
     from s2pecnet.files import write_json
     from s2pecnet.metrics.calibration import fit
     from s2pecnet.metrics.countermeasure import evaluate
-    from s2pecnet.score_files.cm_asv import read_cm_scores
+    from s2pecnet.score_files.joined import read_keys, read_scores
 
-    scores = read_cm_scores(arguments.cm)
+    keys = read_keys(arguments.keys, arguments.subset) if arguments.keys else None
+    scores = read_scores(arguments.cm, keys)
     calibration = fit(scores, arguments.cm)
     for remark in evaluate(scores).remarks():
         log.warning("%s: %s", arguments.cm, remark)
@@ -39,6 +40,12 @@ def build_parser(prog: str = "s2pecnet calibrate") -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--cm", required=True, metavar="SCORES",
-        help="scores of dev, 'utterance attack key score' a line, higher = bona fide")  # fmt: skip
+        help="scores of dev, 'utterance attack key score' a line, or with --keys 'utterance score'; higher = bona fide"
+    )  # fmt: skip
+    add(
+        "--keys", metavar="FILE", help="keys of the trials: a protocol, or a table with columns such as filename, label"
+    )
+    add("--subset", choices=("eval", "progress", "hidden", "all"), default="eval",
+        help="trials of --keys that count where it has subsets (default: %(default)s)")  # fmt: skip
     add("--output", metavar="FILE", help="write the calibration here, as JSON, for --calibration of the prediction")
     return parser

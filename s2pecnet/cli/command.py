@@ -8,6 +8,7 @@ import argparse
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -37,9 +38,15 @@ def make_parser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    accept_negative_numbers(parser)
     parser.add_argument("-q", "--quiet", action=_LogLevel, const=logging.WARNING, help="no notes, only warnings")
     parser.add_argument("-v", "--verbose", action=_LogLevel, const=logging.DEBUG, help="notes with all details")
     return parser
+
+
+def accept_negative_numbers(parser: argparse.ArgumentParser) -> None:
+    """Let a value be a negative number of any form: argparse takes -6.4e-05 for an option, up to Python 3.13."""
+    parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 
 
 class _LogLevel(argparse.Action):

@@ -1,6 +1,7 @@
 """`s2pecnet evaluate`: metrics of score files, their intervals, breakdowns and comparisons."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ _EXAMPLES = """examples:
   %(prog)s --cm eval_scores.txt --calibrate-on dev_scores.txt --bootstrap 1000
   %(prog)s --cm eval_scores.txt --by codec --table trial_metadata.tsv
   %(prog)s --cm A.txt --cm B.txt --names A,B
+  %(prog)s --cm scores.txt --keys trial_metadata.txt --threshold -1.5
   %(prog)s --sasv track2_scores.tsv --keys track2_keys.tsv
 """
 
@@ -38,6 +40,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "python evaluation.py") 
             by=options.by,
             table=options.table,
             replicates=options.bootstrap,
+            keys=options.keys,
+            calibrate_keys=options.calibrate_keys,
+            subset=options.subset,
+            threshold=options.threshold,
         )
         content, lines = report_scores(request)
     text = json.dumps(content, indent=2) if options.json else "\n".join(lines)
@@ -63,13 +69,18 @@ def _check_options(options: argparse.Namespace) -> None:
     """Refuse options that cannot be combined."""
     if options.sasv:
         given = [
-            name for name in ("cm", "asv", "llr", "calibrate_on", "table", "by", "names") if getattr(options, name)
+            name
+            for name in ("cm", "asv", "llr", "calibrate_on", "calibrate_keys", "table", "by", "names")
+            if getattr(options, name)
         ]
+        given += ["threshold"] if options.threshold is not None else []
         if given:
             raise InputError(f"--{given[0].replace('_', '-')} does not go with --sasv, whose file has all scores")
         return
-    if options.keys:
-        raise InputError("--keys goes with --sasv: a CM score file has its keys in it")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise InputError(f"--threshold {options.threshold}: expected a finite number, a score")
+    if options.by and options.by != ["attack"] and options.table is None:
+        options.table = options.keys
     if options.table is not None and not options.by:
         raise InputError("--table needs --by COLUMN, a column of it by name, or by number where it has no names")
     options.by = options.by or ["attack"]
@@ -81,6 +92,8 @@ def _check_options(options: argparse.Namespace) -> None:
         raise InputError(f"--by {', '.join(options.by)}: expected names of columns or numbers, not both")
     if options.llr and options.calibrate_on:
         raise InputError("--llr and --calibrate-on: expected one of them; ratios need no calibration")
+    if options.calibrate_keys and not options.calibrate_on:
+        raise InputError("--calibrate-keys are the keys of --calibrate-on, which is missing")
     if options.calibrate_on and len(options.calibrate_on) != len(options.cm):
         raise InputError(f"{len(options.calibrate_on)} --calibrate-on, expected one for each of {len(options.cm)} --cm")
     names = system_names(options)
@@ -100,14 +113,23 @@ def build_parser(prog: str = "python evaluation.py") -> argparse.ArgumentParser:
     source = parser.add_mutually_exclusive_group(required=True)
     add_source = source.add_argument
     add_source("--cm", action="append", metavar="SCORES",
-        help="scores, 'utterance attack key score' a line, higher = bona fide; compares several")  # fmt: skip
+        help="scores, 'utterance attack key score' a line, or with --keys 'utterance score'; higher = bona fide; "
+        "compares several")  # fmt: skip
     add_source("--sasv", metavar="TABLE",
         help="scores of ASVspoof 5 track 2: columns filename, cm-score, asv-score, sasv-score, key")  # fmt: skip
     add("--asv", metavar="ASV", help="the organisers' ASV scores, 'source key score' a line; without them no t-DCF")
-    add("--keys", metavar="TABLE", help="the keys for --sasv: a table with columns filename, asv-label")
+    add("--keys", metavar="FILE",
+        help="keys of the trials: for --cm a protocol (ASVspoof2019, 2021, 5) or a table with columns such as filename "
+        "and label; for --sasv a table with columns filename, asv-label")  # fmt: skip
+    add("--subset", choices=("eval", "progress", "hidden", "all"), default="eval",
+        help="trials of --keys that count where it has subsets, as ASVspoof2021 (default: %(default)s)")  # fmt: skip
+    add("--threshold", type=float, metavar="SCORE",
+        help="FAR, FRR, accuracy and balanced error too, where scores above it are accepted; of trials of one class "
+        "these alone")  # fmt: skip
     add("--llr", action="store_true", help="the scores are log-likelihood ratios (natural logarithm): actDCF, Cllr")
     add("--calibrate-on", action="append", metavar="DEV_SCORES",
         help="make ratios of the scores by a line fitted on these dev scores; one for each --cm")  # fmt: skip
+    add("--calibrate-keys", metavar="FILE", help="keys of --calibrate-on, as --keys")
     add("--by", action="append", metavar="COLUMN",
         help="metrics by this column (default: attack); with --table any column of it, by name or number")  # fmt: skip
     add("--table", metavar="FILE", help="facts about the trials: CSV, TSV or spaces, one column names the utterances")

@@ -23,19 +23,26 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
         raise InputError("--cm is missing: logistic regression needs each system's dev scores (or --method mean)")
     if options.cm and len(options.cm) != len(options.apply):
         raise InputError(f"{len(options.cm)} --cm but {len(options.apply)} files behind --apply, expected as many")
+    from s2pecnet.metrics.countermeasure import evaluate
     from s2pecnet.metrics.fusion import fit_mean
     from s2pecnet.metrics.logistic import fit_logistic
-    from s2pecnet.score_files.cm_asv import read_cm_scores, write_cm_scores
+    from s2pecnet.score_files.cm_asv import CMScores, common_trials, write_cm_scores
+    from s2pecnet.score_files.joined import read_keys, read_scores
 
-    systems = [read_cm_scores(path) for path in options.apply]
-    training = [read_cm_scores(path) for path in options.cm] if options.cm else systems
+    def read(paths: list[str], keys: str | None, both_classes: bool) -> list[CMScores]:
+        known = read_keys(keys, options.subset) if keys else None
+        return common_trials([read_scores(path, known, both_classes=both_classes) for path in paths], paths)
+
+    systems = read(options.apply, options.apply_keys or (None if options.cm else options.keys), False)
+    training = read(options.cm, options.keys, options.method == "logistic") if options.cm else systems
+    names = options.cm or options.apply
     fit = fit_logistic if options.method == "logistic" else fit_mean
-    fused_map = fit(training, options.cm or options.apply)
+    fused_map = fit(training, names)
     fused = fused_map.apply(systems, options.apply)
+    for name, scores in [*zip(names, training, strict=True), ("their fusion", fused_map.apply(training, names))]:
+        for remark in evaluate(scores).remarks() if len(set(scores.is_bonafide.tolist())) > 1 else ():
+            log.warning("%s: %s", name, remark)
     write_cm_scores(options.output, fused)
-    for path, system in zip(options.apply, systems, strict=True):
-        if system.n_unscored:
-            log.warning("%s: %d trials without a score are left out", path, system.n_unscored)
     method = "log-likelihood ratios by logistic regression"
     if options.method == "mean":
         method = f"mean of scores standardised on {'the --cm files' if options.cm else 'the files themselves'}"
@@ -54,6 +61,12 @@ def build_parser(prog: str = "s2pecnet fuse") -> argparse.ArgumentParser:
         help="scores of dev to fit on, one --cm for each system")  # fmt: skip
     add("--apply", nargs="+", required=True, metavar="SCORES",
         help="scores to fuse, one file for each system, in the same order")  # fmt: skip
+    add("--keys", metavar="FILE",
+        help="keys of the --cm files (without --cm, of the --apply files), where these are 'utterance score': a "
+        "protocol, or a table with columns such as filename, label")  # fmt: skip
+    add("--apply-keys", metavar="FILE", help="keys of the --apply files, as --keys")
+    add("--subset", choices=("eval", "progress", "hidden", "all"), default="eval",
+        help="trials of keys that count where these have subsets (default: %(default)s)")  # fmt: skip
     add("--output", required=True, metavar="FILE", help="the fused scores, 'utterance attack key score' a line")
     add("--method", choices=METHODS, default="logistic",
         help="logistic (default): regression on dev, gives log-likelihood ratios; mean: of standardised scores, "

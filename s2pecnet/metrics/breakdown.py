@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from s2pecnet.conventions import KEYS
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import against_all_bonafide
 from s2pecnet.metrics.dcf import normalised_dcf
 from s2pecnet.metrics.det import checked_scores, equal_error, rank_names, sort_trials, sweep
 from s2pecnet.score_files.cm_asv import CMScores
 from s2pecnet.score_files.tables import Table
+from s2pecnet.text import listed, quoted
 
 ATTACK = "attack"
 _PLACEHOLDERS = {"-", "", "bonafide", "bona-fide", "bona_fide", "bona fide", "none", "na", "n/a", "nan"}
@@ -123,7 +125,14 @@ def join_values(table: Table, column: str, cm: CMScores) -> NDArray[np.str_]:
     """Each trial's value in a column of a table, (n,), joined by the name of the utterance.
 
     Raises:
-        InputError: no such column, or not every utterance is in the table, once.
+        InputError: no such column (its columns may have numbers instead of names), or not every utterance is in the
+            table, once.
     """
+    if column not in table.names and not {*cm.utterances.tolist(), *KEYS}.isdisjoint(table.names):
+        numbered = listed([f"{number} {field}" for number, field in enumerate(table.names, 1)])
+        raise InputError(
+            f"{table.path}: no column {quoted(column)}: its first line is a trial, so that its columns go by number, "
+            f"as in --by 3; the first line: {numbered}"
+        )
     fields = table.column(column)
     return np.array([fields[row] for row in table.rows_of(cm.utterances.tolist())], dtype=np.str_)

@@ -94,6 +94,15 @@ def interpolated_eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> f
     >>> interpolated_eer([0.0, 2.0], [1.0])
     0.5
     """
+    return interpolated_eer_point(target_scores, nontarget_scores)[0]
+
+
+def interpolated_eer_point(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> tuple[float, float]:
+    """`interpolated_eer`, and the threshold at the crossing, interpolated between the two scores beside it.
+
+    >>> interpolated_eer_point([0.0, 2.0], [1.0])
+    (0.5, 1.5)
+    """
     targets = np.sort(checked_scores(target_scores, "target_scores"))
     others = np.sort(checked_scores(nontarget_scores, "nontarget_scores"))
     thresholds = np.unique(np.concatenate((targets, others)))
@@ -101,10 +110,11 @@ def interpolated_eer(target_scores: ArrayLike, nontarget_scores: ArrayLike) -> f
     far = 1 - np.searchsorted(others, thresholds) / others.size
     gap = far - frr  # 1 at the first threshold, never rising
     if gap[-1] > 0:
-        return float(far[-1] + frr[-1]) / 2
+        return float(far[-1] + frr[-1]) / 2, float(thresholds[-1])
     after = int(np.argmax(gap <= 0))
     weight = gap[after - 1] / (gap[after - 1] - gap[after])
-    return float(far[after - 1] + weight * (far[after] - far[after - 1]))
+    eer, threshold = (line[after - 1] + weight * (line[after] - line[after - 1]) for line in (far, thresholds))
+    return float(eer), float(threshold)
 
 
 def obtain_asv_error_rates(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from s2pecnet.metrics.dcf import normalised_dcf
-from s2pecnet.metrics.det import Bools, Floats, compute_det_curve, equal_error
+from s2pecnet.metrics.det import Bools, Floats, compute_det_curve, equal_error, threshold_between
 from s2pecnet.metrics.tdcf import TandemWeights, normalised_tdcf
 from s2pecnet.score_files.cm_asv import CMScores
 
@@ -28,12 +28,19 @@ _RATES = (0.01, 0.001)  # error rates at which people set thresholds
 
 
 class Sweep(NamedTuple):
-    """Error rates at every threshold (points of `compute_det_curve`), and the t-DCF there if it is known."""
+    """Error rates at every threshold (points of `compute_det_curve`), and the t-DCF there if it is known.
+
+    `thresholds` are where the rates change, the scores themselves; `threshold_at` lies between them, as in `Metrics`.
+    """
 
     frr: Floats
     far: Floats
     thresholds: Floats
     tdcf: Floats | None = None
+
+    def threshold_at(self, point: int) -> float:
+        """A threshold with the rates of a point, halfway between the scores around it."""
+        return threshold_between(self.thresholds[1:], point)
 
     @property
     def eer_point(self) -> int:

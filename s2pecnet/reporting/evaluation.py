@@ -4,11 +4,13 @@ report_scores    metrics of one system, or of several side by side, with breakdo
 report_sasv      metrics of a track-2 score file of ASVspoof 5
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import METRICS, bootstrap_intervals, intervals_as_dict
@@ -16,16 +18,23 @@ from s2pecnet.metrics.breakdown import Breakdown, break_down, join_values
 from s2pecnet.metrics.comparison import compare
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import Floats
+from s2pecnet.metrics.fixed_threshold import FixedThreshold, by_value
 from s2pecnet.metrics.logistic import LinearMap, fit_logistic
 from s2pecnet.metrics.sasv import TandemPoint, a_dcf_interval, compute_t_eer, evaluate_sasv, tandem_as_dict
-from s2pecnet.reporting.text import describe_breakdowns, describe_comparison, describe_intervals, describe_systems
-from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_asv_scores, read_cm_scores
+from s2pecnet.reporting.text import (
+    describe_breakdowns,
+    describe_comparison,
+    describe_intervals,
+    describe_rates,
+    describe_rates_by,
+    describe_systems,
+)
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores, common_trials, read_asv_scores
+from s2pecnet.score_files.joined import KeyList, read_keys, read_scores
 from s2pecnet.score_files.sasv import read_sasv_scores
-from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns
-from s2pecnet.text import counted
+from s2pecnet.score_files.tables import read_named_columns, read_numbered_columns
 
 REPLICATES = 1000
-log = logging.getLogger(__name__)
 
 Report = tuple[dict[str, Any], list[str]]
 
@@ -43,6 +52,10 @@ class Request:
         by: columns to break the metrics down by; all names, or all numbers of a table without names.
         table: the file that has these columns; None: the attack in the score file.
         replicates: of the bootstrap; None: no intervals of a single system.
+        keys: the file that has the trials' keys; None: the score files have them.
+        calibrate_keys: the same of `calibrate_on`.
+        subset: which trials of keys with subsets count, see `joined.SUBSETS`.
+        threshold: rates at this score too; trials of one class then have these alone.
     """
 
     cm: Sequence[str]
@@ -53,6 +66,10 @@ class Request:
     by: Sequence[str] = ("attack",)
     table: str | None = None
     replicates: int | None = None
+    keys: str | None = None
+    calibrate_keys: str | None = None
+    subset: str = "eval"
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +84,14 @@ class _System:
     tandem: TandemPoint | None
     breakdowns: list[Breakdown]
 
+    at: FixedThreshold | None
+
     def as_dict(self) -> dict[str, Any]:
         breakdowns = [one.as_dict() for one in self.breakdowns]
         content = {**self.metrics.as_dict(), **tandem_as_dict(self.tandem), "breakdowns": breakdowns}
+        content["remarks"] = self.metrics.remarks()
+        if self.at is not None:
+            content["at_threshold"] = self.at.as_dict()
         if self.calibration is not None:
             content["calibration"] = {"slope": self.calibration.weights[0], "offset": self.calibration.offset}
         return content
@@ -79,36 +101,80 @@ def report_scores(request: Request) -> Report:
     """Metrics of the systems of a request.
 
     Raises:
-        InputError: a file cannot be used, or the systems cover different trials.
+        InputError: a file cannot be used, or the systems share no trials.
         OSError: a file cannot be read.
     """
-    asv = read_asv_scores(request.asv) if request.asv else None
+    keys, calibrate_keys = (
+        None if path is None else read_keys(path, request.subset) for path in (request.keys, request.calibrate_keys)
+    )
+    read = [read_scores(path, keys, both_classes=request.threshold is None) for path in request.cm]
+    scores = common_trials(read, request.names)
     table = None
     if request.table is not None:
         table = (read_numbered_columns if request.by[0].isdecimal() else read_named_columns)(request.table)
-    systems = [_evaluate_file(index, asv, table, request) for index in range(len(request.cm))]
+    values = [
+        [cm.attacks if table is None else join_values(table, column, cm) for column in request.by] for cm in scores
+    ]
+    if request.threshold is not None and any(one.is_bonafide.all() or not one.is_bonafide.any() for one in scores):
+        return _report_one_class(scores, values, request)
+    asv = read_asv_scores(request.asv) if request.asv else None
+    systems = [_evaluate(index, cm, values[index], asv, calibrate_keys, request) for index, cm in enumerate(scores)]
     return _report_one(systems[0], asv, request) if len(systems) == 1 else _report_several(systems, asv, request)
 
 
-def _evaluate_file(index: int, asv: ASVScores | None, table: Table | None, request: Request) -> _System:
-    path = request.cm[index]
-    cm = read_cm_scores(path)
-    if cm.n_unscored:
-        log.warning("%s: %s without a score, not in the metrics", path, counted(cm.n_unscored, "trial"))
+def _evaluate(
+    index: int,
+    cm: CMScores,
+    values: Sequence[NDArray[np.str_]],
+    asv: ASVScores | None,
+    calibrate_keys: KeyList | None,
+    request: Request,
+) -> _System:
     calibration, llrs = None, cm.scores if request.llr else None
     if request.calibrate_on:
-        calibration = fit_logistic([read_cm_scores(request.calibrate_on[index])])
+        calibration = fit_logistic([read_scores(request.calibrate_on[index], calibrate_keys)])
         llrs = calibration.of(cm.scores)
     tandem = None
     if asv is not None:
         tandem = compute_t_eer(cm.bonafide, cm.spoof, asv.target, asv.nontarget, asv.spoof)
-    breakdowns = [
-        break_down(cm, cm.attacks, column)
-        if table is None
-        else break_down(cm, join_values(table, column, cm), f"column {column}" if column.isdecimal() else column)
-        for column in request.by
+    breakdowns = [break_down(cm, each, _title(column)) for each, column in zip(values, request.by, strict=True)]
+    at = None if request.threshold is None else FixedThreshold.of(cm, request.threshold)
+    return _System(request.cm[index], cm, calibration, llrs, evaluate(cm, asv, llrs), tandem, breakdowns, at)
+
+
+def _title(column: str) -> str:
+    return f"column {column}" if column.isdecimal() else column
+
+
+def _report_one_class(
+    scores: Sequence[CMScores], values: Sequence[Sequence[NDArray[np.str_]]], request: Request
+) -> Report:
+    """Rates at the threshold of trials that are all bona fide, or all spoofed."""
+    assert request.threshold is not None
+    systems: dict[str, dict[str, Any]] = {}
+    rates: dict[str, FixedThreshold] = {}
+    lines = []
+    for name, path, cm, of_columns in zip(request.names, request.cm, scores, values, strict=True):
+        at = rates[name] = FixedThreshold.of(cm, request.threshold)
+        groups = [by_value(cm, each, request.threshold) for each in of_columns]
+        breakdowns = [
+            {"column": _title(column), "groups": [{"name": group, **one.as_dict()} for group, one in by.items()]}
+            for column, by in zip(request.by, groups, strict=True)
+        ]
+        systems[name] = {
+            **{"file": path, "eer": None, "n_bonafide": at.n_bonafide, "n_spoof": at.n_spoof},
+            **{"n_unscored": cm.n_unscored, "at_threshold": at.as_dict(), "breakdowns": breakdowns, "remarks": []},
+        }
+        for column, by in zip(request.by, groups, strict=True):
+            lines += ["", *describe_rates_by(_title(column), by, name if len(scores) > 1 else "")]
+    first = next(iter(rates.values()))
+    absent = "spoofed" if first.n_bonafide else "bona fide"
+    head = [
+        f"trials       {first.n_bonafide} bona fide, {first.n_spoof} spoofed",
+        f"EER, minDCF  not defined: no {absent} trials",
+        *(first.lines() if len(rates) == 1 else ["", *describe_rates(rates)]),
     ]
-    return _System(path, cm, calibration, llrs, evaluate(cm, asv, llrs), tandem, breakdowns)
+    return ({"systems": systems} if len(rates) > 1 else next(iter(systems.values()))), head + lines
 
 
 def _report_one(system: _System, asv: ASVScores | None, request: Request) -> Report:
@@ -116,6 +182,7 @@ def _report_one(system: _System, asv: ASVScores | None, request: Request) -> Rep
     lines += [] if system.tandem is None else [system.tandem.line()]
     if system.calibration is not None:
         lines.append(f"LLR          {_formula(system.calibration)}, fitted on {Path(request.calibrate_on[0]).name}")
+    lines += [] if system.at is None else system.at.lines()
     for breakdown in system.breakdowns:
         lines += ["", *describe_breakdowns({"": breakdown})]
     if request.replicates is not None:
@@ -146,6 +213,9 @@ def _report_several(systems: Sequence[_System], asv: ASVScores | None, request: 
     for name, system in named.items():
         if system.calibration is not None:
             lines.append(f"LLR of {name}: {_formula(system.calibration)}")
+        lines += [f"note on {name}: {remark}" for remark in system.metrics.remarks()]
+    rates = {name: system.at for name, system in named.items() if system.at is not None}
+    lines += ["", *describe_rates(rates)] if rates else []
     lines += ["", *describe_comparison(comparison)]
     for index in range(len(request.by)):
         lines += ["", *describe_breakdowns({name: system.breakdowns[index] for name, system in named.items()})]

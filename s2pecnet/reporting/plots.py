@@ -184,7 +184,7 @@ def _draw_attacks(axes: Axes, metrics: Metrics) -> None:
 def _draw_tdcf(axes: Axes, sweep: Sweep, edges: NDArray[np.float64]) -> None:
     assert sweep.tdcf is not None
     assert sweep.tdcf_point is not None
-    cost, threshold = sweep.tdcf[sweep.tdcf_point], sweep.thresholds[sweep.tdcf_point]
+    cost, threshold = sweep.tdcf[sweep.tdcf_point], sweep.threshold_at(sweep.tdcf_point)
     axes.plot(*staircase(sweep.thresholds, sweep.tdcf), color=BONAFIDE, linewidth=1.8)
     axes.axhline(1, color=NEUTRAL, linewidth=0.8, linestyle=":")
     axes.plot(threshold, cost, "o", color=SPOOF, markersize=8, clip_on=False, zorder=3)

@@ -10,6 +10,7 @@ from s2pecnet.metrics.bootstrap import Interval
 from s2pecnet.metrics.breakdown import Breakdown
 from s2pecnet.metrics.comparison import Comparison
 from s2pecnet.metrics.countermeasure import NO_LLRS, Metrics
+from s2pecnet.metrics.fixed_threshold import RATES, FixedThreshold
 from s2pecnet.metrics.sasv import TandemPoint
 
 WIDTH = 100
@@ -87,14 +88,35 @@ def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
         header += [heading if alone else f"{heading} {name}" for name in breakdowns for _, heading, _ in metrics]
         rows = []
         for same in zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True):
-            name = same[0].name if len(same[0].name) <= _LONGEST_NAME else same[0].name[: _LONGEST_NAME - 3] + "..."
             values = [_number(getattr(one, metric), factor) for one in same for metric, _, factor in metrics]
-            rows.append([name, str(same[0].n_bonafide), str(same[0].n_spoof), *values])
+            rows.append([_clipped(same[0].name), str(same[0].n_bonafide), str(same[0].n_spoof), *values])
         lines += [*([""] if len(lines) > 1 else []), *_table(header, rows)]
     for reason in sorted({group.reason for group in first.groups} - {""}):
         names = ", ".join(group.name for group in first.groups if group.reason == reason)
         lines += textwrap.wrap(f"n/a, {reason}: {names}", WIDTH, subsequent_indent="  ")
     return lines
+
+
+def describe_rates(systems: Mapping[str, FixedThreshold]) -> list[str]:
+    """Several systems' rates at one threshold, a system a line."""
+    threshold = next(iter(systems.values())).threshold
+    rows = [[name, *(_number(getattr(one, rate), 100) for rate, _ in RATES)] for name, one in systems.items()]
+    lines = [f"at threshold {threshold:.6g}: a score above it is accepted as bona fide"]
+    return lines + _table(["", *(f"{title} %" for _, title in RATES)], rows)
+
+
+def describe_rates_by(column: str, groups: Mapping[str, FixedThreshold], system: str = "") -> list[str]:
+    """Rates at a threshold by the values of a column, a group a line."""
+    rows = [
+        [_clipped(name), str(one.n_bonafide), str(one.n_spoof), _number(one.frr, 100), _number(one.far, 100)]
+        for name, one in groups.items()
+    ]
+    header = [column, "bona fide", "spoofed", "FRR %", "FAR %"]
+    return [f"by {column}{f', {system}' if system else ''}, at the same threshold", *_table(header, rows)]
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 3] + "..."
 
 
 def _ends(interval: Interval | None, factor: int) -> str:

@@ -5,18 +5,21 @@ Fields are separated by spaces or tabs, empty lines carry no trial, a file may b
     CM     `utterance attack key score`, key bonafide | spoof, e.g. `LA_E_2834763 A11 spoof -4.556`; the word `unscored`
            stands for the score of a trial whose audio could not be used: such trials are counted and left out
     ASV    `source key score`, key target | nontarget | spoof, e.g. `- target 7.981530`
-    plain  `utterance score`, what the Speech Anti-Spoofing Arena exchanges
+    plain  `utterance score`, what the Speech Anti-Spoofing Arena exchanges; `joined` reads such files with their keys
 
 A file in the usual form is read by complete columns (`columns`, in a third of the time of numpy.loadtxt); anything else
 is left to a parser that goes line by line and either accepts it or names the line at fault. The values are float()'s,
 bit for bit. Higher = bona fide (ASV: target speaker).
 """
 
+import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +44,7 @@ Bools = NDArray[np.bool_]
 PathLike = str | os.PathLike[str]
 Rows = dict[str, NDArray[Any]]
 
+log = logging.getLogger(__name__)
 _BLOCK = 1 << 18  # bytes read at a time
 
 ASV_KEYS = ("target", "nontarget", "spoof")
@@ -114,18 +118,22 @@ class ASVScores:
     spoof: Floats
 
 
-def read_cm_scores(path: PathLike) -> CMScores:
+def read_cm_scores(path: PathLike, both_classes: bool = True) -> CMScores:
     """Read a countermeasure's score file, `utterance attack key score` a line, plain or gzipped.
 
     Trials whose score is the word `unscored` are counted in `n_unscored` and left out of the arrays.
 
+    Args:
+        both_classes: refuse a file whose scored trials are of one class.
+
     Raises:
-        InputError: no text, no trials, a class without scored trials, or (with file and line) a wrong number of
-            fields, an unknown key, a score that is not a finite number, an utterance that came before.
+        InputError: no text, no scored trial, a class without any (see `both_classes`), or (with file and line) a wrong
+            number of fields, an unknown key, a score that is not a finite number, an utterance that came before.
         OSError: the file cannot be read.
     """
     rows, n_unscored = _read_rows(path, _CM)
     is_bonafide = rows["key"] == b"bonafide"
+    check_classes(path, is_bonafide, n_unscored, both_classes)
     return CMScores(as_text(rows["utterance"]), as_text(rows["attack"]), is_bonafide, rows["score"], n_unscored)
 
 
@@ -136,7 +144,14 @@ def read_asv_scores(path: PathLike) -> ASVScores:
         InputError, OSError: as `read_cm_scores`.
     """
     rows, _ = _read_rows(path, _ASV)
-    return ASVScores(*(rows["score"][rows["key"] == key.encode()] for key in ASV_KEYS))
+    asv = ASVScores(*(rows["score"][rows["key"] == key.encode()] for key in ASV_KEYS))
+    absent = [key for key in ASV_KEYS if not getattr(asv, key).size]
+    if absent:
+        raise InputError(
+            f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its {rows['score'].size}, "
+            f"expected some of each of {listed(ASV_KEYS, ' | ')}"
+        )
+    return asv
 
 
 def read_plain_scores(path: PathLike) -> dict[str, float]:
@@ -152,13 +167,18 @@ def read_plain_scores(path: PathLike) -> dict[str, float]:
 def write_cm_scores(path: PathLike, cm: CMScores) -> None:
     """Write a countermeasure's score file, `utterance attack key score` a line, completely or not at all.
 
-    What is read back is the same, bit for bit.
+    What is read back is the same, bit for bit; but white space in a name (of a CSV file) is percent-encoded, so that
+    the name stays one field.
 
     Raises:
         OSError: the file cannot be written.
     """
     keys = np.where(cm.is_bonafide, *KEYS).tolist()
-    rows = zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, cm.scores.tolist(), strict=True)
+    names, attacks = (
+        [re.sub(r"\s", lambda found: quote(found[0]), name) for name in column.tolist()]
+        for column in (cm.utterances, cm.attacks)
+    )
+    rows = zip(names, attacks, keys, cm.scores.tolist(), strict=True)
     with atomic_write(path) as stream:
         stream.writelines(f"{utterance} {attack} {key} {score!r}\n" for utterance, attack, key, score in rows)
 
@@ -185,13 +205,6 @@ def _read_rows(path: PathLike, layout: _Layout) -> tuple[Rows, int]:
         rows, n_unscored = _read_columns(text, layout), 0
     except IrregularText:
         rows, n_unscored = _read_by_line(text, layout, path)
-    absent = [key for key in layout.keys if not (rows["key"] == key.encode()).any()]
-    if absent:
-        others = f" with a score and {n_unscored} without" if n_unscored else ""
-        raise InputError(
-            f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its {rows['score'].size}{others}, "
-            f"expected some of each of {listed(layout.keys, ' | ')}"
-        )
     return rows, n_unscored
 
 
@@ -255,7 +268,10 @@ def _read_by_line(text: str, layout: _Layout, path: PathLike) -> tuple[Rows, int
 def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
     """The score of a line, after all of its fields have been checked; None where the trial has none."""
     if len(fields) != len(layout.columns):
-        raise InputError(f"{len(fields)} fields, expected {len(layout.columns)}: {layout}")
+        how = ""
+        if layout is _CM:
+            how = "; keys in a file of their own go by --keys FILE, a protocol or a table of filename and label"
+        raise InputError(f"{len(fields)} fields, expected {len(layout.columns)}: {layout}{how}")
     for name, field in zip(layout.columns, fields, strict=True):
         if len(field) > LONGEST_FIELD:
             raise InputError(f"{name} of {len(field)} bytes, expected at most {LONGEST_FIELD}")
@@ -264,9 +280,18 @@ def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
         raise InputError(f"key {quoted(key)}, expected {listed(layout.keys, ' | ')}")
     if layout is _CM and text == UNSCORED:
         return None
+    return finite_score(text)
+
+
+def finite_score(text: str) -> float:
+    """The number that a field of a score file holds.
+
+    Raises:
+        InputError: it holds none, or one that is not finite.
+    """
     try:
-        # float() would let underscores stand between digits.
-        score = float(fields[-1].replace(b"_", b"?"))
+        # float() would let underscores stand between digits, and digits of other scripts.
+        score = float(text.encode().replace(b"_", b"?"))
     except ValueError:
         raise InputError(f"score {quoted(text)}, expected a number") from None
     if not math.isfinite(score):
@@ -274,7 +299,52 @@ def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
     return score
 
 
+def check_classes(path: PathLike, is_bonafide: Bools, n_unscored: int, both_classes: bool) -> None:
+    """Refuse scored trials, (n,), of which there are none, or (see `both_classes`) none of a class.
+
+    Raises:
+        InputError: with the numbers that there are.
+    """
+    absent = [key for key, there in zip(KEYS, (is_bonafide.any(), not is_bonafide.all()), strict=True) if not there]
+    if absent and (both_classes or not is_bonafide.size):
+        others = f" with a score and {n_unscored} without" if n_unscored else ""
+        alone = "; of one class there are only rates: s2pecnet evaluate --threshold NUMBER" if is_bonafide.size else ""
+        raise InputError(
+            f"{os.fspath(path)}: no trial with key {' or '.join(absent)} among its {is_bonafide.size}{others}, "
+            f"expected some of each of {listed(KEYS, ' | ')}{alone}"
+        )
+
+
 # ---- several systems ---------------------------------------------------------------------------
+
+
+def common_trials(systems: Sequence[CMScores], names: Sequence[str]) -> list[CMScores]:
+    """The systems with those trials alone that all of them have scored; a warning counts the others.
+
+    Systems that share no trials, or none of a class, are left as they are: `align_trials` refuses them.
+
+    Args:
+        names: what the warning calls them.
+    """
+    scored = [set(system.utterances.tolist()) for system in systems]
+    common, union = set.intersection(*scored), set.union(*scored)
+    kept = []
+    for system in systems:
+        rows = np.flatnonzero([name in common for name in system.utterances.tolist()])
+        taken = system.take(rows)
+        kept.append(replace(taken, n_unscored=system.n_unscored + system.scores.size - rows.size))
+    lost = any(
+        set(one.is_bonafide.tolist()) != set(system.is_bonafide.tolist())
+        for one, system in zip(kept, systems, strict=True)
+    )
+    if common == union or lost:
+        return list(systems)
+    lacking = [f"{name} lacks {len(union) - len(one)}" for name, one in zip(names, scored, strict=True)]
+    log.warning(
+        "%d of %d trials are left out of all systems, as not every one has a score for them (%s), e.g. %s",
+        *(len(union) - len(common), len(union), listed(lacking), quoted(min(union - common))),
+    )
+    return kept
 
 
 def align_trials(systems: Sequence[CMScores], names: Sequence[str] = ()) -> list[CMScores]:

@@ -429,7 +429,7 @@ def test_a_valid_submission_passes(
     check(made, "--cm", str(made / "ours.txt"))
     assert "in order, EER 50.0000 %, 5 trials, 1 skipped" in capsys.readouterr().out
     check(made)
-    assert "the EER was not computed again" in caplog.text
+    assert "the metrics were not computed again" in caplog.text
 
 
 def test_keys_may_come_from_a_protocol(options: dict[str, str], tmp_path: Path) -> None:
@@ -514,7 +514,22 @@ def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
         (edited(lambda s: s.update({"submitter.contact": "x"})), "'submitter.contact': there is no such field"),
         (edited(lambda s: s["dataset"].update(revision=1234567)), "dataset.revision: got 1234567, expected a commit"),
         (edited(lambda s: s.update(submitted_at="31.1.2026")), "submitted_at: got '31.1.2026', expected a day"),
-        (edited(lambda s: s.update(schema_version=3)), "schema_version: got 3, expected 4"),
+        (edited(lambda s: s.update(schema_version=3)), "schema_version: got 3, expected 4 or 5"),
+        (edited(lambda s: s.update(schema_version=True)), "schema_version: got True, expected 4 or 5"),
+        (
+            edited(lambda s: s["system"].update(trained_on=["a/b"])),
+            "system.trained_on: there is no such field in schema version 4",
+        ),
+        (edited(lambda s: s.update(calibration={"threshold": 0.0})), "missing: calibration.source_dataset"),
+        (
+            edited(lambda s: s.update(calibration={"threshold": "0", "source_dataset": "a/b"}, schema_version=5)),
+            "calibration.threshold: got '0', expected a number",
+        ),
+        (edited(lambda s: s["scores"].pop("eer_percent")), "scores: holds no metric, expected eer_percent or"),
+        (
+            edited(lambda s: s["scores"].update(srr_complement=50.0)),
+            "scores.srr_complement: needs the section calibration",
+        ),
         (
             edited(lambda s: s.update(reproduction={"match": "scoring"})),
             "missing: reproduction.reproduced_by, reproduction.reproduced_at, reproduction.reproduced_bench_version",
@@ -566,6 +581,87 @@ def test_keys_of_another_split_are_refused() -> None:
         compute_results({"a": 1.0, "b": 2.0}, keys)
     with pytest.raises(InputError, match="no spoofed trial has a score"):
         compute_results({"a": 1.0}, keys)
+
+
+# ---- spoofs alone -------------------------------------------------------------------------------
+
+SPOOFS = "u0 A1 spoof -1.0\nu1 A1 spoof -0.5\nu2 A2 spoof 0.25\nu3 A2 spoof 1.0\nu4 A2 spoof unscored\n"
+CALIBRATION = {"--calibration-dataset": "SpeechAntiSpoofingBenchmarks/DeepVoice"}
+
+
+@pytest.fixture
+def spoofs(options: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The options of a submission on a data set of spoofs."""
+    (tmp_path / "ours.txt").write_text(SPOOFS)
+    arena.main(["scores", "--cm", str(tmp_path / "ours.txt"), "--output", str(tmp_path / "scores.txt")])
+    return options
+
+
+def test_spoofs_alone_are_submitted_with_a_threshold_of_another_set(
+    spoofs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    submit(spoofs | CALIBRATION | {"--calibration-threshold": "-5e-1", "--trained-on": "a/b, c/d"})
+    read = read_submission(tmp_path / "submission.yaml")
+    # At or above -0.5 are three of four.
+    assert read["scores"] == {"srr_complement": 75.0, "n_trials": 5, "n_skipped": 1}
+    assert read["calibration"] == {"source_dataset": "SpeechAntiSpoofingBenchmarks/DeepVoice", "threshold": -0.5}
+    assert (read["schema_version"], read["system"]["trained_on"]) == (5, ["a/b", "c/d"])
+    check(tmp_path, "--cm", str(tmp_path / "ours.txt"))
+    assert "in order, 1-SRR 75.0000 %, 5 trials, 1 skipped" in capsys.readouterr().out
+    edited(lambda s: s["calibration"].update(threshold=0.0))(tmp_path / "submission.yaml")
+    line = one_line(lambda: check(tmp_path, "--cm", str(tmp_path / "ours.txt")), capsys)
+    assert "scores.srr_complement: 75.0, but" in line
+    assert "gives 50.0" in line
+    edited(lambda s: s["scores"].update(srr_complement=50.0, other=1))(tmp_path / "submission.yaml")
+    caplog.set_level("INFO", "s2pecnet")
+    check(tmp_path, "--cm", str(tmp_path / "ours.txt"))
+    assert "not computed again, as these metrics are not known here: other" in caplog.text
+
+
+def test_the_threshold_may_be_that_of_an_eer(spoofs: dict[str, str], tmp_path: Path) -> None:
+    """Bona fide 0 and 2, spoof 1: the lines cross halfway between 1 and 2."""
+    (tmp_path / "dev.txt").write_text("a - bonafide 0\nb A1 spoof 1\nc - bonafide 2\n")
+    (tmp_path / "dev_scores.txt").write_text("a 0.0\nb 1.0\nc 2.0\n")
+    pair = {"--calibration-scores": str(tmp_path / "dev_scores.txt"), "--calibration-cm": str(tmp_path / "dev.txt")}
+    submit(spoofs | CALIBRATION | pair)
+    read = read_submission(tmp_path / "submission.yaml")
+    assert read["calibration"]["threshold"] == 1.5
+    assert read["scores"]["srr_complement"] == 0.0
+    with pytest.raises(InputError, match="expected --calibration-threshold, or --calibration-scores with"):
+        submit(spoofs | CALIBRATION | {"--calibration-cm": pair["--calibration-cm"]})
+
+
+def test_spoofs_alone_need_a_threshold(spoofs: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    line = one_line(lambda: submit(spoofs), capsys)
+    assert "the trials are all spoofed: their metric is srr_complement" in line
+    line = one_line(lambda: submit(spoofs | {"--calibration-threshold": "0"}), capsys)
+    assert "missing: calibration.source_dataset (--calibration-dataset)" in line
+
+
+def test_the_schema_of_the_harness_decides_where_it_is_installed(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """A later version may allow what our list of fields does not."""
+    package = tmp_path / "site" / "speech_spoof_bench"
+    (package / "schema").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    schema = {"properties": {"schema_version": {"enum": [4, 6]}, "new": {"type": "integer"}}}
+    (package / "schema" / "submission.schema.json").write_text(json.dumps(schema))
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.delitem(sys.modules, "speech_spoof_bench", raising=False)
+    caplog.set_level("INFO", "s2pecnet")
+    edited(lambda s: s.update(schema_version=6, new=1))(made / "submission.yaml")
+    check(made, "--cm", str(made / "ours.txt"))
+    assert "by the JSON Schema of the installed speech_spoof_bench" in caplog.text
+    edited(lambda s: s.update(schema_version=5, new="x"))(made / "submission.yaml")
+    with pytest.raises(InputError) as caught:
+        check(made)
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [
+        "new: 'x' is not of type 'integer'", "schema_version: 5 is not one of [4, 6]",
+    ]  # fmt: skip
+    monkeypatch.delitem(sys.modules, "speech_spoof_bench", raising=False)
 
 
 @given(st.text(min_size=1))

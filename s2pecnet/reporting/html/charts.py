@@ -75,7 +75,7 @@ def det_chart(series: Sequence[Series]) -> Markup | None:
         best = sweep.tdcf_point
         if best is not None and sweep.tdcf is not None:
             x, y = probit(np.array([sweep.far[best], sweep.frr[best]]).clip(*limits)).tolist()
-            title = f"{one.label}: min t-DCF {sweep.tdcf[best]:.4f} at threshold {number(sweep.thresholds[best], 4)}"
+            title = f"{one.label}: min t-DCF {sweep.tdcf[best]:.4f} at threshold {number(sweep.threshold_at(best), 4)}"
             chart.dot(x, y, f"{one.style} hollow", title, run=one.number)
         if len(drawn) == 1:
             chart.note(position, position, f"EER {percent(metrics.eer)} %", where="beside")
@@ -133,8 +133,8 @@ def tdcf_chart(evaluation: Evaluation) -> Markup | None:
     chart.horizontal(1, "reference", "t-DCF 1: the countermeasure accepts or rejects everything")
     chart.vertical(eer_threshold, "mark", f"EER threshold {number(eer_threshold, 4)}")
     chart.line(*staircase(sweep.thresholds, sweep.tdcf), "tandem")
-    cost, threshold = float(sweep.tdcf[sweep.tdcf_point]), sweep.thresholds[sweep.tdcf_point]
-    title, across = f"minimum {cost:.4f} at threshold {number(threshold, 4)}", threshold.clip(edges[0], edges[-1])
+    cost, threshold = float(sweep.tdcf[sweep.tdcf_point]), sweep.threshold_at(sweep.tdcf_point)
+    title, across = f"minimum {cost:.4f} at threshold {number(threshold, 4)}", np.clip(threshold, edges[0], edges[-1])
     chart.dot(across, cost, "tandem", title)
     chart.note(across, cost, f"min {cost:.4f}", where="below" if cost > 0.15 else "above")
     return chart.render(f"Normalised t-DCF over the threshold, {title}")

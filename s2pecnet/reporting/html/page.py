@@ -74,7 +74,7 @@ def _single(run: Run, clips: ClipMaker) -> Content:
     drawn = series_legend([one for one in series if one.evaluation.scores]) if several else None
     return [
         tiles(run),
-        warning_list(run.warnings),
+        warning_list(run.doubts),
         card("Metrics with 95 % intervals", metrics_table(series, "evaluation")) if several else None,
         tag(
             "div",
@@ -122,4 +122,4 @@ def _folded(run: Run, one: Series, clips: ClipMaker) -> Markup:
     summary = tag("summary", swatch(one.style), tag("strong", run.name), tag("span", eer, class_="muted"))
     own = [Series(index, other.label, other) for index, other in enumerate(run.evaluations)]
     metrics = card("Metrics with 95 % intervals", metrics_table(own, "evaluation")) if len(own) > 1 else None
-    return tag("details", summary, warning_list(run.warnings), metrics, own_cards(run, clips), class_="run")
+    return tag("details", summary, warning_list(run.doubts), metrics, own_cards(run, clips), class_="run")

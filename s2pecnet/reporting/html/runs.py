@@ -102,6 +102,12 @@ class Run:
         """The evaluation that counts."""
         return self.evaluations[0]
 
+    @property
+    def doubts(self) -> list[str]:
+        """Its warnings, and what makes the metrics of its evaluations doubtful."""
+        remarks = [f"{one.label}: {remark}" for one in self.evaluations for remark in one.metrics.remarks()]
+        return [*self.warnings, *remarks]
+
     @cached_property
     def about(self) -> Mapping[str, Any]:
         """The record as values for people; empty of a bare score file."""

@@ -115,7 +115,7 @@ def threshold_table(evaluation: Evaluation) -> Markup | None:
     rows = []
     metrics = evaluation.metrics
     for name, point in operating_points(sweep, metrics.n_bonafide, metrics.n_spoof):
-        cells = [number(sweep.thresholds[point], 5), percent(sweep.frr[point]), percent(sweep.far[point])]
+        cells = [number(sweep.threshold_at(point), 5), percent(sweep.frr[point]), percent(sweep.far[point])]
         cells += [] if sweep.tdcf is None else [cost(sweep.tdcf[point])]
         rows.append(tag("tr", tag("th", name, scope="row"), [tag("td", text, class_="number") for text in cells]))
     return table(head, rows, "thresholds")

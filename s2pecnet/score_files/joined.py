@@ -1,0 +1,297 @@
+"""Score files as they are exchanged: scores in one file, the keys of the trials in another.
+
+    scores    `utterance score` a line, with or without a line of names (`filename cm-score`); the score is the last
+              field, so that an utterance may hold spaces; or a table between tabs, commas or semicolons. A table that
+              has a column of keys too needs no other file
+    keys      any list with an utterance and a key in each line: a protocol of ASVspoof2019, trial_metadata.txt of 2021,
+              a list of ASVspoof5, a table whose first line names its columns (`UTTERANCES`, `KEY_COLUMNS`, `ATTACKS`)
+
+In a list without names the key is the last column whose fields are keys, the attack stands before it, and the
+utterances are the column that holds those of the scores. Files may be gzipped, begin with a byte order mark, and end
+lines in CRLF.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s2pecnet.conventions import KEYS, UNSCORED
+from s2pecnet.errors import InputError
+from s2pecnet.score_files.cm_asv import CMScores, PathLike, check_classes, finite_score, read_cm_scores
+from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns
+from s2pecnet.text import counted, listed, quoted, read_lines, read_text
+
+UTTERANCES = (
+    *("filename", "file", "utterance", "utterance-id", "utt", "utt-id", "path", "filepath", "file-path", "file-name"),
+    *("trial", "trial-id", "id", "name", "audio", "wav"),
+)
+SCORES = ("cm-score", "score", "scores", "llr", "logit")
+KEY_COLUMNS = ("cm-label", "cm-key", "key", "label", "class")
+ATTACKS = ("attack", "attack-label", "attack-id", "attack-type", "system-id")
+# As in lists of one's own (`corpora.custom`); numbers are refused, which mean one class here and the other there.
+KEY_WORDS = {
+    **dict.fromkeys(("bonafide", "bona-fide", "real", "genuine", "human"), True),
+    **dict.fromkeys(("spoof", "spoofed", "fake", "synthetic", "deepfake"), False),
+}
+SUBSETS = ("eval", "progress", "hidden", "all")
+_EXPECTED = "'utterance score' in each line, or a list of keys"
+_EXPECTED_KEYS = "bonafide | spoof (or real | fake, genuine | deepfake ...)"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class KeyList:
+    """The keys of the trials of a list.
+
+    Attributes:
+        table: the list, of n rows.
+        is_bonafide: (n,) True for bona fide.
+        attacks: (n,) "-" for bona fide trials, "unknown" for spoofs of a list without attacks.
+        inside: (n,) whether each is of the subset that is evaluated.
+        subset: its name; None where the list has no subsets, or all of them count.
+    """
+
+    table: Table
+    is_bonafide: list[bool]
+    attacks: list[str]
+    inside: list[bool]
+    subset: str | None
+
+    def join(self, path: PathLike, scores: Mapping[str, float | None], both_classes: bool = True) -> CMScores:
+        """The scores with their keys, in their order; a trial of the list without a score counts as unscored.
+
+        Utterances are joined as they are spelt or, where none is found, without folders and endings (`flac/x.flac`).
+
+        Args:
+            path: where the scores came from, for messages.
+            scores: by utterance; None: unscored.
+            both_classes: as in `read_cm_scores`.
+
+        Raises:
+            InputError: a scored utterance has no key, an utterance is listed twice, none is of the subset, a class has
+                no scored trials.
+        """
+        rows = self._rows_of(path, list(scores))
+        kept = [(name, score, row) for (name, score), row in zip(scores.items(), rows, strict=True) if self.inside[row]]
+        if not kept:
+            raise InputError(
+                f"{os.fspath(path)}: none of its {len(scores)} trials is of the subset {self.subset} of "
+                f"{self.table.path}; choose another with --subset {' | '.join(SUBSETS)}"
+            )
+        scored = [(name, score, row) for name, score, row in kept if score is not None]
+        n_unscored = sum(self.inside) - len(scored)
+        is_bonafide = np.array([self.is_bonafide[row] for *_, row in scored], dtype=bool)
+        check_classes(path, is_bonafide, n_unscored, both_classes)
+        utterances = np.array([name for name, *_ in scored], dtype=np.str_)
+        attacks = np.array([self.attacks[row] for *_, row in scored], dtype=np.str_)
+        return CMScores(utterances, attacks, is_bonafide, np.array([score for _, score, _ in scored]), n_unscored)
+
+    def _rows_of(self, path: PathLike, names: Sequence[str]) -> list[int]:
+        """The row of each scored utterance."""
+        columns = [self.table.columns[index] for index in _named(self.table, UTTERANCES)] or self.table.columns
+        for shorten in (str, _plain_name):
+            wanted = set(map(shorten, names))
+            held = max(columns, key=lambda column: len(wanted.intersection(map(shorten, column))))
+            listed_names = list(map(shorten, held))
+            if not wanted.isdisjoint(listed_names):
+                break
+        missing = sorted(wanted.difference(listed_names))
+        if missing or len(wanted) < len(names):
+            raise InputError(
+                f"{os.fspath(path)}: {len(missing)} of {len(names)} scored utterances have no key in {self.table.path} "
+                f"(which has {listed_names[0]!r} ...): {listed([quoted(name) for name in missing])}"
+                if missing
+                else f"{os.fspath(path)}: its utterances are not all different without folders and endings"
+            )
+        rows: dict[str, int] = {}
+        for row, name in enumerate(listed_names):
+            if rows.setdefault(name, row) != row and name in wanted:
+                first, line = self.table.lines[rows[name]], self.table.lines[row]
+                raise InputError(f"{self.table.path}:{line}: utterance {quoted(name)} again, first in line {first}")
+        return [rows[shorten(name)] for name in names]
+
+
+def read_keys(path: PathLike, subset: str = "eval") -> KeyList:
+    """Read a list of keys.
+
+    Args:
+        subset: which trials of a list with subsets (ASVspoof2021) are evaluated, one of `SUBSETS`.
+
+    Raises:
+        InputError: no column of keys, an unknown key (with file and line), no trial of the subset, or as
+            `read_named_columns`.
+        OSError: the file cannot be read.
+    """
+    named = any(name in KEY_COLUMNS for name in _header(_first_line(path)))
+    return _keys_of(read_named_columns(path) if named else read_numbered_columns(path), subset)
+
+
+def read_scores(path: PathLike, keys: KeyList | None = None, *, both_classes: bool = True) -> CMScores:
+    """Read a countermeasure's scores with their keys, and warn of trials without a score.
+
+    Args:
+        path: the scores; without `keys` it has the keys too: `utterance attack key score` a line, or a table.
+        both_classes: as in `read_cm_scores`.
+
+    Raises:
+        InputError: as `read_cm_scores` and `KeyList.join`.
+        OSError: a file cannot be read.
+    """
+    first = _first_line(path)
+    names, table = _header(first), None
+    if any(name in SCORES for name in names) and (len(names) > 2 or _separator(first)):
+        table = read_named_columns(path)
+        if keys is None and _named(table, KEY_COLUMNS):
+            keys = _keys_of(table, "all")
+    if keys is None:
+        cm = read_cm_scores(path, both_classes)
+    else:
+        cm = keys.join(path, _scores_of(table) if table else _read_pairs(path), both_classes)
+    if cm.n_unscored:
+        log.warning("%s: %s without a score, not in the metrics", path, counted(cm.n_unscored, "trial"))
+    return cm
+
+
+# ---- scores ------------------------------------------------------------------------------------
+
+
+def _scores_of(table: Table) -> dict[str, float | None]:
+    """The scores of a table that names its columns."""
+    columns = [table.column(table.names[index]) for index in (_one_of(table, UTTERANCES), _one_of(table, SCORES))]
+    return _by_utterance(table.path, table.lines, *columns)
+
+
+def _read_pairs(path: PathLike) -> dict[str, float | None]:
+    """The scores of a file of `utterance score`, or of `utterance attack key score`, whose keys are then not used."""
+    lines = read_lines(path, "'utterance score' in each line")
+    separator = _separator(lines[0][1])
+    numbers, utterances, texts = list[int](), list[str](), list[str]()
+    for number, line in lines[1:] if _header(lines[0][1]) else lines:
+        fields = [field.strip() for field in line.split(separator)]
+        if len(fields) == 4 and fields[2] in KEYS:
+            fields = [fields[0], fields[3]]
+        elif separator is None:
+            fields = line.strip().rsplit(None, 1)
+        if len(fields) != 2:
+            raise InputError(f"{os.fspath(path)}:{number}: {len(fields)} fields, expected 2: 'utterance score'")
+        for column, value in zip((utterances, texts), fields, strict=True):
+            column.append(value)
+        numbers.append(number)
+    return _by_utterance(os.fspath(path), numbers, utterances, texts)
+
+
+def _by_utterance(
+    path: str, numbers: Sequence[int], utterances: Sequence[str], texts: Sequence[str]
+) -> dict[str, float | None]:
+    scores: dict[str, float | None] = {}
+    lines: dict[str, int] = {}
+    for line, utterance, text in zip(numbers, utterances, texts, strict=True):
+        if lines.setdefault(utterance, line) != line:
+            raise InputError(f"{path}:{line}: utterance {quoted(utterance)} again, first in line {lines[utterance]}")
+        try:
+            scores[utterance] = None if text == UNSCORED else finite_score(text)
+        except InputError as error:
+            raise InputError(f"{path}:{line}: {error}") from None
+    return scores
+
+
+# ---- keys --------------------------------------------------------------------------------------
+
+
+def _keys_of(table: Table, subset: str) -> KeyList:
+    index = _key_column(table)
+    words = [KEY_WORDS.get(_plain_word(word)) for word in table.columns[index]]
+    if None in words:
+        row = words.index(None)
+        word = table.columns[index][row]
+        number = "; a number means one class here and the other there" if word.isdecimal() else ""
+        raise InputError(f"{table.path}:{table.lines[row]}: key {quoted(word)}, expected {_EXPECTED_KEYS}{number}")
+    is_bonafide = [bool(word) for word in words]
+    named = not table.names[0].isdecimal()
+    attacks = _attacks_of(table, index, is_bonafide, named)
+    parts = [
+        column
+        for name, column in zip(table.names, table.columns, strict=True)
+        if (not named or _plain_word(name) == "subset") and set(column) <= set(SUBSETS)
+    ]
+    if not parts or subset == "all":
+        return KeyList(table, is_bonafide, attacks, [True] * len(words), None)
+    inside = [word == subset for word in parts[-1]]
+    if not any(inside):
+        found = listed(sorted(set(parts[-1])))
+        raise InputError(f"{table.path}: no trial of subset {subset}, only of {found}; choose one with --subset")
+    log.info("%s: the subset %s, %d of %d trials (--subset all: all)", table.path, subset, sum(inside), len(inside))
+    return KeyList(table, is_bonafide, attacks, inside, subset)
+
+
+def _attacks_of(table: Table, key: int, is_bonafide: Sequence[bool], named: bool) -> list[str]:
+    """Each trial's attack: of a column with such a name, or of the one before the keys where it can be no other."""
+    column = [""] * len(is_bonafide)
+    if named:
+        column = next((table.columns[index] for index in _named(table, ATTACKS)), column)
+    elif key:
+        of_bonafide = {word for word, real in zip(table.columns[key - 1], is_bonafide, strict=True) if real}
+        if of_bonafide <= {"-", "bonafide"} and key > (1 if of_bonafide else 2):
+            column = table.columns[key - 1]
+    return [
+        "-" if real else word if word not in ("", "-") else "unknown"
+        for real, word in zip(is_bonafide, column, strict=True)
+    ]
+
+
+def _key_column(table: Table) -> int:
+    """The column of keys: by its name, else the last one of which most fields are keys."""
+    named = _named(table, KEY_COLUMNS)
+    if named:
+        return named[0]
+    counts = [sum(_plain_word(word) in KEY_WORDS for word in column) for column in table.columns]
+    best = max(range(len(counts)), key=lambda index: (counts[index], index))
+    if 2 * counts[best] <= len(table.lines):
+        raise InputError(
+            f"{table.path}: no column of keys, expected one that is called {listed(KEY_COLUMNS, ' | ')} in the first "
+            f"line, or whose fields are {_EXPECTED_KEYS}"
+        )
+    return best
+
+
+def _named(table: Table, names: Sequence[str]) -> list[int]:
+    """The columns with one of these names, the first name first."""
+    plain = [_plain_word(name) for name in table.names]
+    return [plain.index(name) for name in names if name in plain]
+
+
+def _one_of(table: Table, names: Sequence[str]) -> int:
+    found = _named(table, names)
+    if not found:
+        raise InputError(f"{table.path}: no column {listed(names, ' | ')}, the columns are {listed(table.names)}")
+    return found[0]
+
+
+def _first_line(path: PathLike) -> str:
+    return read_text(path, _EXPECTED).lstrip().partition("\n")[0]
+
+
+def _separator(line: str) -> str | None:
+    return next((separator for separator in "\t,;" if separator in line), None)
+
+
+def _header(line: str) -> list[str]:
+    """The names of columns in a first line; none where it is a trial's."""
+    fields = [field.strip(' "') for field in line.split(_separator(line))]
+    names = [_plain_word(field) for field in fields]
+    known = any(name in (*UTTERANCES, *SCORES, *KEY_COLUMNS) for name in names)
+    return names if known and not any(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name) for name in names) else []
+
+
+def _plain_word(word: str) -> str:
+    return re.sub("[_ ]", "-", word.lower())
+
+
+def _plain_name(name: str) -> str:
+    """`flac/LA_E_1.flac` as LA_E_1."""
+    return re.sub(r"\.(flac|wav|mp3|ogg|opus|m4a)$", "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE)
