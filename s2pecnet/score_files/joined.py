@@ -76,7 +76,7 @@ class KeyList:
             InputError: a scored utterance has no key, an utterance is listed twice, none is of the subset, a class has
                 no scored trials.
         """
-        rows = self._rows_of(path, list(scores))
+        rows, names = self._rows_of(path, list(scores))
         kept = [(name, score, row) for (name, score), row in zip(scores.items(), rows, strict=True) if self.inside[row]]
         if not kept:
             raise InputError(
@@ -84,15 +84,20 @@ class KeyList:
                 f"{self.table.path}; choose another with --subset {' | '.join(SUBSETS)}"
             )
         scored = [(name, score, row) for name, score, row in kept if score is not None]
-        n_unscored = sum(self.inside) - len(scored)
+        with_score = {row for *_, row in scored}
+        unscored = [name for row, name in enumerate(names) if self.inside[row] and row not in with_score]
+        n_unscored = len(unscored)
         is_bonafide = np.array([self.is_bonafide[row] for *_, row in scored], dtype=bool)
         check_classes(path, is_bonafide, n_unscored, both_classes)
+        if unscored:
+            some = listed([quoted(name) for name in unscored[:3]])
+            log.warning("%s: %s, e.g. %s", path, _without_score(n_unscored), some)
         utterances = np.array([name for name, *_ in scored], dtype=np.str_)
         attacks = np.array([self.attacks[row] for *_, row in scored], dtype=np.str_)
         return CMScores(utterances, attacks, is_bonafide, np.array([score for _, score, _ in scored]), n_unscored)
 
-    def _rows_of(self, path: PathLike, names: Sequence[str]) -> list[int]:
-        """The row of each scored utterance."""
+    def _rows_of(self, path: PathLike, names: Sequence[str]) -> tuple[list[int], list[str]]:
+        """The row of each scored utterance; and the names of all rows."""
         columns = [self.table.columns[index] for index in _named(self.table, UTTERANCES)] or self.table.columns
         for shorten in (str, _plain_name):
             wanted = set(map(shorten, names))
@@ -113,7 +118,7 @@ class KeyList:
             if rows.setdefault(name, row) != row and name in wanted:
                 first, line = self.table.lines[rows[name]], self.table.lines[row]
                 raise InputError(f"{self.table.path}:{line}: utterance {quoted(name)} again, first in line {first}")
-        return [rows[shorten(name)] for name in names]
+        return [rows[shorten(name)] for name in names], held
 
 
 def read_keys(path: PathLike, subset: str = "eval") -> KeyList:
@@ -148,13 +153,16 @@ def read_scores(path: PathLike, keys: KeyList | None = None, *, both_classes: bo
         table = read_named_columns(path)
         if keys is None and _named(table, KEY_COLUMNS):
             keys = _keys_of(table, "all")
-    if keys is None:
-        cm = read_cm_scores(path, both_classes)
-    else:
-        cm = keys.join(path, _scores_of(table) if table else _read_pairs(path), both_classes)
+    if keys is not None:
+        return keys.join(path, _scores_of(table) if table else _read_pairs(path), both_classes)
+    cm = read_cm_scores(path, both_classes)
     if cm.n_unscored:
-        log.warning("%s: %s without a score, not in the metrics", path, counted(cm.n_unscored, "trial"))
+        log.warning("%s: %s", path, _without_score(cm.n_unscored))
     return cm
+
+
+def _without_score(count: int) -> str:
+    return f"{counted(count, 'trial')} without a score, not in the metrics"
 
 
 # ---- scores ------------------------------------------------------------------------------------
@@ -277,7 +285,7 @@ def _first_line(path: PathLike) -> str:
 
 
 def _separator(line: str) -> str | None:
-    return next((separator for separator in "\t,;" if separator in line), None)
+    return next((separator for separator in "\t;," if separator in line), None)
 
 
 def _header(line: str) -> list[str]:
@@ -285,7 +293,8 @@ def _header(line: str) -> list[str]:
     fields = [field.strip(' "') for field in line.split(_separator(line))]
     names = [_plain_word(field) for field in fields]
     known = any(name in (*UTTERANCES, *SCORES, *KEY_COLUMNS) for name in names)
-    return names if known and not any(re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name) for name in names) else []
+    of_a_trial = any(name in KEY_WORDS or re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name) for name in names)
+    return names if known and not of_a_trial else []
 
 
 def _plain_word(word: str) -> str:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import evaluation
-from s2pecnet.cli import evaluate
+from s2pecnet.cli import calibrate, evaluate
 from s2pecnet.errors import InputError
 from s2pecnet.metrics import countermeasure
+from s2pecnet.metrics.bootstrap import exact_interval
 from s2pecnet.metrics.sasv import compute_a_dcf, compute_t_eer
 from s2pecnet.score_files import cm_asv
 from s2pecnet.score_files.cm_asv import CMScores, write_cm_scores
@@ -84,7 +85,11 @@ def test_command_prints_bootstrap_intervals(cm_file: Path, asv_file: Path, capsy
     content = json.loads(capsys.readouterr().out)["bootstrap"]
     assert content["replicates"] == 20
     # One error of two.
-    assert content["eer"] == {"low": pytest.approx(0.012579, abs=1e-6), "high": pytest.approx(0.987421, abs=1e-6), "level": 0.95}
+    assert content["eer"] == {
+        "low": pytest.approx(0.012579, abs=1e-6),
+        "high": pytest.approx(0.987421, abs=1e-6),
+        "level": 0.95,
+    }
     assert set(content["min_tdcf"]) == {"low", "high", "level"}
     assert evaluate.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -321,7 +326,9 @@ def test_sasv_scores(tmp_path: Path, capsys: Capture) -> None:
         (["--cm", "A", "--cm", "B", "--names", "x"], "names x: expected a different name for each of 2 --cm"),
         (["--cm", "A", "--cm", "B", "--names", "x,x"], "names x, x: expected a different name"),
         (["--cm", "A", "--cm", "A"], "names A, A: expected a different name"),
-        (["--cm", "A", "--keys", "K"], "--keys goes with --sasv"),
+        (["--cm", "A", "--calibrate-keys", "K"], "--calibrate-keys are the keys of --calibrate-on, which is missing"),
+        (["--cm", "A", "--threshold", "inf"], "--threshold inf: expected a finite number"),
+        (["--sasv", "S", "--threshold", "0"], "--threshold does not go with --sasv"),
         (["--sasv", "S", "--calibrate-on", "D"], "--calibrate-on does not go with --sasv"),
         (["--sasv", "S", "--by", "codec"], "--by does not go with --sasv"),
     ],
@@ -331,9 +338,142 @@ def test_options_that_do_not_go_together(arguments: list[str], message: str) -> 
         evaluate.main(arguments)
 
 
-def test_systems_of_other_trials_are_refused(files: list[str]) -> None:
+def test_trials_that_a_system_lacks_are_left_out_of_all(files: list[str], capsys: Capture) -> None:
+    cm = ["--cm", files[0], "--cm", files[1]]
     system = system_of(5)
     write_cm_scores(files[1], system.take(np.arange(1, 100)))
-    done = run_evaluation("--cm", files[0], "--cm", files[1])
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ("error: A and B cover different trials: 1 missing from B, 0 only in B, e.g. 'u000'\n")
+    done = run_evaluation(*cm, "--bootstrap", "5", "--json")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: 1 of 100 trials are left out of all systems, as not every one has a score for them (A lacks 0, B "
+        "lacks 1), e.g. 'u000'\n"
+    )
+    content = json.loads(done.stdout)["systems"]
+    alone = countermeasure.evaluate(system_of(0).take(np.arange(1, 100)))
+    assert content["A"]["eer"] == alone.eer
+    assert (content["A"]["n_unscored"], content["B"]["n_unscored"]) == (1, 0)
+    # Nothing in common, or a class only in one: an error.
+    for kept in (np.arange(50, 100), np.arange(0)):
+        others = system.take(kept)
+        names = np.array([f"x{name}" for name in system.utterances])
+        mixed = CMScores(
+            np.concatenate((names, others.utterances)),
+            np.concatenate((system.attacks, others.attacks)),
+            np.concatenate((system.is_bonafide, others.is_bonafide)),
+            np.concatenate((system.scores, others.scores)),
+        )
+        write_cm_scores(files[1], mixed)
+        with pytest.raises(InputError, match=f"A and B cover different trials: {100 - kept.size} missing from B"):
+            evaluate.main(cm)
+
+
+# ---- keys in a file of their own ---------------------------------------------------------------
+
+
+@pytest.fixture
+def plain(files: list[str], tmp_path: Path) -> tuple[str, str]:
+    """A's scores without keys, and a list of keys as of ASVspoof2021 LA with two subsets."""
+    cm = system_of(0)
+    scores, keys = tmp_path / "plain.txt", tmp_path / "trial_metadata.txt"
+    scores.write_text(
+        "".join(f"{utt} {score!r}\n" for utt, score in zip(cm.utterances, cm.scores.tolist(), strict=True))
+    )
+    keys.write_text("".join(
+        f"LA_{place % 7} {utt} {'gsm' if place % 2 else 'none'} loc_tx {'bonafide' if real else attack} "
+        f"{'bonafide' if real else 'spoof'} notrim {'progress' if place % 5 == 0 else 'eval'}\n"
+        for place, (utt, real, attack) in enumerate(zip(cm.utterances, cm.is_bonafide, cm.attacks, strict=True))
+    ))  # fmt: skip
+    return str(scores), str(keys)
+
+
+def test_scores_with_keys_apart(
+    plain: tuple[str, str], files: list[str], capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "s2pecnet")
+    with pytest.raises(InputError, match=r"1: 2 fields, expected 4: .*; keys in a file of their own go by --keys FILE"):
+        evaluate.main(["--cm", plain[0]])
+    content = run_json(capsys, "--cm", plain[0], "--keys", plain[1], "--subset", "all")
+    usual = run_json(capsys, "--cm", files[0])
+    assert content == usual
+    assert caplog.messages == []
+    content = run_json(capsys, "--cm", plain[0], "--keys", plain[1], "--by", "3")
+    inside = np.flatnonzero(np.arange(100) % 5)
+    assert content["eer"] == countermeasure.evaluate(system_of(0).take(inside)).eer
+    assert [group["name"] for group in content["breakdowns"][0]["groups"]] == ["gsm", "none"]
+    assert caplog.messages == [f"{plain[1]}: the subset eval, 80 of 100 trials (--subset all: all)"]
+    for lines in (run_text(capsys, "--cm", files[0], "--calibrate-on", files[1]),
+                  run_text(capsys, "--cm", plain[0], "--keys", plain[1], "--subset", "all",
+                           "--calibrate-on", files[1], "--calibrate-keys", plain[1])):  # fmt: skip
+        assert any(line.startswith("LLR          ") for line in lines)
+    # Two systems, one of them with the keys in it.
+    several = run_json(capsys, "--cm", plain[0], "--cm", files[1], "--keys", plain[1], "--bootstrap", "5")
+    assert several["systems"]["plain"]["n_bonafide"] == several["systems"]["B"]["n_bonafide"] == 32
+
+
+def test_columns_of_a_table_without_names_go_by_number(plain: tuple[str, str], files: list[str]) -> None:
+    with pytest.raises(
+        InputError, match=r"no column 'codec': its first line is a trial, .* as in --by 3; .* 3 none, 4"
+    ):
+        evaluate.main(["--cm", files[0], "--table", plain[1], "--by", "codec"])
+
+
+def test_calibration_takes_keys_apart(plain: tuple[str, str], files: list[str], tmp_path: Path) -> None:
+    ours, other = tmp_path / "ours.json", tmp_path / "other.json"
+    assert calibrate.main(["--cm", files[0], "--output", str(ours)]) == 0
+    assert calibrate.main(["--cm", plain[0], "--keys", plain[1], "--subset", "all", "--output", str(other)]) == 0
+    one, two = (json.loads(path.read_text()) for path in (ours, other))
+    assert {**one, "fitted_on": ""} == {**two, "fitted_on": ""}
+
+
+# ---- a given threshold -------------------------------------------------------------------------
+
+
+def test_rates_at_a_threshold(files: list[str], capsys: Capture) -> None:
+    cm = cm_asv.read_cm_scores(files[0])
+    at = run_json(capsys, "--cm", files[0], "--threshold", "-6.4e-01")["at_threshold"]
+    far, frr = float(np.mean(cm.spoof > -0.64)), float(np.mean(cm.bonafide <= -0.64))
+    right = float(np.mean(np.concatenate((cm.bonafide > -0.64, cm.spoof <= -0.64))))
+    assert (at["far"], at["frr"], at["accuracy"], at["threshold"]) == (far, frr, right, -0.64)
+    assert at["balanced_error"] == (far + frr) / 2
+    assert at["intervals"]["far"] == exact_interval(round(60 * far), 60).as_dict()
+    lines = run_text(capsys, "--cm", files[0], "--threshold", "-6.4e-01")
+    assert "at threshold -0.64: a score above it is accepted as bona fide" in lines
+    assert any(line.startswith(f"  FAR             {100 * far:8.4f} %   ") for line in lines)
+    lines = run_text(capsys, "--cm", files[0], "--cm", files[1], "--threshold", ".5", "--bootstrap", "5")
+    header = lines.index("at threshold 0.5: a score above it is accepted as bona fide") + 1
+    assert lines[header].split() == ["FRR", "%", "FAR", "%", "accuracy", "%", "balanced", "error", "%"]
+    # A score on the threshold is not accepted.
+    threshold = repr(float(cm.spoof.max()))
+    assert run_json(capsys, "--cm", files[0], f"--threshold={threshold}")["at_threshold"]["far"] == 0
+
+
+def test_trials_of_one_class_have_rates_alone(files: list[str], tmp_path: Path, capsys: Capture) -> None:
+    spoofs = cm_asv.read_cm_scores(files[0]).take(np.arange(40, 100))
+    path = str(tmp_path / "spoofs.txt")
+    write_cm_scores(path, spoofs)
+    with pytest.raises(InputError, match=r"no trial with key bonafide among its 60, .* --threshold NUMBER"):
+        evaluate.main(["--cm", path])
+    content = run_json(capsys, "--cm", path, "--threshold", "0")
+    assert (content["eer"], content["n_bonafide"], content["n_spoof"]) == (None, 0, 60)
+    assert content["at_threshold"]["far"] == float(np.mean(spoofs.scores > 0))
+    assert (content["at_threshold"]["frr"], content["at_threshold"]["balanced_error"]) == (None, None)
+    groups = content["breakdowns"][0]["groups"]
+    assert [(group["name"], group["n_spoof"]) for group in groups] == [("A07", 30), ("A08", 30)]
+    assert groups[0]["far"] == float(np.mean(spoofs.scores[spoofs.attacks == "A07"] > 0))
+    lines = run_text(capsys, "--cm", path, "--threshold", "0")
+    assert lines[1] == "EER, minDCF  not defined: no bona fide trials"
+    assert "  FRR             not defined: no bona fide trials" in lines
+    write_cm_scores(files[1], spoofs)
+    content = run_json(capsys, "--cm", path, "--cm", files[1], "--threshold", "0")["systems"]
+    assert content["spoofs"]["at_threshold"] == content["B"]["at_threshold"]
+    assert "by attack, B, at the same threshold" in run_text(capsys, "--cm", path, "--cm", files[1], "--threshold", "0")
+
+
+def test_remarks_are_in_json_and_beside_several_systems(files: list[str], capsys: Capture) -> None:
+    system = system_of(0)
+    write_cm_scores(files[1], CMScores(system.utterances, system.attacks, system.is_bonafide, -system.scores))
+    remark = "EER above 50 %: are these scores higher for spoofs? Here higher = bona fide"
+    assert run_json(capsys, "--cm", files[1])["remarks"] == [remark]
+    assert run_json(capsys, "--cm", files[0])["remarks"] == []
+    lines = run_text(capsys, "--cm", files[0], "--cm", files[1], "--bootstrap", "5")
+    assert [line for line in lines if line.startswith("note on")] == [f"note on B: {remark}"]

@@ -175,8 +175,54 @@ def test_command_names_trials_that_are_left_out(
     output = tmp_path / "fused.txt"
     arguments = ["--method", "mean", "--apply", files["eval_A"], files["eval_B"], "--output", str(output)]
     assert fuse.main(arguments) == 0
-    assert caplog.messages[0] == f"{files['eval_A']}: 1 trials without a score are left out"
+    assert caplog.messages[0] == f"{files['eval_A']}: 1 trial without a score, not in the metrics"
     assert "gap" not in output.read_text()
+
+
+def test_command_fuses_the_trials_that_all_systems_scored(
+    files: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("dev", "eval"):
+        path = Path(files[f"{split}_B"])
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([lines[0].rsplit(" ", 1)[0] + " unscored\n", *lines[1:]]))
+    output = tmp_path / "fused.txt"
+    cm = ["--cm", files["dev_A"], "--cm", files["dev_B"]]
+    assert fuse.main([*cm, "--apply", files["eval_A"], files["eval_B"], "--output", str(output)]) == 0
+    fused = read_cm_scores(output)
+    kept = np.arange(1, 140)
+    dev, evaluated = ([read_cm_scores(files[f"{split}_{name}"]) for name in "AB"] for split in ("dev", "eval"))
+    wanted = fit_logistic([dev[0].take(kept), dev[1]]).apply([evaluated[0].take(kept), evaluated[1]])
+    assert fused.scores.tolist() == wanted.scores.tolist()
+    left_out = [line for line in caplog.messages if line.startswith("1 of 140 trials are left out of all systems")]
+    assert len(left_out) == 2
+    assert f"{files['eval_B']} lacks 1" in left_out[0]
+
+
+def test_command_takes_keys_apart_and_tells_of_reversed_systems(
+    files: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """B is the wrong way round: the regression gives it a negative weight, and the command says why."""
+    plain = {}
+    for name, path in files.items():
+        cm = read_cm_scores(path)
+        scores = -cm.scores if name.endswith("B") else cm.scores
+        rows = zip(cm.utterances.tolist(), scores.tolist(), strict=True)
+        plain[name] = str(tmp_path / f"plain_{name}.tsv")
+        Path(plain[name]).write_text("filename\tcm-score\n" + "".join(f"{utt}\t{score}\n" for utt, score in rows))
+        labels = zip(cm.utterances.tolist(), np.where(cm.is_bonafide, "real", "fake").tolist(), strict=True)
+        (tmp_path / f"{name[:-2]}_keys.csv").write_text(
+            "file,label\n" + "".join(f"{utt},{one}\n" for utt, one in labels)
+        )
+    output = tmp_path / "fused.txt"
+    keys = ["--keys", str(tmp_path / "dev_keys.csv"), "--apply-keys", str(tmp_path / "eval_keys.csv")]
+    dev = ["--cm", plain["dev_A"], "--cm", plain["dev_B"], *keys]
+    assert fuse.main([*dev, "--apply", plain["eval_A"], plain["eval_B"], "--output", str(output)]) == 0
+    assert caplog.messages == [
+        f"{plain['dev_B']}: EER above 50 %: are these scores higher for spoofs? Here higher = bona fide"
+    ]
+    fused = read_cm_scores(output)
+    assert compute_eer(fused.bonafide, fused.spoof)[0] < 0.2
 
 
 def test_command_refuses_bad_input_in_one_line(files: dict[str, str], tmp_path: Path) -> None:
