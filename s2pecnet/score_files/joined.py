@@ -14,6 +14,7 @@ lines in CRLF.
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -213,7 +214,8 @@ def _by_utterance(
 
 def _keys_of(table: Table, subset: str) -> KeyList:
     index = _key_column(table)
-    words = [KEY_WORDS.get(_plain_word(word)) for word in table.columns[index]]
+    meanings = {word: KEY_WORDS.get(_plain_word(word)) for word in set(table.columns[index])}
+    words = [meanings[word] for word in table.columns[index]]
     if None in words:
         row = words.index(None)
         word = table.columns[index][row]
@@ -257,7 +259,10 @@ def _key_column(table: Table) -> int:
     named = _named(table, KEY_COLUMNS)
     if named:
         return named[0]
-    counts = [sum(_plain_word(word) in KEY_WORDS for word in column) for column in table.columns]
+    counts = [
+        sum(count for word, count in Counter(column).items() if _plain_word(word) in KEY_WORDS)
+        for column in table.columns
+    ]
     best = max(range(len(counts)), key=lambda index: (counts[index], index))
     if 2 * counts[best] <= len(table.lines):
         raise InputError(

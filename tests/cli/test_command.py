@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from s2pecnet.cli import evaluate, predict
 from s2pecnet.errors import InputError
 from tests.helpers import ROOT
 
@@ -47,3 +48,11 @@ def test_a_path_that_the_terminal_cannot_show_is_no_error() -> None:
     code = IMPORTS + "def main():\n    print('M\\udcfcller')\nrun_command(main)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "M\\udcfcller\n", "")
+
+
+@pytest.mark.parametrize("number", ["-1", "-1.5", "-.5", "-6.4e-05", "-1E+3", "-2.e1"])
+def test_a_value_may_be_any_negative_number(number: str) -> None:
+    of_evaluation = evaluate.build_parser().parse_args(["--cm", "A", "--threshold", number])
+    assert of_evaluation.threshold == float(number)
+    of_prediction = predict.build_parser().parse_args(["--config", "C", "--threshold", number, "x.wav"])
+    assert float(of_prediction.threshold) == float(number)

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2pecnet.metrics.countermeasure import evaluate
-from s2pecnet.metrics.det import threshold_between
 from s2pecnet.metrics.tdcf import TandemWeights
 from s2pecnet.reporting import chart_data
 from s2pecnet.score_files.cm_asv import CMScores
@@ -24,8 +23,8 @@ def scores_of(bonafide: list[float], spoof: list[float]) -> CMScores:
 def test_the_points_of_a_sweep_are_the_metrics(bonafide: list[float], spoof: list[float]) -> None:
     cm = scores_of(bonafide, spoof)
     metrics, sweep = evaluate(cm), chart_data.sweep_of(cm, TandemWeights(0.5, 0.2))
-    assert threshold_between(sweep.thresholds[1:], sweep.eer_point) == metrics.eer_threshold
-    assert threshold_between(sweep.thresholds[1:], sweep.dcf_point) == metrics.min_dcf_threshold
+    assert sweep.threshold_at(sweep.eer_point) == metrics.eer_threshold
+    assert sweep.threshold_at(sweep.dcf_point) == metrics.min_dcf_threshold
     assert sweep.tdcf is not None
     assert sweep.tdcf_point == sweep.tdcf.argmin()
     assert chart_data.sweep_of(cm).tdcf_point is None

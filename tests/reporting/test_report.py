@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -35,7 +36,7 @@ from s2pecnet.reporting.html.page import page
 from s2pecnet.reporting.html.runs import Evaluation, Run, read_runs
 from s2pecnet.reporting.html.svg import Chart, linear_axis
 from s2pecnet.reporting.report import write_report
-from s2pecnet.score_files.cm_asv import CMScores, read_asv_scores, read_cm_scores
+from s2pecnet.score_files.cm_asv import CMScores, read_asv_scores, read_cm_scores, write_cm_scores
 from tests.helpers import ROOT
 from tests.helpers.run_samples import change, make_run, write_scores
 from tests.helpers.samples import TINIEST
@@ -192,6 +193,28 @@ def test_unscored_trials_and_skipped_batches_are_reported(run: Path) -> None:
     assert "2 batches without a finite loss were skipped" in text
 
 
+def test_what_makes_metrics_doubtful_is_told(run: Path, cm_file: Path) -> None:
+    """Scores the wrong way round, in a comparison too; and equal scores."""
+    path = run / "eval_scores_using_best_dev_model.txt"
+    scores = read_cm_scores(path)
+    write_cm_scores(path, dataclasses.replace(scores, scores=-scores.scores))
+    remark = "eval, epoch 2: EER above 50 %: are these scores higher for spoofs? Here higher = bona fide"
+    assert remark in read_report(run).text
+    assert remark in read_report(run, cm_file).text
+    assert "EER above 50 %" not in read_report(cm_file).text
+    write_cm_scores(path, dataclasses.replace(scores, scores=0 * scores.scores))
+    assert "eval, epoch 2: all scores are equal: they say nothing" in read_report(run).text
+
+
+def test_thresholds_are_those_of_the_metrics(tmp_path: Path) -> None:
+    """Halfway between two scores, as evaluation and calibration have them."""
+    cm = scores_of([3.0, 4.0, 5.0], [-1.0, 0.0, 1.0])
+    write_cm_scores(tmp_path / "scores.txt", cm)
+    text = read_report(tmp_path / "scores.txt").text
+    assert evaluate(cm).eer_threshold == 2.0
+    assert "EER 2 0 0 minDCF 2 0 0" in text
+
+
 # ---- what is missing ---------------------------------------------------------------------------
 
 
@@ -200,7 +223,7 @@ def test_without_the_corpus_the_worst_errors_are_listed_silently(run: Path, tmp_
     change(run, config=results["config"] | {"database_path": str(tmp_path / "nowhere")})
     reader = read_report(run)
     assert not reader.named("audio")
-    assert "The audio is not on this machine" in reader.text
+    assert "The corpus was not found (--database_path gives its folder)" in reader.text
     assert f"{results['metrics']['eval']['min_tdcf']:.4f}" in reader.text
     assert "There are no ASV scores of eval" in reader.text
     worst, _ = worst_trials(read_cm_scores(run / "eval_scores_using_best_dev_model.txt"), 0.0, 10)
@@ -226,7 +249,8 @@ def test_one_bad_audio_file_costs_one_player(run: Path, corpus: Path, tmp_path: 
     other = tmp_path / "LA"
     (split,) = [find_split(corpus, "LA", "eval")]
     worst, _ = worst_trials(read_cm_scores(run / "eval_scores_using_best_dev_model.txt"), 0.0, 10)
-    target = find_split(other, "LA", "eval").audio / "flac"
+    shutil.copytree(split.protocol.parent, other / split.protocol.parent.relative_to(corpus))
+    target = other / split.audio.relative_to(corpus) / "flac"
     target.mkdir(parents=True)
     for path in (split.audio / "flac").iterdir():
         (target / path.name).write_bytes(b"" if path.stem == worst[0].utterance else path.read_bytes())
