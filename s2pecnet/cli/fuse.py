@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
 
     def read(paths: list[str], keys: str | None, both_classes: bool) -> list[CMScores]:
         known = read_keys(keys, options.subset) if keys else None
-        return common_trials([read_scores(path, known, both_classes=both_classes) for path in paths], paths)
+        scores = [read_scores(path, known, both_classes=both_classes) for path in paths]
+        return common_trials(scores, paths, both_classes)
 
     systems = read(options.apply, options.apply_keys or (None if options.cm else options.keys), False)
     training = read(options.cm, options.keys, options.method == "logistic") if options.cm else systems

@@ -21,6 +21,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import against_all_bonafide
 from s2pecnet.metrics.dcf import normalised_dcf
 from s2pecnet.metrics.det import checked_scores, equal_error, rank_names, sort_trials, sweep
+from s2pecnet.metrics.fixed_threshold import FixedThreshold
 from s2pecnet.score_files.cm_asv import CMScores
 from s2pecnet.score_files.tables import Table
 from s2pecnet.text import listed, quoted
@@ -96,11 +97,7 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
         first.lower() in _PLACEHOLDERS or not (of_spoof == first).any()
     )
     names, ranks = rank_names(of_spoof if all_bonafide else np.concatenate((of_bonafide, of_spoof)))
-    if len(names) > _MAX_GROUPS:
-        raise InputError(
-            f"column {column!r} has {len(names)} different values, expected one that groups the trials into at most "
-            f"{_MAX_GROUPS}"
-        )
+    _check_number(len(names), column)
     if all_bonafide:
         parts = against_all_bonafide(ranks, len(names), order)
     else:
@@ -119,6 +116,26 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
             absent = "spoofed" if n_bonafide else "bona fide"
             groups.append(Group(name, n_bonafide, n_spoof, reason=f"no {absent} trials"))
     return Breakdown(column, all_bonafide, groups)
+
+
+def rates_by_value(cm: CMScores, values: NDArray[np.str_], threshold: float, column: str) -> dict[str, FixedThreshold]:
+    """The rates at a threshold of each group of trials that share a value of (n,), sorted by name.
+
+    Raises:
+        InputError: a score is not finite, or there are over 1000 different values.
+    """
+    names = np.unique(values)
+    _check_number(names.size, column)
+    groups = (np.flatnonzero(values == name) for name in names)
+    return {str(name): FixedThreshold.of(cm.take(rows), threshold) for name, rows in zip(names, groups, strict=True)}
+
+
+def _check_number(count: int, column: str) -> None:
+    if count > _MAX_GROUPS:
+        raise InputError(
+            f"column {column!r} has {count} different values, expected one that groups the trials into at most "
+            f"{_MAX_GROUPS}"
+        )
 
 
 def join_values(table: Table, column: str, cm: CMScores) -> NDArray[np.str_]:

@@ -9,9 +9,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import exact_interval
 from s2pecnet.metrics.det import checked_scores
@@ -44,6 +41,7 @@ class FixedThreshold:
         Raises:
             InputError: the threshold or a score is not finite, or there are no trials.
 
+        >>> import numpy as np
         >>> cm = CMScores(np.array(["a", "b"]), np.array(["A1", "A1"]), np.array([False, False]), np.array([0.0, 1.0]))
         >>> at = FixedThreshold.of(cm, 0.0)
         >>> at.far, at.frr, at.accuracy, at.balanced_error
@@ -109,11 +107,3 @@ class FixedThreshold:
                 shown = f"{100 * ends.low:.4f} to {100 * ends.high:.4f} % (95 %)"
                 lines.append(f"  {title:<15} {100 * rate:8.4f} %   {shown}, {of_what[name]}: {count} of {trials}")
         return lines
-
-
-def by_value(cm: CMScores, values: NDArray[np.str_], threshold: float) -> dict[str, FixedThreshold]:
-    """The rates of each group of trials that share a value of (n,), sorted; a group of one class has its own rates."""
-    return {
-        str(value): FixedThreshold.of(cm.take(np.flatnonzero(values == value)), threshold)
-        for value in np.unique(values)
-    }

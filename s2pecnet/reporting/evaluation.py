@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import METRICS, bootstrap_intervals, intervals_as_dict
-from s2pecnet.metrics.breakdown import Breakdown, break_down, join_values
+from s2pecnet.metrics.breakdown import Breakdown, break_down, join_values, rates_by_value
 from s2pecnet.metrics.comparison import compare
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import Floats
-from s2pecnet.metrics.fixed_threshold import FixedThreshold, by_value
+from s2pecnet.metrics.fixed_threshold import FixedThreshold
 from s2pecnet.metrics.logistic import LinearMap, fit_logistic
 from s2pecnet.metrics.sasv import TandemPoint, a_dcf_interval, compute_t_eer, evaluate_sasv, tandem_as_dict
 from s2pecnet.reporting.text import (
@@ -108,7 +108,7 @@ def report_scores(request: Request) -> Report:
         None if path is None else read_keys(path, request.subset) for path in (request.keys, request.calibrate_keys)
     )
     read = [read_scores(path, keys, both_classes=request.threshold is None) for path in request.cm]
-    scores = common_trials(read, request.names)
+    scores = common_trials(read, request.names, both_classes=request.threshold is None)
     table = None
     if request.table is not None:
         table = (read_numbered_columns if request.by[0].isdecimal() else read_named_columns)(request.table)
@@ -156,7 +156,10 @@ def _report_one_class(
     lines = []
     for name, path, cm, of_columns in zip(request.names, request.cm, scores, values, strict=True):
         at = rates[name] = FixedThreshold.of(cm, request.threshold)
-        groups = [by_value(cm, each, request.threshold) for each in of_columns]
+        groups = [
+            rates_by_value(cm, each, request.threshold, _title(column))
+            for column, each in zip(request.by, of_columns, strict=True)
+        ]
         breakdowns = [
             {"column": _title(column), "groups": [{"name": group, **one.as_dict()} for group, one in by.items()]}
             for column, by in zip(request.by, groups, strict=True)

@@ -318,13 +318,14 @@ def check_classes(path: PathLike, is_bonafide: Bools, n_unscored: int, both_clas
 # ---- several systems ---------------------------------------------------------------------------
 
 
-def common_trials(systems: Sequence[CMScores], names: Sequence[str]) -> list[CMScores]:
+def common_trials(systems: Sequence[CMScores], names: Sequence[str], both_classes: bool = True) -> list[CMScores]:
     """The systems with those trials alone that all of them have scored; a warning counts the others.
 
-    Systems that share no trials, or none of a class, are left as they are: `align_trials` refuses them.
+    Systems that share no trials are left as they are: `align_trials` refuses them.
 
     Args:
         names: what the warning calls them.
+        both_classes: so are those that share no trials of a class.
     """
     scored = [set(system.utterances.tolist()) for system in systems]
     common, union = set.intersection(*scored), set.union(*scored)
@@ -333,11 +334,8 @@ def common_trials(systems: Sequence[CMScores], names: Sequence[str]) -> list[CMS
         rows = np.flatnonzero([name in common for name in system.utterances.tolist()])
         taken = system.take(rows)
         kept.append(replace(taken, n_unscored=system.n_unscored + system.scores.size - rows.size))
-    lost = any(
-        set(one.is_bonafide.tolist()) != set(system.is_bonafide.tolist())
-        for one, system in zip(kept, systems, strict=True)
-    )
-    if common == union or lost:
+    one_class = any(one.is_bonafide.all() or not one.is_bonafide.any() for one in kept)
+    if common == union or not common or (both_classes and one_class):
         return list(systems)
     lacking = [f"{name} lacks {len(union) - len(one)}" for name, one in zip(names, scored, strict=True)]
     log.warning(

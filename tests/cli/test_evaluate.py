@@ -466,6 +466,10 @@ def test_trials_of_one_class_have_rates_alone(files: list[str], tmp_path: Path, 
     write_cm_scores(files[1], spoofs)
     content = run_json(capsys, "--cm", path, "--cm", files[1], "--threshold", "0")["systems"]
     assert content["spoofs"]["at_threshold"] == content["B"]["at_threshold"]
+    write_cm_scores(files[1], cm_asv.read_cm_scores(files[0]))
+    content = run_json(capsys, "--cm", path, "--cm", files[1], "--threshold", "0")["systems"]
+    assert content["spoofs"]["at_threshold"] == content["B"]["at_threshold"]
+    assert content["B"]["n_unscored"] == 40
     assert "by attack, B, at the same threshold" in run_text(capsys, "--cm", path, "--cm", files[1], "--threshold", "0")
 
 
