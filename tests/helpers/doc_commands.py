@@ -177,6 +177,9 @@ def _make_scores(folder: Path, corpus: Path, shared: Path | None) -> None:
         rows = [line.split() for line in evaluated.protocol.read_text().splitlines()]
         table = "".join(f"{utterance}\t{speaker}\t{attack}\n" for speaker, utterance, _, attack, _ in rows)
         names.write_text("id\tspeaker\tvoice_or_recordings\n" + table)
+    rows = [line.split() for line in (folder / "minila_AASIST_scores.txt").read_text().splitlines()]
+    (folder / "plain_scores.txt").write_text("".join(f"{row[0]} {row[3]}\n" for row in rows))
+    (folder / "spoofs.txt").write_text("".join(f"{' '.join(row)}\n" for row in rows if row[2] == "spoof"))
     _write_track2(folder / "track2.tsv")
 
 
