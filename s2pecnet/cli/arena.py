@@ -38,8 +38,12 @@ EXAMPLES = """examples:
       --dataset SpeechAntiSpoofingBenchmarks/ASVspoof2019_LA --revision 151aa4c6 \\
       --scores-url https://huggingface.co/me/aasist/resolve/0123abc/scores.txt \\
       --submitter me --contact me@example.org --output submission.yaml
-  %(prog)s submission ... --calibration-dataset SpeechAntiSpoofingBenchmarks/DeepVoice --calibration-threshold -0.84
   %(prog)s check submission.yaml --scores scores.txt --cm our_scores.txt
+
+Spoofs alone, besides these fields:
+  %(prog)s submission --scores scores.txt --cm spoofs.txt \\
+      --config AASIST --weights AASIST.pth --output submission.yaml \\
+      --calibration-dataset SpeechAntiSpoofingBenchmarks/DeepVoice --calibration-threshold -0.84
 """
 
 
