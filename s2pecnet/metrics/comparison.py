@@ -41,7 +41,7 @@ class Difference:
         first, second: names of the systems.
         metric: "eer", "min_dcf" or "min_tdcf".
         difference: on the trials as they are, a fraction.
-        interval: of the difference.
+        interval: of the difference; None where all draws give the same one, as of systems without errors.
         p: two-sided p-value of there being no difference.
         p_holm: the same, corrected for the number of pairs.
     """
@@ -50,7 +50,7 @@ class Difference:
     second: str
     metric: str
     difference: float
-    interval: Interval
+    interval: Interval | None
     p: float
     p_holm: float
 
@@ -115,8 +115,8 @@ def compare(
         of_pairs = [by_metric[metric][:, first] - by_metric[metric][:, second] for first, second in pairs]
         p_values = [two_sided_p(values) for values in of_pairs]
         for (first, second), values, p, p_holm in zip(pairs, of_pairs, p_values, holm(p_values), strict=True):
-            interval = interval_of(values)
-            assert interval is not None
+            # Draws that all agree, as of systems without errors, have no interval: they know nothing of other trials.
+            interval = None if (values == values[0]).all() and values.size > 1 else interval_of(values)
             difference = getattr(metrics[first], metric) - getattr(metrics[second], metric)
             differences.append(Difference(names[first], names[second], metric, difference, interval, p, p_holm))
     return Comparison(replicates, intervals, differences)

@@ -183,8 +183,12 @@ def compute_a_dcf(
     return least(_normalised_a_dcf(class_rates(classes), costs), thresholds)
 
 
-def a_dcf_interval(target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike, replicates: int = 1000) -> Interval:
+def a_dcf_interval(
+    target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike, replicates: int = 1000
+) -> Interval | None:
     """95 % bootstrap interval of the minimum a-DCF: trials drawn within each class, as `bootstrap` describes.
+
+    None where all draws give the same cost, as of a system without errors: they know nothing of other trials.
 
     Raises:
         InputError: as `compute_a_dcf`; no replicates.
@@ -200,9 +204,7 @@ def a_dcf_interval(target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike, re
         counts[by_class] = draw_counts(sizes, generator)
         rates = class_rates(np.repeat(classes, counts))
         values[replicate] = _normalised_a_dcf(rates, ASVSPOOF5_SASV_COSTS).min()
-    interval = interval_of(values)
-    assert interval is not None
-    return interval
+    return None if values.size > 1 and (values == values[0]).all() else interval_of(values)
 
 
 def compute_t_eer(

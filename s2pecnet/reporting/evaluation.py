@@ -248,8 +248,11 @@ def report_sasv(path: str, keys: str | None = None, replicates: int | None = Non
             raise InputError(f"{path}: no sasv-score, and --bootstrap here is of the a-DCF, which needs it")
         sasv = scores.by_class(scores.sasv)
         interval = a_dcf_interval(sasv.target, sasv.nontarget, sasv.spoof, replicates)
-        content["bootstrap"] = {"replicates": replicates, "min_a_dcf": interval.as_dict()}
-        ends = f"{interval.low:8.4f} to {interval.high:8.4f}"
+        content["bootstrap"] = {"replicates": replicates, **intervals_as_dict({"min_a_dcf": interval})}
         lines += ["", f"bootstrap interval ({replicates} draws of the trials)"]
-        lines += [f"  min a-DCF  {ends:<23} ({100 * interval.level:g} %)"]
+        if interval is None:
+            lines.append("  min a-DCF  n/a: all draws give the same, as of a system without errors")
+        else:
+            ends = f"{interval.low:8.4f} to {interval.high:8.4f}"
+            lines.append(f"  min a-DCF  {ends:<23} ({100 * interval.level:g} %)")
     return content, lines

@@ -107,13 +107,16 @@ class KeyList:
             if not wanted.isdisjoint(listed_names):
                 break
         missing = sorted(wanted.difference(listed_names))
-        if missing or len(wanted) < len(names):
+        if missing:
+            if len(missing) == len(wanted):
+                listed_names = max(columns, key=lambda column: len(set(column)))
+            some = listed([quoted(name) for name in missing[:3]])
             raise InputError(
-                f"{os.fspath(path)}: {len(missing)} of {len(names)} scored utterances have no key in {self.table.path} "
-                f"(which has {listed_names[0]!r} ...): {listed([quoted(name) for name in missing])}"
-                if missing
-                else f"{os.fspath(path)}: its utterances are not all different without folders and endings"
+                f"{os.fspath(path)}: {len(missing)} of {len(names)} scored utterances have no key in "
+                f"{self.table.path}, e.g. {some} (it has {listed_names[0]!r} ...): are the keys of another split?"
             )
+        if len(wanted) < len(names):
+            raise InputError(f"{os.fspath(path)}: its utterances are not all different without folders and endings")
         rows: dict[str, int] = {}
         for row, name in enumerate(listed_names):
             if rows.setdefault(name, row) != row and name in wanted:

@@ -45,6 +45,7 @@ def test_a_clear_difference() -> None:
     ]
     for one in found.differences:
         assert one.difference == getattr(metrics[0], one.metric) - getattr(metrics[1], one.metric)
+        assert one.interval is not None
         assert one.interval.low < one.difference < one.interval.high < 0
         assert one.p == one.p_holm == pytest.approx(2 / 201)
     # Intervals of a system are what it gets alone.
@@ -58,7 +59,13 @@ def test_the_same_system_twice_does_not_differ() -> None:
     (system,) = gaussian_systems(1, [1.0])
     found = compare([system, system], metrics_of([system, system]), ["a", "b"], replicates=50)
     for one in found.differences:
-        assert (one.difference, one.interval.low, one.interval.high, one.p) == (0, 0, 0, 1)
+        assert (one.difference, one.interval, one.p) == (0, None, 1)
+
+
+def test_systems_without_errors_are_no_certainty() -> None:
+    first, second = gaussian_systems(1, [30.0, 40.0], size=20)
+    found = compare([first, second], metrics_of([first, second]), ["a", "b"], replicates=50)
+    assert {(one.difference, one.interval, one.p) for one in found.differences} == {(0, None, 1)}
 
 
 def test_order_of_systems_and_trials() -> None:
@@ -70,6 +77,8 @@ def test_order_of_systems_and_trials() -> None:
     turned = compare([second, first], metrics[::-1], ["b", "a"], ASV, replicates=60)
     assert [one.metric for one in usual.differences] == ["eer", "min_dcf", "min_tdcf"]
     for one, other in zip(usual.differences, turned.differences, strict=True):
+        assert one.interval is not None
+        assert other.interval is not None
         assert (other.difference, other.interval.low, other.interval.high, other.p) == pytest.approx(
             (-one.difference, -one.interval.high, -one.interval.low, one.p), abs=1e-12
         )
@@ -82,6 +91,7 @@ def test_pairing_makes_intervals_narrower() -> None:
     each = [found.intervals[name]["eer"] for name in ("a", "b")]
     widths = [interval.high - interval.low for interval in each if interval is not None]
     assert len(widths) == 2
+    assert difference is not None
     assert difference.high - difference.low < 0.7 * min(widths)
 
 

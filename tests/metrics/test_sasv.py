@@ -60,6 +60,7 @@ def test_a_dcf_is_the_least_cost_of_all_thresholds(
 def test_a_dcf_interval_is_the_spread_of_drawn_trials() -> None:
     found, _ = sasv.compute_a_dcf(TARGET, NONTARGET, SPOOF)
     interval = sasv.a_dcf_interval(TARGET, NONTARGET, SPOOF, replicates=300)
+    assert interval is not None
     assert interval.low < found < interval.high
     assert sasv.a_dcf_interval(TARGET, NONTARGET, SPOOF, replicates=300) == interval
     # The same draws done the slow way.
@@ -71,9 +72,12 @@ def test_a_dcf_interval_is_the_spread_of_drawn_trials() -> None:
         )
         values.append(sasv.compute_a_dcf(target, nontarget, spoof)[0])
     few = sasv.a_dcf_interval(TARGET, NONTARGET, SPOOF, replicates=20)
+    assert few is not None
     assert (few.low, few.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12)
     with pytest.raises(InputError, match="0 bootstrap replicates"):
         sasv.a_dcf_interval(TARGET, NONTARGET, SPOOF, replicates=0)
+    # Without errors all draws agree, which is no certainty.
+    assert sasv.a_dcf_interval([3.0, 4.0], [1.0, 0.0], [-1.0, 0.5], replicates=20) is None
 
 
 @pytest.mark.parametrize(
