@@ -138,6 +138,8 @@ class Metrics:
             )
         if self.eer > 0.5 and self.n_tied <= TIED * trials:
             remarks.append("EER above 50 %: are these scores higher for spoofs? Here higher = bona fide")
+        if self.asv_eer is not None and self.asv_eer > 0.5:
+            remarks.append("ASV EER above 50 %: are the ASV scores higher for nontargets? Here higher = target")
         return remarks
 
 

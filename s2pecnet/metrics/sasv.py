@@ -39,7 +39,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import Interval, check_replicates, draw_counts, interval_of
-from s2pecnet.metrics.det import Floats, Indices, checked_scores, compute_det_curve, compute_eer, least, thresholds_of
+from s2pecnet.metrics.det import (
+    Floats,
+    Indices,
+    checked_scores,
+    compute_det_curve,
+    compute_eer,
+    least,
+    threshold_between,
+    thresholds_of,
+)
 from s2pecnet.score_files.sasv import SASVScores
 
 _TARGET, _NONTARGET, _SPOOF = range(3)
@@ -103,7 +112,7 @@ class SASVMetrics:
 
     Attributes:
         n_target, n_nontarget, n_spoof: number of trials.
-        min_a_dcf, min_a_dcf_threshold: of the SASV scores.
+        min_a_dcf, min_a_dcf_threshold: of the SASV scores; the threshold lies halfway between two of them.
         tandem: the t-EER of the CM and ASV scores.
         cm_eer: of the CM, targets and nontargets against spoofs.
         asv_eer: of the ASV, targets against nontargets.
@@ -121,7 +130,16 @@ class SASVMetrics:
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON; those of `tandem` beside the others."""
         own = {name: value for name, value in vars(self).items() if name != "tandem"}
-        return own | tandem_as_dict(self.tandem)
+        return own | tandem_as_dict(self.tandem) | {"remarks": self.remarks()}
+
+    def remarks(self) -> list[str]:
+        """What makes the metrics doubtful, a line each: scores the wrong way round."""
+        each = ("CM", self.cm_eer, "spoofs", "bona fide"), ("ASV", self.asv_eer, "nontargets", "the claimed speaker")
+        return [
+            f"{title} EER above 50 %: are these scores higher for {other}? Here higher = {right}"
+            for title, eer, other, right in each
+            if eer is not None and eer > 0.5
+        ]
 
     def lines(self) -> list[str]:
         """A text for people: a metric a line, EERs in per cent."""
@@ -134,7 +152,7 @@ class SASVMetrics:
         lines.append(no_tandem if self.tandem is None else self.tandem.line())
         for name, eer in (("CM EER", self.cm_eer), ("ASV EER", self.asv_eer)):
             lines += [] if eer is None else [f"{name:<12} {100 * eer:8.4f} %"]
-        return lines
+        return lines + [f"note         {remark}" for remark in self.remarks()]
 
 
 def evaluate_sasv(scores: SASVScores) -> SASVMetrics:
@@ -147,7 +165,10 @@ def evaluate_sasv(scores: SASVScores) -> SASVMetrics:
     is_spoof = scores.keys == _SPOOF
     if scores.sasv is not None:
         sasv = scores.by_class(scores.sasv)
-        found["min_a_dcf"], found["min_a_dcf_threshold"] = compute_a_dcf(sasv.target, sasv.nontarget, sasv.spoof)
+        classes, thresholds = _sort_classes(sasv.target, sasv.nontarget, sasv.spoof)
+        cost = _normalised_a_dcf(class_rates(classes), ASVSPOOF5_SASV_COSTS)
+        found["min_a_dcf"] = float(cost.min())
+        found["min_a_dcf_threshold"] = threshold_between(thresholds[1:], int(cost.argmin()))
     if scores.cm is not None:
         found["cm_eer"], _ = compute_eer(scores.cm[~is_spoof], scores.cm[is_spoof])
     if scores.asv is not None:

@@ -248,3 +248,11 @@ def test_doubtful_metrics_have_a_line(bonafide: list[float], spoof: list[float],
     assert [line for line in metrics.summary().splitlines() if line.startswith("note")] == [
         f"note         {remark}" for remark in remarks
     ]
+
+
+def test_asv_scores_the_wrong_way_round_have_a_line() -> None:
+    cm = CMScores(np.array(["a", "b"]), np.array(["-", "A01"]), np.array([True, False]), np.array([1.0, 0.0]))
+    asv = ASVScores(target=np.array([0.0, 1.0]), nontarget=np.array([2.0, 3.0]), spoof=np.array([1.5, 2.5]))
+    assert evaluate(cm, asv).remarks() == [
+        "ASV EER above 50 %: are the ASV scores higher for nontargets? Here higher = target"
+    ]

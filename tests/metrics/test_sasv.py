@@ -185,12 +185,22 @@ def test_metrics_of_the_scores_in_a_file() -> None:
     verification = np.array(TARGET + NONTARGET + SPOOF)
     every = sasv.evaluate_sasv(SASVScores(keys, cm, verification, verification))
     assert (every.n_target, every.n_nontarget, every.n_spoof) == (60, 80, 90)
-    assert (every.min_a_dcf, every.min_a_dcf_threshold) == sasv.compute_a_dcf(TARGET, NONTARGET, SPOOF)
+    cost, score = sasv.compute_a_dcf(TARGET, NONTARGET, SPOOF)
+    assert every.min_a_dcf == cost
+    # Halfway from that score to the next.
+    assert every.min_a_dcf_threshold == pytest.approx((score + min(verification[verification > score])) / 2)
     assert every.tandem == sasv.compute_t_eer(BONAFIDE_CM, SPOOF_CM, TARGET, NONTARGET, SPOOF)
     assert every.as_dict()["t_eer_cm_threshold"] == every.tandem.t_eer_cm_threshold
     assert every.cm_eer == det.compute_eer(BONAFIDE_CM, SPOOF_CM)[0]
     assert every.asv_eer == det.compute_eer(TARGET, NONTARGET)[0]
     assert [line.split()[0] for line in every.lines()] == ["trials", "min", "t-EER", "CM", "ASV"]
+    assert every.remarks() == []
+    turned = sasv.evaluate_sasv(SASVScores(keys, -cm, -verification, None))
+    assert [line.partition(":")[0] for line in turned.as_dict()["remarks"]] == [
+        "CM EER above 50 %",
+        "ASV EER above 50 %",
+    ]
+    assert len([line for line in turned.lines() if line.startswith("note ")]) == 2
     only_sasv = sasv.evaluate_sasv(SASVScores(keys, None, None, verification))
     assert (only_sasv.min_a_dcf, only_sasv.tandem, only_sasv.cm_eer) == (every.min_a_dcf, None, None)
     assert only_sasv.lines()[2] == "t-EER        not computed: needs CM and ASV scores"
