@@ -18,11 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s2pecnet.corpora.published import read_protocol
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
 from s2pecnet.metrics.det import interpolated_eer, interpolated_eer_point
 from s2pecnet.score_files.cm_asv import read_cm_scores, read_plain_scores
+from s2pecnet.score_files.joined import read_keys
 from s2pecnet.text import quoted
 
 MOST_SKIPPED = 0.05  # the harness gives up where more of the trials are skipped
@@ -43,10 +43,12 @@ def keys_of_scores(path: PathLike) -> Keys:
     return Keys(dict(zip(cm.utterances.tolist(), cm.is_bonafide.tolist(), strict=True)), len(cm.scores) + cm.n_unscored)
 
 
-def keys_of_protocol(path: PathLike) -> Keys:
-    """The trials of a protocol, "speaker utterance environment attack key" a line (`corpora.read_protocol`)."""
-    is_bonafide = {trial.utterance: trial.key == "bonafide" for trial in read_protocol(path)}
-    return Keys(is_bonafide, len(is_bonafide))
+def keys_of_list(path: PathLike, scores_path: PathLike) -> Keys:
+    """The trials of a list of keys, of any form that `score_files.joined.read_keys` takes, as the scores spell them."""
+    keys, scored = read_keys(path, "all"), list(read_plain_scores(scores_path))
+    rows, names = keys.rows_of(scores_path, scored)
+    is_bonafide = dict(zip(names, keys.is_bonafide, strict=True))
+    return Keys(is_bonafide | {name: keys.is_bonafide[row] for name, row in zip(scored, rows, strict=True)}, len(names))
 
 
 class Results(NamedTuple):
@@ -120,7 +122,7 @@ def compare(submission: Mapping[str, Any], scores_path: PathLike, keys: Keys | N
     """Where a submission with valid fields does not agree with its score file, a line each.
 
     Args:
-        keys: of all trials; without them no metric is computed, and no coverage is checked.
+        keys: of all trials; without them no coverage is checked, and no metric is computed but that of spoofs alone.
 
     Raises:
         InputError: as `read_plain_scores` and `compute_results`.
@@ -130,7 +132,8 @@ def compare(submission: Mapping[str, Any], scores_path: PathLike, keys: Keys | N
     found = []
     if not claimed.keys() - {"n_trials", "n_skipped"}:
         found.append("scores: holds no metric, expected eer_percent or, for spoofs alone, srr_complement")
-    if "srr_complement" in claimed and "calibration" not in submission:
+    without_threshold = "srr_complement" in claimed and "calibration" not in submission
+    if without_threshold:
         found.append("scores.srr_complement: needs the section calibration with its threshold")
     sha = sha256_of(scores_path)
     if sha != submission["artifact"]["scores_sha256"]:
@@ -140,7 +143,9 @@ def compare(submission: Mapping[str, Any], scores_path: PathLike, keys: Keys | N
             f"scores: {len(scores)} in {scores_path} and n_skipped {claimed['n_skipped']} are not n_trials "
             f"{claimed['n_trials']}"
         )
-    if keys is not None:
+    if keys is None and "srr_complement" in claimed and "eer_percent" not in claimed:
+        keys = Keys(dict.fromkeys(scores, False), claimed["n_trials"])
+    if keys is not None and not without_threshold:
         threshold = submission["calibration"]["threshold"] if "calibration" in submission else None
         for name, value in compute_results(scores, keys, threshold)._asdict().items():
             if value is None and name in claimed:

@@ -124,7 +124,7 @@ def check(arguments: argparse.Namespace) -> None:
     claimed = Results(**{name: submission["scores"].get(name) for name in Results._fields})
     print(f"{arguments.submission}: fields and SHA-256 are in order, {claimed}")
     others = sorted(submission["scores"].keys() - set(Results._fields))
-    if keys is None:
+    if keys is None and claimed.eer_percent is not None:
         log.info("the metrics were not computed again; give --cm or --protocol for that")
     elif others:
         log.info("not computed again, as these metrics are not known here: %s", ", ".join(others))
@@ -143,11 +143,11 @@ def _missing_options(submission: Mapping[str, Any]) -> list[str]:
 
 
 def _keys(arguments: argparse.Namespace) -> "Keys | None":
-    from s2pecnet.arena.submission import keys_of_protocol, keys_of_scores
+    from s2pecnet.arena.submission import keys_of_list, keys_of_scores
 
     if arguments.cm:
         return keys_of_scores(arguments.cm)
-    return keys_of_protocol(arguments.protocol) if arguments.protocol else None
+    return keys_of_list(arguments.protocol, arguments.scores) if arguments.protocol else None
 
 
 def _calibration_threshold(arguments: argparse.Namespace) -> float | None:
@@ -255,7 +255,7 @@ def build_parser(prog: str = "s2pecnet arena") -> argparse.ArgumentParser:
         keys = one.add_mutually_exclusive_group(required=keys_required)
         keys.add_argument("--cm", metavar="FILE", help="keys of all trials: our score file, which has them")
         keys.add_argument(
-            "--protocol", metavar="FILE", help="keys of all trials: a protocol, 'speaker utt - attack key'"
+            "--protocol", metavar="FILE", help="keys of all trials: a protocol or table, as --keys of evaluate"
         )
     return parser
 

@@ -77,7 +77,7 @@ class KeyList:
             InputError: a scored utterance has no key, an utterance is listed twice, none is of the subset, a class has
                 no scored trials.
         """
-        rows, names = self._rows_of(path, list(scores))
+        rows, names = self.rows_of(path, list(scores))
         kept = [(name, score, row) for (name, score), row in zip(scores.items(), rows, strict=True) if self.inside[row]]
         if not kept:
             raise InputError(
@@ -97,8 +97,12 @@ class KeyList:
         attacks = np.array([self.attacks[row] for *_, row in scored], dtype=np.str_)
         return CMScores(utterances, attacks, is_bonafide, np.array([score for _, score, _ in scored]), n_unscored)
 
-    def _rows_of(self, path: PathLike, names: Sequence[str]) -> tuple[list[int], list[str]]:
-        """The row of each scored utterance; and the names of all rows."""
+    def rows_of(self, path: PathLike, names: Sequence[str]) -> tuple[list[int], list[str]]:
+        """The row of each scored utterance, (n,); and the utterances of all rows, as the list spells them.
+
+        Raises:
+            InputError: as `join`.
+        """
         columns = [self.table.columns[index] for index in _named(self.table, UTTERANCES)] or self.table.columns
         for shorten in (str, _plain_name):
             wanted = set(map(shorten, names))

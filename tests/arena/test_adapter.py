@@ -440,6 +440,15 @@ def test_keys_may_come_from_a_protocol(options: dict[str, str], tmp_path: Path) 
     assert read_submission(options["--output"])["scores"] == {"eer_percent": 50.0, "n_trials": 5, "n_skipped": 1}
 
 
+def test_keys_may_come_from_a_table(options: dict[str, str], tmp_path: Path) -> None:
+    rows = [line.split() for line in OURS.splitlines()]
+    text = "".join(f"clips/{row[0]}.wav,{'real' if row[2] == 'bonafide' else 'fake'}\n" for row in rows)
+    (tmp_path / "keys.csv").write_text("path,label\n" + text)
+    del options["--cm"]
+    submit(options | {"--protocol": str(tmp_path / "keys.csv")})
+    assert read_submission(options["--output"])["scores"] == {"eer_percent": 50.0, "n_trials": 5, "n_skipped": 1}
+
+
 def test_a_system_without_a_paper_gets_a_note(options: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "s2pecnet")
     del options["--arxiv"], options["--bibtex"]
@@ -609,9 +618,11 @@ def test_spoofs_alone_are_submitted_with_a_threshold_of_another_set(
     check(tmp_path, "--cm", str(tmp_path / "ours.txt"))
     assert "in order, 1-SRR 75.0000 %, 5 trials, 1 skipped" in capsys.readouterr().out
     edited(lambda s: s["calibration"].update(threshold=0.0))(tmp_path / "submission.yaml")
-    line = one_line(lambda: check(tmp_path, "--cm", str(tmp_path / "ours.txt")), capsys)
-    assert "scores.srr_complement: 75.0, but" in line
-    assert "gives 50.0" in line
+    # Spoofs alone need no keys.
+    for keys in (["--cm", str(tmp_path / "ours.txt")], []):
+        line = one_line(lambda: check(tmp_path, *keys), capsys)  # noqa: B023
+        assert "scores.srr_complement: 75.0, but" in line
+        assert "gives 50.0" in line
     edited(lambda s: s["scores"].update(srr_complement=50.0, other=1))(tmp_path / "submission.yaml")
     caplog.set_level("INFO", "s2pecnet")
     check(tmp_path, "--cm", str(tmp_path / "ours.txt"))
@@ -649,7 +660,7 @@ def test_the_schema_of_the_harness_decides_where_it_is_installed(
     schema = {"properties": {"schema_version": {"enum": [4, 6]}, "new": {"type": "integer"}}}
     (package / "schema" / "submission.schema.json").write_text(json.dumps(schema))
     monkeypatch.syspath_prepend(package.parent)
-    monkeypatch.delitem(sys.modules, "speech_spoof_bench", raising=False)
+    forget_harness()
     caplog.set_level("INFO", "s2pecnet")
     edited(lambda s: s.update(schema_version=6, new=1))(made / "submission.yaml")
     check(made, "--cm", str(made / "ours.txt"))
@@ -661,7 +672,7 @@ def test_the_schema_of_the_harness_decides_where_it_is_installed(
     assert [line.partition(": ")[2] for line in lines] == [
         "new: 'x' is not of type 'integer'", "schema_version: 5 is not one of [4, 6]",
     ]  # fmt: skip
-    monkeypatch.delitem(sys.modules, "speech_spoof_bench", raising=False)
+    forget_harness()
 
 
 @given(st.text(min_size=1))
