@@ -4,6 +4,7 @@ report_scores    metrics of one system, or of several side by side, with breakdo
 report_sasv      metrics of a track-2 score file of ASVspoof 5
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,13 @@ from s2pecnet.reporting.text import (
     describe_rates_by,
     describe_systems,
 )
-from s2pecnet.score_files.cm_asv import ASVScores, CMScores, common_trials, read_asv_scores
+from s2pecnet.score_files.cm_asv import ASVScores, CMScores, align_trials, common_trials, read_asv_scores
 from s2pecnet.score_files.joined import KeyList, read_keys, read_scores
 from s2pecnet.score_files.sasv import read_sasv_scores
 from s2pecnet.score_files.tables import read_named_columns, read_numbered_columns
 
 REPLICATES = 1000
+log = logging.getLogger(__name__)
 
 Report = tuple[dict[str, Any], list[str]]
 
@@ -151,6 +153,11 @@ def _report_one_class(
 ) -> Report:
     """Rates at the threshold of trials that are all bona fide, or all spoofed."""
     assert request.threshold is not None
+    align_trials(scores, request.names)
+    needs_both = {"--asv": request.asv, "--llr": request.llr, "--calibrate-on": request.calibrate_on}
+    unused = [option for option, value in (needs_both | {"--bootstrap": request.replicates}).items() if value]
+    if unused:
+        log.warning("%s: not used, as the trials are of one class", ", ".join(unused))
     systems: dict[str, dict[str, Any]] = {}
     rates: dict[str, FixedThreshold] = {}
     lines = []

@@ -463,6 +463,11 @@ def test_trials_of_one_class_have_rates_alone(files: list[str], tmp_path: Path, 
     lines = run_text(capsys, "--cm", path, "--threshold", "0")
     assert lines[1] == "EER, minDCF  not defined: no bona fide trials"
     assert "  FRR             not defined: no bona fide trials" in lines
+    done = run_evaluation("--cm", path, "--threshold", "0", "--llr", "--bootstrap", "5")
+    assert done.stderr == "warning: --llr, --bootstrap: not used, as the trials are of one class\n"
+    write_cm_scores(files[1], system_of(1).take(np.arange(40)))
+    with pytest.raises(InputError, match="spoofs and B cover different trials"):
+        evaluate.main(["--cm", path, "--cm", files[1], "--threshold", "0"])
     write_cm_scores(files[1], spoofs)
     content = run_json(capsys, "--cm", path, "--cm", files[1], "--threshold", "0")["systems"]
     assert content["spoofs"]["at_threshold"] == content["B"]["at_threshold"]
