@@ -148,7 +148,8 @@ def read_scores(path: PathLike, keys: KeyList | None = None, *, both_classes: bo
     """Read a countermeasure's scores with their keys, and warn of trials without a score.
 
     Args:
-        path: the scores; without `keys` it has the keys too: `utterance attack key score` a line, or a table.
+        path: the scores; without `keys` it has the keys too: `utterance attack key score` a line, or a table. With
+            `keys` such a file's own keys have to agree with them.
         both_classes: as in `read_cm_scores`.
 
     Raises:
@@ -161,6 +162,22 @@ def read_scores(path: PathLike, keys: KeyList | None = None, *, both_classes: bo
         table = read_named_columns(path)
         if keys is None and _named(table, KEY_COLUMNS):
             keys = _keys_of(table, "all")
+    fields = first.split()
+    if keys is not None and len(fields) == 4 and fields[2] in KEYS:
+        own = read_cm_scores(path, both_classes=False)
+        cm = keys.join(path, dict(zip(own.utterances.tolist(), own.scores.tolist(), strict=True)), both_classes)
+        known = dict(zip(own.utterances.tolist(), own.is_bonafide.tolist(), strict=True))
+        others = [
+            name
+            for name, real in zip(cm.utterances.tolist(), cm.is_bonafide.tolist(), strict=True)
+            if known[name] != real
+        ]
+        if others:
+            raise InputError(
+                f"{os.fspath(path)}: {len(others)} trials have another key in {keys.table.path}, e.g. "
+                f"{quoted(others[0])}: leave out --keys, or give the right ones"
+            )
+        return cm
     if keys is not None:
         return keys.join(path, _scores_of(table) if table else _read_pairs(path), both_classes)
     cm = read_cm_scores(path, both_classes)
@@ -183,15 +200,13 @@ def _scores_of(table: Table) -> dict[str, float | None]:
 
 
 def _read_pairs(path: PathLike) -> dict[str, float | None]:
-    """The scores of a file of `utterance score`, or of `utterance attack key score`, whose keys are then not used."""
+    """The scores of a file of `utterance score`."""
     lines = read_lines(path, "'utterance score' in each line")
     separator = _separator(lines[0][1])
     numbers, utterances, texts = list[int](), list[str](), list[str]()
     for number, line in lines[1:] if _header(lines[0][1]) else lines:
         fields = [field.strip() for field in line.split(separator)]
-        if len(fields) == 4 and fields[2] in KEYS:
-            fields = [fields[0], fields[3]]
-        elif separator is None:
+        if separator is None:
             fields = line.strip().rsplit(None, 1)
         if len(fields) != 2:
             raise InputError(f"{os.fspath(path)}:{number}: {len(fields)} fields, expected 2: 'utterance score'")

@@ -145,6 +145,7 @@ PROTOCOL = FORMS["ASVspoof2019"]
     [
         (SCORES + "u5 1\nu6 2\n", None, r": 2 of 6 scored utterances have no key in .*keys.txt, e.g. 'u5', 'u6' \(it"),
         ("x1 1\nx2 2\n", None, r": 2 of 2 scored .*, e.g. 'x1', 'x2' \(it has '.*' ...\): are the keys of"),
+        ("u1 - bonafide 1\nu2 - bonafide 2\n", None, r": 1 trials have another key in .*keys.txt, e.g. 'u2': leave"),
         (SCORES + "u4 1\n", None, r"scores.txt:5: utterance 'u4' again, first in line 4"),
         (SCORES.replace("2.5", "nan"), None, r"scores.txt:1: score 'nan', expected a finite number"),
         (SCORES.replace("2.5", "high"), None, r"scores.txt:1: score 'high', expected a number"),
