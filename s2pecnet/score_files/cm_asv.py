@@ -270,7 +270,8 @@ def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
     if len(fields) != len(layout.columns):
         how = ""
         if layout is _CM:
-            how = "; keys in a file of their own: evaluate, calibrate and fuse take --keys FILE, a protocol or table"
+            how = "; keys in a file of their own go by --keys FILE (a protocol or table) of evaluate, calibrate and fuse, "
+            how += "there also by --apply-keys"
         raise InputError(f"{len(fields)} fields, expected {len(layout.columns)}: {layout}{how}")
     for name, field in zip(layout.columns, fields, strict=True):
         if len(field) > LONGEST_FIELD:

@@ -390,7 +390,7 @@ def test_scores_with_keys_apart(
     plain: tuple[str, str], files: list[str], capsys: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "s2pecnet")
-    with pytest.raises(InputError, match=r"1: 2 fields, expected 4: .*; keys in a file of their own: .* --keys FILE"):
+    with pytest.raises(InputError, match=r"1: 2 fields, expected 4: .*; keys in a file of their own go by --keys FILE"):
         evaluate.main(["--cm", plain[0]])
     content = run_json(capsys, "--cm", plain[0], "--keys", plain[1], "--subset", "all")
     usual = run_json(capsys, "--cm", files[0])
