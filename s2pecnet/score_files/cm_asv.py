@@ -270,8 +270,7 @@ def _checked_score(fields: list[bytes], layout: _Layout) -> float | None:
     if len(fields) != len(layout.columns):
         how = ""
         if layout is _CM:
-            how = "; keys in a file of their own go by --keys FILE (a protocol or table) of evaluate, calibrate and fuse, "
-            how += "there also by --apply-keys"
+            how = "; keys in a file of their own go by --keys FILE, a protocol or table (fuse: --apply-keys too)"
         raise InputError(f"{len(fields)} fields, expected {len(layout.columns)}: {layout}{how}")
     for name, field in zip(layout.columns, fields, strict=True):
         if len(field) > LONGEST_FIELD:
