@@ -14,6 +14,18 @@ SPLITS = ("train", "dev", "eval")
 UNSCORED = "unscored"
 # Bytes of a field of a score file, so of an utterance's name too.
 LONGEST_FIELD = 200
+# Endings of files that hold audio and say their rate; libsndfile or PyAV reads them.
+AUDIO_ENDINGS = frozenset(
+    (
+        *(".3gp", ".8svx", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avr", ".awb"),
+        *(".bwf", ".caf", ".dff", ".dsf", ".eac3", ".flac", ".flv", ".ircam", ".m4a", ".m4b", ".mka", ".mkv", ".mov"),
+        *(".mp2", ".mp3", ".mp4", ".mpga", ".nist", ".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds", ".sf"),
+        *(".snd", ".sph", ".spx", ".svx", ".tta", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wv"),
+        *(".wve", ".xi"),
+    )
+)
+# Audio that is not read: samples without a header, and what neither decoder knows.
+OTHER_AUDIO = frozenset((".pcm", ".raw", ".silk", ".slk"))
 POLARITY = "higher = bona fide"
 
 DEFAULT_SEED = 1234

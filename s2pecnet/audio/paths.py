@@ -4,53 +4,56 @@ A folder of a million files is not listed before its first file is used, but for
 list on stdin may still be being written while it is read.
 """
 
+import contextlib
 import glob
 import itertools
 import os
 import select
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from s2pecnet.audio.containers import Content, sniff
+from s2pecnet.conventions import AUDIO_ENDINGS, OTHER_AUDIO
 from s2pecnet.errors import InputError, describe_error
 
-# Endings of what libsndfile reads, of those that hold audio alone (.mat does not) and say their rate (.raw does not).
-SUFFIXES = frozenset(
-    (
-        *(".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".ircam", ".mp2", ".mp3", ".nist"),
-        *(".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds", ".sf", ".snd", ".sph", ".svx", ".voc", ".w64"),
-        *(".wav", ".wave", ".wve", ".xi"),
-    )
-)
 STDIN = 0
-# Paths named in a message.
-SHOWN = 3
+# Paths, and endings, named in a message.
+SHOWN, ENDINGS_SHOWN = 3, 6
 # Seconds without a further path on stdin after which those that have come are scored, however few.
 PATIENCE = 0.5
 
 # A path; a problem met while looking for paths, to be handed on in its place; or None, no further path for the moment.
 Found = str | InputError | None
+HIDDEN, LINKED, SPECIAL, CLOSED = "hidden", "linked folders", "no regular files", "not readable"
 
 
-def find_audio(paths: Iterable[str]) -> Iterator[Found]:
+def find_audio(paths: Iterable[str], skipped: Counter[str] | None = None) -> Iterator[Found]:
     """Audio files, one by one: what `paths` name, the files of folders, matches of globs, and for "-" those of stdin.
 
-    A folder is walked in the order of names, subfolders too, as far as the files are asked for; names that begin with
-    a dot, links to folders, and files without an ending of `SUFFIXES` are skipped.
+    A folder is walked in the order of names, subfolders too, as far as the files are asked for. Files with an ending of
+    audio are taken, and those that begin as audio does; others, names that begin with a dot, and links to folders are
+    skipped and counted.
+
+    Args:
+        skipped: counts what is skipped, by ending ("" where there is none) or by one of the words above.
 
     Yields:
         a path; an `InputError` where a folder cannot be read or holds no audio, or a glob matches nothing; None where
         stdin pauses.
     """
+    skipped = Counter() if skipped is None else skipped
     for path in paths:
         if path == "-":
             for line in read_lines(STDIN):
-                yield from [None] if line is None else _files_of(line)
+                yield from [None] if line is None else _files_of(line, skipped)
         elif glob.has_magic(path) and not os.path.lexists(path):
             matches = sorted(glob.glob(path, recursive=True))
-            yield from itertools.chain.from_iterable(map(_files_of, matches))
+            for match in matches:
+                yield from _files_of(match, skipped)
             if not matches:
                 yield InputError(f"{path}: no file matches")
         else:
-            yield from _files_of(path)
+            yield from _files_of(path, skipped)
 
 
 def require_files(found: Iterator[Found], paths: Sequence[str]) -> Iterator[Found]:
@@ -83,27 +86,61 @@ def read_lines(descriptor: int) -> Iterator[str | None]:
         yield from (os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip())
 
 
-def _files_of(path: str) -> Iterator[Found]:
+def skipped_in_words(skipped: Counter[str]) -> str:
+    """What was skipped: "3 that are no audio (.txt 2, no ending 1), 1 hidden"; "" where nothing was."""
+    others = (HIDDEN, LINKED, SPECIAL, CLOSED)
+    endings = sorted((-count, ending or "no ending") for ending, count in skipped.items() if ending not in others)
+    named = ", ".join(f"{ending} {-count}" for count, ending in endings[:ENDINGS_SHOWN])
+    more = ", ..." if len(endings) > ENDINGS_SHOWN else ""
+    parts = [f"{-sum(count for count, _ in endings)} that are no audio ({named}{more})"] if endings else []
+    return ", ".join([*parts, *(f"{skipped[word]} {word}" for word in others if skipped[word])])
+
+
+def _files_of(path: str, skipped: Counter[str]) -> Iterator[Found]:
     if not os.path.isdir(path):
         yield path
         return
-    items = _walk(path)
-    nothing = f"{path}: no audio file in this folder (looked for {' '.join(sorted(SUFFIXES))})"
-    yield next(items, InputError(nothing))
+    before = skipped.copy()
+    items = _walk(path, skipped)
+    first = next(items, None)
+    if first is None:
+        words = skipped_in_words(skipped - before)
+        yield InputError(
+            f"{path}: no audio file in this folder" + (f"; skipped: {words}" if words else ", it is empty")
+        )
+        return
+    yield first
     yield from items
 
 
-def _walk(folder: str) -> Iterator[Found]:
+def _walk(folder: str, skipped: Counter[str]) -> Iterator[Found]:
     try:
         with os.scandir(folder) as entries:
-            shown = (entry for entry in entries if not entry.name.startswith("."))
-            content = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in shown)
+            content = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     except OSError as error:
         yield InputError(describe_error(error))
         return
     for name, is_folder in content:
         path = os.path.join(folder, name)
-        if is_folder:
-            yield from _walk(path)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES:
+        ending = os.path.splitext(name)[1].lower()
+        if name.startswith("."):
+            skipped[HIDDEN] += 1
+        elif is_folder:
+            yield from _walk(path, skipped)
+        elif os.path.isdir(path):
+            skipped[LINKED] += 1
+        elif os.path.exists(path) and not os.path.isfile(path):
+            skipped[SPECIAL] += 1
+        elif ending in AUDIO_ENDINGS | OTHER_AUDIO:
             yield path
+        else:
+            try:
+                with contextlib.closing(Content(path)) as bytes_of_it:
+                    is_audio = bool(sniff(bytes_of_it)[0])
+            except OSError:
+                skipped[CLOSED] += 1
+                continue
+            if is_audio:
+                yield path
+            else:
+                skipped[ending] += 1

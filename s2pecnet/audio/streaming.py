@@ -3,13 +3,13 @@
 file --read_blocks: decode, mono, 16 kHz--> windows of `length` samples every `hop` samples
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from s2pecnet.audio.decoding import check_audible, read_blocks
+from s2pecnet.audio.decoding import read_blocks
 from s2pecnet.audio.resampling import Floats32
 
 
@@ -20,7 +20,9 @@ class Window(NamedTuple):
     samples: Floats32
 
 
-def read_windows(path: str | Path, length: int, hop: int) -> Iterator[Window]:
+def read_windows(
+    path: str | Path, length: int, hop: int, on_second: Callable[[], object] = lambda: None
+) -> Iterator[Window]:
     """Windows of a file, one every `hop` samples, and one that ends with the file where these leave a rest.
 
     A file that is not longer than `length` is one window with all its samples. Windows without any sound, all samples
@@ -28,14 +30,14 @@ def read_windows(path: str | Path, length: int, hop: int) -> Iterator[Window]:
 
     Args:
         length, hop: samples at 16 kHz, 1 <= hop <= length.
+        on_second: called where the second decoder is needed.
 
     Raises:
         BadAudio: as `decoding.read_audio`; of a long file possibly after its first windows.
     """
-    held, begin, start, audible = np.zeros(0, dtype=np.float32), 0, 0, False
-    for block in read_blocks(path):
+    held, begin, start = np.zeros(0, dtype=np.float32), 0, 0
+    for block in read_blocks(path, on_second):
         held = np.concatenate((held, block))
-        audible = audible or bool(block.any())
         while start + length <= begin + len(held):
             window = held[start - begin :][:length]
             if window.any():
@@ -45,7 +47,5 @@ def read_windows(path: str | Path, length: int, hop: int) -> Iterator[Window]:
         kept = max(begin, min(start, begin + len(held) - length))
         held, begin = held[kept - begin :], kept
     end = begin + len(held)
-    if not audible:
-        check_audible(path, np.zeros(0))
     if (start == 0 or start - hop + length < end) and held[-length:].any():
         yield Window(max(0, end - length), held[-length:])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from s2pecnet.audio.paths import find_audio, require_files
+from s2pecnet.audio.paths import find_audio, require_files, skipped_in_words
 from s2pecnet.cli.command import make_parser
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
     from s2pecnet.systems.published import find_weights
 
     config = load_config(arguments.config, arguments.set)
-    found = require_files(find_audio(arguments.paths), arguments.paths)
+    skipped: Counter[str] = Counter()
+    found = require_files(find_audio(arguments.paths, skipped), arguments.paths)
     hop = _hop(arguments.hop, config.samples)
     weights = str(find_weights(arguments.weights, config))
     rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
@@ -84,10 +85,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
         width = max(len(path) if os.path.isfile(path) else WIDEST for path in arguments.paths)
         for line in FORMATS[arguments.format](predictions, rule, about, min(width, WIDEST)):
             _print_line(line)
+    if skipped:
+        log.info("skipped: %s", skipped_in_words(skipped))
+    second = tally.pop("second", 0)
     if tally.total() > 1:
         judged = "" if rule.threshold is None else f" ({tally['bonafide']} bonafide, {tally['spoof']} spoof)"
         scored = tally.total() - tally["bad"]
-        print(f"files scored: {scored}{judged}; that could not be used: {tally['bad']}", file=sys.stderr)
+        by_second = f"; read by the second decoder (PyAV): {second}" if second else ""
+        print(f"files scored: {scored}{judged}; that could not be used: {tally['bad']}{by_second}", file=sys.stderr)
     return EXIT_BAD_FILE if tally["bad"] else 0
 
 
@@ -217,7 +222,7 @@ def _csv_line(fields: Sequence[Any]) -> str:
 def _good_ones(
     results: "Iterable[Prediction | InputError]", rule: "Rule", tally: Counter[str | None]
 ) -> "Iterator[Prediction]":
-    """The predictions, counted by verdict; the errors between them are printed in their place and counted as bad."""
+    """The predictions, counted by verdict, and as "second" by decoder; errors are printed in their place, as "bad"."""
     for result in results:
         if isinstance(result, InputError):
             tally["bad"] += 1
@@ -225,6 +230,7 @@ def _good_ones(
             _print_line(f"error: {result}".replace("\n", "\\n"), sys.stderr)
         else:
             tally[rule.verdict(result.score)] += 1
+            tally["second"] += result.second
             yield result
 
 
@@ -244,7 +250,7 @@ def _progress(files: "FileScorer", tally: Counter[str | None]) -> Iterator[None]
     with tqdm(desc="score", unit=" windows", leave=False, disable=None, mininterval=0.5) as bar:
 
         def show(count: int) -> None:
-            bar.set_postfix_str(f"{tally.total()} files", refresh=False)
+            bar.set_postfix_str(f"{tally.total() - tally['second']} files", refresh=False)
             bar.update(count)
 
         files.on_scored = show

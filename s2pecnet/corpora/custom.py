@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from s2pecnet.conventions import KEYS, SPLITS
+from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, OTHER_AUDIO, SPLITS
 from s2pecnet.corpora.trials import (
     LONGEST_NAME,
     PATH_NAMES,
@@ -61,17 +61,6 @@ METADATA = ("metadata.csv", "metadata.tsv")
 PATH_COLUMNS = ("path", "file")
 COLUMNS = (*PATH_COLUMNS, "label", "attack", "speaker", "split")
 EXPECTED = "of the header's columns"
-# What libsndfile reads, without samples that have no header and files that may hold anything.
-AUDIO_ENDINGS = frozenset(
-    (
-        *(".8svx", ".aif", ".aifc", ".aiff", ".au", ".avr", ".bwf", ".caf", ".flac", ".ircam", ".mp2", ".mp3", ".nist"),
-        *(".oga", ".ogg", ".opus", ".paf", ".pvf", ".rf64", ".sds", ".sf", ".snd", ".sph", ".svx", ".voc", ".w64"),
-        *(".wav", ".wave", ".wve", ".xi"),
-    )
-)
-OTHER_AUDIO = frozenset(
-    (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".raw", ".webm", ".wma", ".wv")
-)
 
 
 def divide(speaker_or_path: str) -> str:

@@ -1,16 +1,18 @@
 """Headers of a split's audio, read before training, and its decoded samples, kept for the epochs after the first.
 
-    headers-<key>.npy   size, time, length, rate and channels of each file: headers are read once, then only of the
-                        files whose size or time has changed
+    headers-<key>.npy   size, time, length, rate and channels of each file, and which decoder reads it: they are read
+                        once, then only of the files whose size or time has changed
     audio-<key>.bin     a record a file, then all samples one after the other, mapped into memory by every loader
                         process; int16 where that holds the waveform exactly, as for 16-bit FLAC, else float32
 
-The key is made of the audio's folder and the protocol's content. A cache is used only where size and time of every file
-are those that it was made from. It is written atomically; two runs that start at once make it once.
+The key is made of the audio's folder, the protocol's content, and the version of what reads audio. A cache is used only
+where size and time of every file are those that it was made from. It is written atomically; two runs that start at once
+make it once.
 """
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,29 +20,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import soundfile
 from filelock import FileLock
 from tqdm import tqdm
 
 from s2pecnet.audio.crops import Start, cropped, first_sample
-from s2pecnet.audio.decoding import BadAudio, why_unreadable
+from s2pecnet.audio.decoding import BadAudio, inspect, read_audio
 from s2pecnet.corpora.trials import Trials
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write
 
 # What the cache takes a file to be unchanged by, and what its header says; size -1 where there is no file.
-HEADER = np.dtype([("size", "<i8"), ("time", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i4")])
+HEADER = np.dtype(
+    [("size", "<i8"), ("time", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i2"), ("second", "<i2")]
+)
 RECORD = np.dtype([("size", "<i8"), ("time", "<i8"), ("offset", "<i8"), ("samples", "<i8"), ("kind", "<i8")])
 KINDS = (np.dtype("<i2"), np.dtype("<f4"))
 FULL_SCALE = 32768.0
 AT_ONCE = 512
+# Another one where the same file gives other samples than before, or is refused: 2 is the second decoder.
+VERSION = 2
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 
 def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = None) -> np.ndarray:
-    """Headers (n,) of a split's files, of type HEADER; `frames` is 0 where a file has no readable header.
+    """Headers (n,) of a split's files, of type HEADER; `frames` is 0 where a file cannot be opened or is not complete.
 
     Args:
         cache_dir: where they are kept; None: they are read again.
@@ -58,10 +65,14 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
                 np.copyto(headers, before, where=same)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
     for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
-        headers["frames"][index], headers["rate"][index], headers["channels"][index] = found
+        for column, value in zip(("frames", "rate", "channels", "second"), found, strict=True):
+            headers[column][index] = value
     if kept is not None and not same.all():
         with atomic_write(kept, "wb") as stream:
             np.save(stream, headers)
+    if headers["second"].any():
+        count = int(np.count_nonzero(headers["second"]))
+        log.info("%s: %d of %d files are read by the second decoder (PyAV)", trials.path, count, len(headers))
     return headers
 
 
@@ -69,7 +80,7 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
     """Make sure that the files of a protocol can be opened, before anything long starts.
 
     Args:
-        tolerated: share of files that may be missing or without a header.
+        tolerated: share of files that may be missing or unreadable.
 
     Raises:
         InputError: naming the folder, and the first such files with their protocol lines.
@@ -80,10 +91,10 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
     if not audio.folder.is_dir():
         raise InputError(f"{audio.folder}: no such folder, though {trials.path} names {len(trials)} files in it")
     missing = bad[headers["size"][bad] < 0]
-    shown, what = (missing, "are missing") if len(missing) else (bad, "have no readable header")
+    shown, what = (missing, "are missing") if len(missing) else (bad, "cannot be used")
     lines = [f" (line {line})" if line else "" for line in trials.line[shown[:3]]]
     first = ", ".join(f"{audio.path(int(i)).name}{line}" for i, line in zip(shown, lines, strict=False))
-    reason = "" if len(missing) else f": {why_unreadable(audio.path(int(shown[0])), None)}"
+    reason = "" if len(missing) else f": {_reason(audio.path(int(shown[0])))}"
     raise InputError(
         f"{audio.folder}: {len(shown)} of {len(trials)} files that {trials.path} names {what}: "
         f"{first}{', ...' if len(shown) > 3 else ''}{reason}"
@@ -182,7 +193,7 @@ def _compact(audio: AudioFolder, index: int) -> np.ndarray:
 
 def _key(audio: AudioFolder, trials: Trials) -> str:
     folder = str(audio.folder.resolve())
-    return hashlib.sha256(f"{folder}\n{trials.digest}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{folder}\n{trials.digest}\n{VERSION}".encode()).hexdigest()[:16]
 
 
 def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
@@ -193,12 +204,20 @@ def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
+def _header(audio: AudioFolder, index: int) -> tuple[int, int, int, bool]:
     try:
-        info = soundfile.info(os.fsencode(audio.path(index)))
-    except (soundfile.SoundFileError, OSError, TypeError):  # TypeError: a .raw file, whose rate is not known
-        return 0, 0, 0
-    return info.frames, info.samplerate, info.channels
+        return tuple(inspect(audio.path(index)))  # type: ignore[return-value]
+    except BadAudio:
+        return 0, 0, 0, False
+
+
+def _reason(path: Path) -> str:
+    """Why a file cannot be used, as any command says it."""
+    try:
+        read_audio(path)
+    except BadAudio as why:
+        return str(why).removeprefix(f"{path}: ")
+    return "it could not be opened a moment ago"
 
 
 def _in_parallel(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s2pecnet.audio.decoding import opened, read_blocks
+from s2pecnet.audio.decoding import inspect, read_blocks
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.extras import require
 from s2pecnet.features import PowerSpectrogram, count_frames
@@ -83,8 +83,8 @@ class AudioOverview:
 
     def __init__(self, path: str | Path):
         # The header's length sets the columns; what is read sets the rest.
-        with opened(path) as header:
-            expected = max(1, -(-header.frames * SAMPLE_RATE // header.samplerate))
+        info = inspect(path)
+        expected = max(1, -(-info.frames * SAMPLE_RATE // info.rate))
         frames, spectrum = count_frames(expected, HOP), PowerSpectrogram(hop=HOP)
         self.low, self.high = np.full(min(COLUMNS, expected), np.inf), np.full(min(COLUMNS, expected), -np.inf)
         power, counts = np.zeros((min(COLUMNS, frames), spectrum.bins)), np.zeros(min(COLUMNS, frames))

@@ -40,10 +40,15 @@ class WindowScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The scores of a file's windows, at least one."""
+    """The scores of a file's windows, at least one.
+
+    Attributes:
+        second: the second decoder was needed.
+    """
 
     path: str
     windows: tuple[WindowScore, ...]
+    second: bool = False
 
     @property
     def score(self) -> float:
@@ -120,9 +125,9 @@ class FileScorer:
             while ahead:
                 yield ahead.popleft().result()
 
-    def _read(self, path: str) -> Iterator[tuple[Window, tuple[Tensor, ...]]]:
+    def _read(self, path: str, on_second: Callable[[], object]) -> Iterator[tuple[Window, tuple[Tensor, ...]]]:
         """A file's windows, each with the model's inputs for it."""
-        for window in read_windows(path, self.inputs.samples, self.hop):
+        for window in read_windows(path, self.inputs.samples, self.hop, on_second):
             yield window, self.inputs(window.samples)
 
     def _score(self, batch: "list[_Inputs]") -> None:
@@ -138,6 +143,10 @@ class FileScorer:
         batch.clear()
 
 
+# Gives a file's windows with their inputs, and calls what it is given where the second decoder is needed.
+_Read = Callable[[str, Callable[[], object]], Iterator[tuple[Window, tuple[Tensor, ...]]]]
+
+
 class _Inputs(NamedTuple):
     """A window as the model takes it, and the file it is of."""
 
@@ -149,9 +158,9 @@ class _Inputs(NamedTuple):
 class _File:
     """A file on its way: its first windows read, the others to come, the scores so far."""
 
-    def __init__(self, found: str | InputError, read: Callable[[str], Iterator[tuple[Window, tuple[Tensor, ...]]]]):
+    def __init__(self, found: str | InputError, read: _Read):
         self.scores: list[WindowScore] = []
-        self.taken, self.ended = 0, False
+        self.taken, self.ended, self.second = 0, False, False
         self.path = found if isinstance(found, str) else ""
         self.error = found if isinstance(found, InputError) else None
         self._coming = self._until_error(read)
@@ -168,14 +177,17 @@ class _File:
             yield inputs
         self.ended = True
 
-    def _until_error(self, read: Callable[[str], Iterator[tuple[Window, tuple[Tensor, ...]]]]) -> Iterator[_Inputs]:
+    def _until_error(self, read: _Read) -> Iterator[_Inputs]:
         if self.error is not None:
             return
         try:
-            for window, tensors in read(self.path):
+            for window, tensors in read(self.path, self._needs_second):
                 yield _Inputs(self, window, tensors)
         except BadAudio as error:
             self.error = error
+
+    def _needs_second(self) -> None:
+        self.second = True
 
     @property
     def is_finished(self) -> bool:
@@ -186,7 +198,7 @@ class _File:
         """What there is to say of a finished file."""
         if self.error is None and not all(math.isfinite(window.score) for window in self.scores):
             return InputError(f"{self.path}: the score is not finite; the weights or the audio are broken")
-        return self.error or Prediction(self.path, tuple(self.scores))
+        return self.error or Prediction(self.path, tuple(self.scores), self.second)
 
 
 def _finished(waiting: deque[_File]) -> Iterator[Prediction | InputError]:

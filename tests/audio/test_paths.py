@@ -2,12 +2,15 @@
 
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from s2pecnet.audio import paths
-from s2pecnet.audio.paths import find_audio, read_lines, require_files
+from s2pecnet.audio.paths import find_audio, read_lines, require_files, skipped_in_words
 from s2pecnet.errors import InputError
 
 
@@ -79,8 +82,25 @@ def test_a_folder_is_walked_as_far_as_it_is_asked_for(folder: Path, monkeypatch:
 def test_folders_without_audio_are_told(folder: Path) -> None:
     (item,) = find_audio([str(folder / "empty")])
     assert isinstance(item, InputError)
-    assert str(item).startswith(f"{folder / 'empty'}: no audio file in this folder")
-    assert ".wav" in str(item)
+    assert str(item) == f"{folder / 'empty'}: no audio file in this folder; skipped: 1 that are no audio (.txt 1)"
+    (folder / "empty" / "x.txt").unlink()
+    assert found(folder / "empty") == [f"{folder / 'empty'}: no audio file in this folder, it is empty"]
+
+
+def test_what_is_skipped_is_counted(folder: Path) -> None:
+    (folder / "linked").symlink_to(folder / "sub")
+    for name in ("a.txt", "README", "x.y.pdf"):
+        (folder / name).write_text("no audio\n")
+    os.mkfifo(folder / "pipe")
+    soundfile.write(folder / "SW02001", np.full(4000, 0.1), 8000, format="WAV")
+    skipped: Counter[str] = Counter()
+    names = [os.path.relpath(str(path), folder) for path in find_audio([str(folder)], skipped)]
+    assert names == ["SW02001", "a.FLAC", "b.wav", "sub/deep/y.mp3", "sub/z.ogg", "zz.opus"]
+    assert skipped == {"": 1, ".txt": 3, ".pdf": 1, "hidden": 1, "linked folders": 1, "no regular files": 1}
+    assert skipped_in_words(skipped) == (
+        "5 that are no audio (.txt 3, .pdf 1, no ending 1), 1 hidden, 1 linked folders, 1 no regular files"
+    )
+    assert skipped_in_words(Counter()) == ""
 
 
 def test_nothing_at_all_is_an_error(folder: Path) -> None:

@@ -259,7 +259,7 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["real/a.wav", "fake/b.m4a"], r"b\.m4a: libsndfile does not read \.m4a files; convert them"),
+        (["real/a.wav", "fake/b.raw"], r"b\.raw: libsndfile does not read \.raw files; convert them"),
         (["real/a.wav", "fake/b.txt"], r"the folder is all bonafide; both classes are needed"),
         (["real/a.txt", "fake/b.txt"], r"the folder has no audio files"),
         (["real/a.wav", "fake/b.wav", "test/real/a.wav"], r"holds fake/, real/, test/; expected folders of labels, or"),

@@ -152,7 +152,7 @@ def test_headers_are_read_once_and_again_where_a_file_changed(
     read: list[int] = []
     real = cache._header
 
-    def header(audio: AudioFolder, index: int) -> tuple[int, int, int]:
+    def header(audio: AudioFolder, index: int) -> tuple[int, int, int, bool]:
         read.append(index)
         return real(audio, index)
 
@@ -169,7 +169,7 @@ def test_headers_are_read_once_and_again_where_a_file_changed(
 @pytest.mark.slow
 def test_headers_of_a_long_list_take_a_few_bytes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_stat", lambda audio, index: (index + 1, 7))
-    monkeypatch.setattr(cache, "_header", lambda audio, index: (index, 16000, 1))
+    monkeypatch.setattr(cache, "_header", lambda audio, index: (index, 16000, 1, False))
     files: Any = range(50_000)
     tracemalloc.start()
     try:
@@ -190,7 +190,7 @@ def test_missing_and_unreadable_files_are_named_before_anything_starts(split: Sp
 
     check()
     audio.path(6).write_bytes(b"")
-    with pytest.raises(InputError, match=r"1 of 18 files .* no readable header: \S+ \(line 7\): .* is empty"):
+    with pytest.raises(InputError, match=r"1 of 18 files .* cannot be used: \S+ \(line 7\): .* is empty"):
         check()
     check(tolerated=0.1)
     audio.path(2).unlink()
