@@ -250,9 +250,6 @@ def _end_of_samples(content: Content, begin: int, announced: int, order: str) ->
     if announced >= 0x7FFF0000 and there < announced // 2:
         # What encoders write that write to a pipe: 0xFFFFFFFF, 0x7FFFF000 and their like.
         return content.size, True
-    if announced in (content.size, content.size - 8):
-        # A size that counts the header too.
-        return content.size, True
     raise _cut(f"{announced:,} bytes of samples", f"{there:,}")
 
 
@@ -676,41 +673,57 @@ def _mpeg_frame(content: Content, position: int) -> int:
 
 def _mpeg(content: Content, start: int) -> Iterator[Recording]:
     """MP2 and MP3; a further recording begins at a header of Xing's, at another sample rate, or behind a tag."""
-    begin, position, rate, announced, counted = start, start, 0, 0, 0
+    part, position = _MpegPart(start), start
     while position < content.size:
         header = _mpeg_header(content.at(position, 4))
         if header is None:
             following = _behind_tags(content, position)
-            if counted and following != position:
-                if following < content.size:
-                    yield _mpeg_part(begin, position, counted, announced)
-                    begin, rate, announced, counted = following, 0, 0, 0
-                position = following
-                continue
-            if content.size - position < 4:
-                break
-            raise DamagedError(f"it is corrupt or cut short: no MPEG frame where one is expected, at byte {position:,}")
+            if following == position and content.size - position >= 4:
+                raise DamagedError(
+                    f"it is corrupt or cut short: no MPEG frame where one is expected, at byte {position:,}"
+                )
+            if part.frames and following < content.size:
+                yield part.recording(content, position)
+            part = part if following >= content.size or following == position else _MpegPart(following)
+            position = max(following, position + 1)
+            continue
         length, hertz = header
         if position + length > content.size:
-            if counted and content.size - position < 4:
-                break
             raise DamagedError("it is cut short: its last frame is not complete")
-        frames = _xing_frames(content.at(position, 200))
-        if counted and (frames is not None or hertz != rate or (announced and counted == announced)):
-            yield _mpeg_part(begin, position, counted, announced)
-            begin, announced, counted = position, 0, 0
-        if frames is None:
-            counted += 1
+        announced = _xing_frames(content.at(position, 200))
+        if part.frames and (announced is not None or hertz != part.rate):
+            yield part.recording(content, position)
+            part = _MpegPart(position)
+        if announced is None:
+            part.frames += 1
         else:
-            announced = frames
-        rate, position = hertz, position + length
-    yield _mpeg_part(begin, content.size, counted, announced)
+            part.announced, part.first = announced, position + length
+        part.rate, position = hertz, position + length
+    yield part.recording(content, content.size)
 
 
-def _mpeg_part(begin: int, end: int, counted: int, announced: int) -> Recording:
-    if counted + 1 < announced:  # Some count the frame of the header too.
-        raise _cut(f"{announced:,} frames", f"{counted:,}")
-    return Recording(((begin, end),))
+class _MpegPart:
+    """Frames that belong together: where they begin, the first that holds sound, how many there are and should be."""
+
+    def __init__(self, begin: int):
+        self.begin = self.first = begin
+        self.frames, self.rate, self.announced = 0, 0, 0
+
+    def recording(self, content: Content, end: int) -> Recording:
+        # Some count the frame of the header too.
+        if self.frames + 1 < self.announced:
+            raise _cut(f"{self.announced:,} frames", f"{self.frames:,}")
+        if self.frames in (self.announced - 1, self.announced):
+            return Recording(((self.begin, end),))
+        # Without a right number libsndfile takes one from the first frame's bit rate: it gets a frame that has it.
+        head = content.at(self.first, 4)
+        length = (_mpeg_header(head) or (0, 0))[0]
+        offset = 4 + ((17, 32), (9, 17))[not head[1] & 8][head[3] >> 6 != 3]
+        if head[1] >> 1 & 3 != 1 or length < offset + 12:
+            return Recording(((self.first, end),))
+        count = b"Xing\0\0\0\1" + self.frames.to_bytes(4, "big")
+        frame = (bytes((head[0], head[1] | 1, *head[2:])).ljust(offset, b"\0") + count).ljust(length, b"\0")
+        return Recording((frame, (self.first, end)))
 
 
 def _xing_frames(frame: bytes) -> int | None:

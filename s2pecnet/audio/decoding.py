@@ -61,8 +61,9 @@ LARGEST_FILTER = 1 << 24
 # Decoders and resamplers overshoot full scale by less. What is louder was written on another scale, such as that of
 # 16-bit integers.
 LOUDEST = 2.0
-# Of the energy of the channels, what their mean has left where they cancel each other: -30 dB.
-CANCELLED = 1e-3
+# Energy of the sum of channels, in parts of the sum of their energies, below which they cancel each other: that of
+# independent channels is 1, and 1 + r that of two with the correlation r. Lossy codecs leave 0.04 of inverted ones.
+CANCELLED = 0.1
 # Files of which is remembered, for the next epoch, what has been found.
 REMEMBERED = 1 << 17
 
@@ -220,24 +221,23 @@ class _Levels:
     """Blocks of channels to mono, checked, and whether anything is to be heard in all of them together."""
 
     def __init__(self, name: PathLike):
-        self.name, self.channels, self.mean = name, 0.0, 0.0
+        self.name, self.channels, self.sum = name, 0.0, 0.0
 
     def mono(self, block: Floats32) -> Floats32:
         """The mean of the channels, (samples, channels) to (samples,)."""
         check_values(self.name, block)
         if block.shape[1] == 1:
             waveform = block[:, 0]
-            self.mean = self.mean or float(waveform.any())
-            self.channels = self.channels or self.mean
+            self.sum = self.channels = self.sum or float(waveform.any())
             return waveform
         waveform = block.mean(axis=1)
-        self.channels += float(np.vdot(block, block)) / block.shape[1]
-        self.mean += float(np.vdot(waveform, waveform))
+        self.channels += float(np.vdot(block, block))
+        self.sum += float(np.vdot(waveform, waveform)) * block.shape[1] ** 2
         return waveform
 
     @property
     def heard(self) -> bool:
-        return self.mean > 0 and self.mean >= CANCELLED * self.channels
+        return self.sum > 0 and self.sum >= CANCELLED * self.channels
 
     def check(self) -> None:
         if not self.channels:
@@ -366,18 +366,17 @@ class _Stream:
         self.file, self.recording, self.position = file, recording, 0
         self.second, self.frames, self.floats = False, None, False
         if recording.to_prove or file.kind in SECOND_ONLY:
-            self.second, self.frames = _proved(file, recording, "")
-        self._open("")
+            self.second, self.frames = _proved(file, recording)
+        self._open()
 
-    def _open(self, words: str) -> None:
+    def _open(self) -> None:
         try:
             self.source = self.file.decoder(self.recording, self.second)
         except soundfile.SoundFileError as error:
-            words = _words(error)
             if not self.file.kind:
                 # Nothing vouches for bytes that no format begins with.
-                raise DamagedError(_what_else(self.file.content, words)) from None
-            self.second, self.frames = _proved(self.file, self.recording, words)
+                raise DamagedError(_what_else(self.file.content, _words(error))) from None
+            self.second, self.frames = True, _proved(self.file, self.recording)[1]
             self.source = self.file.decoder(self.recording, True)
         self.rate, self.channels = self.source.samplerate, self.source.channels
         self.can_seek = not self.second and self.source.seekable()
@@ -390,8 +389,8 @@ class _Stream:
 
     def seek(self, position: int) -> None:
         """Read from this sample on."""
-        self.source.seek(position)
         self.position = position
+        self._try(lambda: self.source.seek(position))
 
     def read(self, samples: int) -> Floats32:
         """The next samples, float32 (at most `samples`, channels) at the file's own rate; none at its end.
@@ -403,25 +402,26 @@ class _Stream:
             samples = min(samples, self.frames - self.position)
         if samples <= 0:
             return np.zeros((0, self.channels), dtype=np.float32)
-        try:
-            block = self.source.read(samples, dtype="float32", always_2d=True)
-        except soundfile.SoundFileError as error:
-            if self.file.kind != "flac" or self.second:
-                raise
-            block = self._taken_over(_words(error), samples)
+        block = self._try(lambda: self.source.read(samples, dtype="float32", always_2d=True))
         self.position += len(block)
         if not len(block) and self.frames is not None:
             raise DamagedError(f"it is cut short: {self.frames:,} samples are announced, {self.position:,} are there")
         return block
 
-    def _taken_over(self, words: str, samples: int) -> Floats32:
-        """The next samples of a FLAC file that libsndfile refuses in its midst, out of the second decoder."""
-        self.second, self.frames = _proved(self.file, self.recording, words)
+    def _try(self, step: Callable[[], Any]) -> Any:
+        """Take a step; where libsndfile refuses a FLAC file in its midst, with the second decoder."""
+        try:
+            return step()
+        except soundfile.SoundFileError:
+            if self.file.kind != "flac" or self.second:
+                raise
+            self.second, self.frames = True, _proved(self.file, self.recording)[1]
         self.source.close()
         self.source, left = self.file.decoder(self.recording, True), self.position
+        self.channels = self.source.channels
         while left:
             left -= len(self.source.read(min(left, BLOCK)))
-        return self.source.read(samples)
+        return step()
 
 
 def _blocks(path: PathLike, file: _AudioFile) -> Iterator[Floats32]:
@@ -448,8 +448,8 @@ _PROOFS: dict[tuple[object, ...], tuple[bool, int]] = {}
 _STRUCTURES: dict[tuple[object, ...], tuple[str, list[Recording]]] = {}
 
 
-def _proved(file: _AudioFile, recording: Recording, words: str) -> tuple[bool, int]:
-    """Which decoder reads a recording that libsndfile refuses (in these words), or may not read completely.
+def _proved(file: _AudioFile, recording: Recording) -> tuple[bool, int]:
+    """Which decoder reads a recording that libsndfile refuses, or may not read completely.
 
     Returns:
         whether it is the second one; how many samples a channel there are.
@@ -457,10 +457,8 @@ def _proved(file: _AudioFile, recording: Recording, words: str) -> tuple[bool, i
     Raises:
         DamagedError: neither, or the recording is not complete.
     """
-    key = (os.fspath(file.path), file.identity, recording.pieces, bool(words))
-    if file.kind == "flac":
-        return _remembered(_PROOFS, key, lambda: _proof_of_flac(file, recording, words))
-    return _remembered(_PROOFS, key, lambda: _proof(file, recording))
+    proof = _proof_of_flac if file.kind == "flac" else _proof
+    return _remembered(_PROOFS, (os.fspath(file.path), file.identity, recording.pieces), lambda: proof(file, recording))
 
 
 def _remembered(memory: dict[tuple[object, ...], T], key: tuple[object, ...], find: Callable[[], T]) -> T:
@@ -482,11 +480,12 @@ def _proof(file: _AudioFile, recording: Recording) -> tuple[bool, int]:
         return True, decoder.decoded
 
 
-def _proof_of_flac(file: _AudioFile, recording: Recording, words: str) -> tuple[bool, int]:
+def _proof_of_flac(file: _AudioFile, recording: Recording) -> tuple[bool, int]:
     """By the MD5 of the samples in the header; without one by their number, as far as there is one."""
     info = flac_header(file.content, recording)
     counts: dict[bool, int] = {}
-    for second in (True,) if words else (False, True):
+    words = ""
+    for second in (False, True):
         blocks = _decoded(file, recording, second)
         try:
             md5, counts[second] = flac_md5(blocks, info.bits)

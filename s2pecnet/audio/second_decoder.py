@@ -60,6 +60,9 @@ class SecondDecoder:
                 self._held = next(self._blocks, None)
         return np.concatenate(parts) if parts else np.zeros((0, self.channels), dtype=np.float32)
 
+    def seek(self, frames: int) -> None:
+        """Nothing to do: who opens it in the midst of a file has read as far as that."""
+
     def close(self) -> None:
         """Close the file."""
         self._container.close()
