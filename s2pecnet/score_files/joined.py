@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2pecnet.conventions import KEYS, UNSCORED
+from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, UNSCORED
 from s2pecnet.errors import InputError
 from s2pecnet.score_files.cm_asv import CMScores, PathLike, check_classes, finite_score, read_cm_scores
 from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns
@@ -330,4 +330,5 @@ def _plain_word(word: str) -> str:
 
 def _plain_name(name: str) -> str:
     """`flac/LA_E_1.flac` as LA_E_1."""
-    return re.sub(r"\.(flac|wav|mp3|ogg|opus|m4a)$", "", re.split(r"[/\\]", name)[-1], flags=re.IGNORECASE)
+    stem, ending = os.path.splitext(re.split(r"[/\\]", name)[-1])
+    return stem if ending.lower() in AUDIO_ENDINGS else stem + ending
