@@ -12,8 +12,10 @@ import torch
 from s2pecnet.arena import Adapter
 from s2pecnet.audio.decoding import BadAudio, read_audio
 from s2pecnet.cli import predict, train
+from s2pecnet.errors import InputError
 from s2pecnet.systems.build import System, get_model, load_system
 from s2pecnet.systems.weights import save_weights
+from tests.helpers.audio_zoo import zoo
 from tests.helpers.samples import TINIEST, TINY
 
 pytestmark = pytest.mark.slow
@@ -37,10 +39,10 @@ def clip(path: Path, rate: int, seconds: float, seed: int) -> Path:
     return path
 
 
-def by_main(config: Path, weights: Path, folder: Path) -> dict[str, float]:
+def by_main(config: Path, weights: Path, folder: Path, *more: str) -> dict[str, float]:
     """Scores of `python main.py --eval` on a CSV corpus of the clips."""
     train.main(["--eval", "--config", str(config), "--eval_model_weights", str(weights), "--output_dir", str(folder),
-                "--device", "cpu", "--set", "split_policy=eval"])  # fmt: skip
+                "--device", "cpu", "--set", "split_policy=eval", *more])  # fmt: skip
     (scores,) = folder.glob("*/eval_scores_using_best_dev_model.txt")
     return {line.split()[0]: float(line.split()[3]) for line in scores.read_text().splitlines()}
 
@@ -106,8 +108,59 @@ def test_one_refusal_for_bad_audio(
             read_audio(path)
         said = str(of_file.value).removeprefix(f"{path}: ")
         assert predict.main([*given, str(path)]) == 1
-        assert capsys.readouterr().err.splitlines()[-2] == f"error: {path}: {said}"
+        assert f"error: {path}: {said}" in capsys.readouterr().err.splitlines()
         samples, rate = soundfile.read(path, dtype="float32")
         with pytest.raises(BadAudio) as of_arena:
             adapter.score_batch([samples], [rate])
         assert str(of_arena.value) == f"clip 1 of the batch: {said}"
+
+
+@pytest.fixture(scope="module")
+def long_system(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Config and weights of a small system with windows longer than any file of the zoo."""
+    folder = tmp_path_factory.mktemp("long")
+    config = TINIEST | {"model_config": TINIEST["model_config"] | {"nb_samp": 64000}}
+    (folder / "system.conf").write_text(json.dumps(config | {"database_path": "mine.csv", "num_workers": 0}))
+    torch.manual_seed(1)
+    save_weights(get_model(config["model_config"], "cpu"), folder / "w.pth")
+    return folder / "system.conf", folder / "w.pth"
+
+
+def write_csv(folder: Path, names: list[str]) -> list[str]:
+    """A CSV corpus of these files; the option of the command line that names it."""
+    rows = [f"{name},{('real', 'fake')[number % 2]}" for number, name in enumerate(names)]
+    (folder / "mine.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    return ["--set", f"database_path={folder / 'mine.csv'}"]
+
+
+def test_one_score_for_a_zoo_of_files(
+    long_system: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readable = [animal for animal in zoo() if animal.refusal is None]
+    for animal in readable:
+        (tmp_path / animal.name).write_bytes(animal.content)
+    given = write_csv(tmp_path, [animal.name for animal in readable])
+    main_scores = by_main(*long_system, tmp_path / "out", *given)
+    predicted = by_predict(*long_system, [tmp_path / animal.name for animal in readable], capsys)
+    assert len(predicted) == len(readable) > 130
+    for name, score in predicted.items():
+        assert score == pytest.approx(main_scores[name], abs=2e-6), name
+
+
+def test_one_refusal_for_a_zoo_of_files(
+    long_system: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, weights = long_system
+    refused = [animal for animal in zoo() if animal.refusal is not None]
+    for animal in refused:
+        (tmp_path / animal.name).write_bytes(animal.content)
+    paths = [str(tmp_path / animal.name) for animal in refused]
+    assert predict.main(["--config", str(config), "--weights", str(weights), "--device", "cpu", *paths]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    soundfile.write(tmp_path / "good.wav", np.random.default_rng(0).uniform(-0.4, 0.4, 9000), 16000)
+    for path, animal, error in zip(paths, refused, errors, strict=True):
+        reason = error.removeprefix(f"error: {path}: ")
+        given = write_csv(tmp_path, ["good.wav", animal.name])
+        with pytest.raises(InputError) as of_main:
+            by_main(config, weights, tmp_path / "out", *given)
+        assert reason in str(of_main.value)
