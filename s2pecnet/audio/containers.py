@@ -165,6 +165,16 @@ def sniff(content: Content, start: int = 0) -> tuple[str, int]:
             size = known(content, start) if known else 1
             if size and (not known or start + size >= content.size or known(content, start + size)):
                 return name, start
+    # MP3 behind what no format begins with, such as zeros.
+    for found in re.finditer(rb"\xff[\xe2-\xff]", content.at(start, 1 << 16)):
+        begin = position = start + found.start()
+        for _ in range(3):
+            size = _mpeg_frame(content, position)
+            position += size
+            if not size or position >= content.size:
+                break
+        else:
+            return "mpeg", begin
     return "", start
 
 
@@ -190,7 +200,12 @@ def recordings_of(content: Content, kind: str, start: int) -> list[Recording]:
         DamagedError: not all of it is there, or there is more than its header knows of.
     """
     walk = _WALKS.get(kind)
-    found = list(walk(content, start)) if walk else [Recording()]
+    try:
+        found = list(walk(content, start)) if walk else [Recording()]
+    except (struct.error, IndexError, OverflowError):
+        raise DamagedError("it is corrupt or cut short: its header ends too early") from None
+    except RecursionError:
+        raise DamagedError("it is more files joined to one than can be followed; split it") from None
     whole = len(found) == 1 and found[0].pieces in ((), ((start, content.size),))
     return [Recording((), found[0].to_prove)] if whole else found
 
@@ -361,7 +376,7 @@ def _caf(content: Content, start: int) -> Iterator[Recording]:
             patch = {position + 4: struct.pack(">q", there)}
             yield Recording((_patched(content, start, begin, patch), (begin, content.size)))
             return
-        if size > there:
+        if not 0 <= size <= there:
             raise _cut(f"{size:,} bytes", f"{there:,}")
         position = begin + size
     yield from _ended(content, start, position, rb"caff\0", _caf)
@@ -720,7 +735,8 @@ class _MpegPart:
         length = (_mpeg_header(head) or (0, 0))[0]
         offset = 4 + ((17, 32), (9, 17))[not head[1] & 8][head[3] >> 6 != 3]
         if head[1] >> 1 & 3 != 1 or length < offset + 12:
-            return Recording(((self.first, end),))
+            # Layer I and II have no such frame.
+            return Recording(((self.first, end),), to_prove=True)
         count = b"Xing\0\0\0\1" + self.frames.to_bytes(4, "big")
         frame = (bytes((head[0], head[1] | 1, *head[2:])).ljust(offset, b"\0") + count).ljust(length, b"\0")
         return Recording((frame, (self.first, end)))

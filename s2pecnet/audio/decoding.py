@@ -378,6 +378,11 @@ class _Stream:
                 raise DamagedError(_what_else(self.file.content, _words(error))) from None
             self.second, self.frames = True, _proved(self.file, self.recording)[1]
             self.source = self.file.decoder(self.recording, True)
+        if self.file.kind != "mpeg" and not self.second and self.source.subtype.startswith("MPEG"):
+            # Of MP3 in WAV, libsndfile guesses the length.
+            self.source.close()
+            self.second, self.frames = _proved(self.file, self.recording)
+            self.source = self.file.decoder(self.recording, True)
         self.rate, self.channels = self.source.samplerate, self.source.channels
         self.can_seek = not self.second and self.source.seekable()
         if not self.second:

@@ -95,6 +95,7 @@ FFMPEG = {
     "webm": ("webm", "libopus", 48000), "mka": ("matroska", "aac", RATE), "mkv": ("matroska", "libmp3lame", RATE),
     "wma": ("asf", "wmav2", RATE), "ac3": ("ac3", "ac3", 48000), "eac3": ("eac3", "eac3", 48000),
     "wv": ("wv", "wavpack", RATE), "tta": ("tta", "tta", RATE), "alac.m4a": ("ipod", "alac", RATE),
+    "mp2": ("mp2", "mp2", RATE), "mp3.wav": ("wav", "libmp3lame", RATE),
     "ts": ("mpegts", "aac", RATE), "ff.opus": ("ogg", "libopus", 48000), "ff.mp3": ("mp3", "libmp3lame", RATE),
 }  # fmt: skip
 # Seconds by which codecs lengthen or shorten a sound: blocks, delays.
@@ -210,6 +211,7 @@ def _damaged_mp3(mp3: bytes, of_ffmpeg: bytes) -> Iterator[Animal]:
     yield Animal("joined_tags.mp3", id3() + mp3 + b"TAG" + bytes(125) + id3() + of_ffmpeg, seconds=2 * SECONDS)
     yield Animal("id3v1.mp3", mp3 + b"TAG" + bytes(125), seconds=SECONDS)
     yield Animal("zeros.mp3", mp3 + bytes(5000), seconds=SECONDS)
+    yield Animal("led.mp3", b"\1" * 100 + 2 * mp3, seconds=2 * SECONDS)
     yield Animal("garbage.mp3", mp3[:1500] + b"\1" * 300 + mp3[1500:], refusal="corrupt or cut short")
     other = written(sound(seed=1, rate=24000), 24000, format="MP3")
     yield Animal("two_rates.mp3", mp3 + other, seconds=2 * SECONDS)
