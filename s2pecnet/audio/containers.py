@@ -705,7 +705,7 @@ def _mpeg(content: Content, start: int) -> Iterator[Recording]:
         length, hertz = header
         if position + length > content.size:
             raise DamagedError("it is cut short: its last frame is not complete")
-        announced = _xing_frames(content.at(position, 200))
+        announced = _xing_frames(content.at(position, min(length, 200)))
         if part.frames and (announced is not None or hertz != part.rate):
             yield part.recording(content, position)
             part = _MpegPart(position)
@@ -854,9 +854,10 @@ def _framed(content: Content, begin: int, position: int, frame: Callable[[Conten
             following = _behind_tags(content, position)
             if following >= content.size and position > first:
                 break
-            if position > first and content.at(following, 5) == content.at(begin, 5):
+            kind, further = sniff(content, following)
+            if position > first and kind in ("aac", "ac3", "amr"):
                 yield Recording(((begin, position),))
-                yield from recordings_of_part(content, following)
+                yield from _WALKS[kind](content, further)
                 return
             if following > position > first:
                 position = following
@@ -866,12 +867,6 @@ def _framed(content: Content, begin: int, position: int, frame: Callable[[Conten
             raise DamagedError("it is cut short: its last frame is not complete")
         position += size
     yield Recording(((begin, content.size),))
-
-
-def recordings_of_part(content: Content, start: int) -> Iterator[Recording]:
-    """The recordings of a file from `start` on."""
-    kind, begin = sniff(content, start)
-    yield from _WALKS[kind](content, begin)
 
 
 # --------------------------------------------------------------------------------- boxes and elements

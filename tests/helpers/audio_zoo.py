@@ -211,6 +211,8 @@ def _damaged_mp3(mp3: bytes, of_ffmpeg: bytes) -> Iterator[Animal]:
     yield Animal("joined_tags.mp3", id3() + mp3 + b"TAG" + bytes(125) + id3() + of_ffmpeg, seconds=2 * SECONDS)
     yield Animal("id3v1.mp3", mp3 + b"TAG" + bytes(125), seconds=SECONDS)
     yield Animal("zeros.mp3", mp3 + bytes(5000), seconds=SECONDS)
+    small_frames = written(sound(1.699, 22050, seed=3), 22050, format="MP3")
+    yield Animal("small_frames.mp3", 2 * small_frames, seconds=2 * 1.699)
     yield Animal("led.mp3", b"\1" * 100 + 2 * mp3, seconds=2 * SECONDS)
     yield Animal("garbage.mp3", mp3[:1500] + b"\1" * 300 + mp3[1500:], refusal="corrupt or cut short")
     other = written(sound(seed=1, rate=24000), 24000, format="MP3")

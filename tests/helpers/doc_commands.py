@@ -24,6 +24,7 @@ from s2pecnet.files import write_json
 from s2pecnet.metrics.calibration import fit
 from s2pecnet.systems.registry import find_model
 from tests.helpers import ROOT
+from tests.helpers.audio_zoo import encoded, written
 from tests.helpers.made_corpora import clips, make_2021, make_asvspoof5, make_csv, make_folders, make_in_the_wild
 from tests.helpers.run_samples import make_run, write_scores
 
@@ -84,6 +85,7 @@ def make_workspace(folder: Path, shared: Path | None) -> Path:
     shutil.copytree(ROOT / "config", folder / "config")
     _make_weights(folder, shared)
     _make_clips(folder, corpus)
+    _make_inbox(folder, corpus)
     _make_scores(folder, corpus, shared)
     for number, name in enumerate(("RUN_A", "RUN_B", "LA_AASIST_ep100_bs24", "LA_S2pecNet_ep100_bs48_seed1")):
         make_run(folder / "exp_result" / name, corpus, seed=10 * number)
@@ -94,7 +96,7 @@ def make_workspace(folder: Path, shared: Path | None) -> Path:
 
 def copy_workspace(source: Path, target: Path) -> Path:
     """Another such folder; files are shared until one of the two writes anew."""
-    return Path(shutil.copytree(source, target, copy_function=os.link))
+    return Path(shutil.copytree(source, target, symlinks=True, copy_function=os.link))
 
 
 def _make_corpus(corpus: Path, shared: Path | None, scratch: Path) -> None:
@@ -155,6 +157,22 @@ def _make_clips(folder: Path, corpus: Path) -> None:
     time = np.arange(5 * rate) / rate
     voice = 0.3 * np.sin(2 * np.pi * 140 * time) * (1 + np.sin(2 * np.pi * 3 * time))
     soundfile.write(folder / "talk.mp3", np.stack([voice, 0.5 * voice], axis=1), rate)
+
+
+def _make_inbox(folder: Path, corpus: Path) -> None:
+    """inbox/ with what arrives: a voice memo, a joined MP3, a FLAC file with a foreign tail, a text, a linked folder."""
+    (folder / "inbox").mkdir()
+    samples, rate = soundfile.read(next(clips(corpus, "dev")).file)
+    mp3 = written(samples, rate, format="MP3")
+    for name, content in (
+        ("memo.m4a", encoded("ipod", "aac", samples, rate)),
+        ("joined.mp3", mp3 + mp3),
+        ("with_tail.flac", written(samples, rate, format="FLAC") + b"TAG" + bytes(125)),
+        ("SW02001", written(samples, rate, format="WAV")),
+        ("readme.txt", b"Recorded on Monday.\n"),
+    ):
+        (folder / "inbox" / name).write_bytes(content)
+    (folder / "inbox" / "more").symlink_to(folder / "clips")
 
 
 def _make_scores(folder: Path, corpus: Path, shared: Path | None) -> None:
