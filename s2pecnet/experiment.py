@@ -29,12 +29,18 @@ from s2pecnet.files import write_json
 from s2pecnet.interruption import handle_signals
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
-from s2pecnet.reporting.html.runs import INTERVALS, Run, replicates_of
+from s2pecnet.reporting.html.runs import INTERVALS, Run, read_runs, replicates_of
 from s2pecnet.reporting.plots import save_figures
 from s2pecnet.reporting.report import write_report
 from s2pecnet.runs.folder import RunFolder, back_up, run_name
 from s2pecnet.runs.lock import run_lock
-from s2pecnet.runs.provenance import RunRecord, check_same_experiment, describe_run, finished_record
+from s2pecnet.runs.provenance import (
+    RunRecord,
+    check_same_experiment,
+    describe_run,
+    finished_record,
+    resume_session,
+)
 from s2pecnet.runtime import prepare
 from s2pecnet.score_files.cm_asv import ASVScores, read_asv_scores
 from s2pecnet.scoring.splits import Evaluation, ScoredSplit, write_summary
@@ -97,6 +103,10 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
         finished = finished_record(folder.results, record.experiment) if resume else None
         if finished:
             log.info("%s holds this training, finished; nothing to do", folder.path)
+            if folder.states.is_dir():
+                # It was killed behind its results.
+                write_report(read_runs([folder.path]), folder.file("report"))
+                shutil.rmtree(folder.states)
             return finished
         trainer = make_trainer(config, seed, device, corpus, folder, record, options.cache, resume)
         evaluations = trainer.run()
@@ -124,9 +134,12 @@ def make_trainer(
     system = System.build(config, device)
     prepare_for_training(system.model, config)
     record.parameters = count_parameters(system.model)
+    record.sessions[-1]["system_sha256"] = system.source_sha256
     left = newest_state(folder.states) if resume else None
     if left:
-        check_same_experiment(record.experiment, left[1]["experiment"], folder.path)
+        changed = check_same_experiment(record.experiment, left[1]["experiment"], folder.path)
+        for difference in (*changed, *resume_session(record, left[1])):
+            log.warning("resuming with another %s", difference)
     folder.make(resume=left is not None)
     folder.write_config()
     trainer = Trainer(system, train_loader, dev, evaluation, folder, record)

@@ -1,4 +1,7 @@
-"""Graceful shutdown: SIGTERM and SIGINT (Ctrl-C) end a run at the next safe point instead of in the middle.
+"""Graceful shutdown: signals that ask a run to stop end it at the next safe point instead of in the middle.
+
+SIGTERM, SIGINT (Ctrl-C), SIGHUP (the terminal is gone; not under nohup) and SIGUSR1 (schedulers send it ahead of the
+end of a job's time).
 
 with handle_signals():            the first signal is recorded, the second one ends the process at once
     ...
@@ -14,21 +17,29 @@ from types import FrameType
 
 from s2pecnet.errors import Stopped
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
 
 _noted: signal.Signals | None = None
+_handling = False
 
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """Record the signals instead of dying of them, as long as the block runs."""
-    global _noted
-    _noted = None
-    before = [signal.signal(number, _note) for number in SIGNALS]
+    """Record the signals instead of dying of them, as long as the block, or one around it, runs."""
+    global _noted, _handling
+    if _handling:
+        yield
+        return
+    _noted, _handling = None, True
+    # What this process was started to ignore (nohup, a shell's background job) it ignores.
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
     try:
+        for number in before:
+            signal.signal(number, _note)
         yield
     finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
+        _handling = False
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -51,7 +62,8 @@ def _note(number: int, frame: FrameType | None) -> None:
     global _noted
     _noted = signal.Signals(number)
     for each in SIGNALS:
-        signal.signal(each, signal.SIG_DFL)
+        if signal.getsignal(each) == _note:
+            signal.signal(each, signal.SIG_DFL)
     # Not print: the signal may have come in the middle of one.
     os.write(
         sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_noted.name}: stopping soon; again: at once\n".encode()

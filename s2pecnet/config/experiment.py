@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -211,6 +212,12 @@ NOT_IDENTITY = {
     *FILLED_IN, "database_path", "model_path", "num_workers", "prefetch", "audio_cache", "resume", "save_every_minutes",
     "save_every_steps", "keep_checkpoints",
 }  # fmt: skip
+# Remedies: they decide about the results, and a training that needs one resumes with it; the run record says so.
+CHANGEABLE = {
+    "on_bad_audio", "skip_nonfinite", "micro_batch_size", "activation_checkpointing", "compile", "channels_last",
+    "weights_format", "eval_output", "eval_all_best",
+}  # fmt: skip
+LONGEST_OUTPUT = 200
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -228,7 +235,9 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     overridden = [_override(found.content, assignment) for assignment in overrides]
     check_depth(found.content, str(path))
     if not is_plain(path.stem):
-        raise InputError(f"{str(path)!r}: this name would name the folder of the results; rename the config")
+        ascii_only = sys.getfilesystemencoding().lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
+        locale = ", or set LC_ALL=C.UTF-8: this locale knows ASCII names alone" if ascii_only else ""
+        raise InputError(f"{str(path)!r}: this name would name the folder of the results; rename the config{locale}")
 
     def location(key: str) -> str:
         if any(key == given or key.startswith(f"{given}.") for given in overridden):
@@ -323,6 +332,8 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
     if not re.fullmatch(r"\w[\w.-]*", config.eval_output):
         got = clipped(repr(config.eval_output))
         problems.append(("eval_output", f"eval_output: got {got}, expected a file name without folders"))
+    if len(config.eval_output.encode()) > LONGEST_OUTPUT:
+        problems.append(("eval_output", f"eval_output: longer than {LONGEST_OUTPUT} bytes; choose a shorter name"))
     if {config.eval_output.casefold(), config.eval_output_swa.casefold()} & TAKEN_NAMES:
         problems.append(
             ("eval_output", f"eval_output: the run writes another {config.eval_output!r}; choose another name")

@@ -19,8 +19,9 @@ from s2pecnet.data.datasets import (
     SkipList,
 )
 from s2pecnet.data.utterances import AudioFolder
+from s2pecnet.data.workers import PATIENCE, start_worker, workers_that_fit
 from s2pecnet.errors import InputError
-from s2pecnet.runtime import seed_worker, usable_cores
+from s2pecnet.runtime import usable_cores
 from s2pecnet.systems.inputs import Inputs
 
 
@@ -39,13 +40,17 @@ class SeededShuffle(Sampler[Draw]):
         """Items of an epoch, (n,), in their order."""
         return np.random.default_rng([self.seed, epoch]).permutation(self.size)
 
+    def pending(self) -> np.ndarray:
+        """The items of the next pass, in their order."""
+        return self.order(self.epoch)[self.skip :]
+
     def __len__(self) -> int:
         return self.size
 
     def __iter__(self) -> Iterator[Draw]:
-        epoch, skip = self.epoch, self.skip
+        epoch, items = self.epoch, self.pending()
         self.set_epoch(epoch + 1)
-        for index in self.order(epoch)[skip:].tolist():
+        for index in items.tolist():
             yield Draw(index, (self.seed, epoch, index))
 
 
@@ -74,7 +79,8 @@ def make_loader(
         skip_list: where to list files that cannot be used, which are then left out; None: they are errors.
 
     Raises:
-        InputError: the protocol is malformed, audio is missing, or train has less than one batch.
+        InputError: the protocol is malformed, audio is missing, train has less than one batch, or the shared memory is
+            too small for the loading processes.
     """
     trials, audio = split.trials, AudioFolder.of(split)
     headers = read_headers(audio, trials, cache_dir)
@@ -86,13 +92,17 @@ def make_loader(
         audio = AudioCache(audio, trials, headers, cache_dir)
     cuda = torch.cuda.is_available()
     workers = num_workers if num_workers is not None else min(8, usable_cores()) if cuda else 0
+    if workers:
+        of_one = sum(tensor.nbytes for tensor in inputs(np.ones(inputs.samples, dtype=np.float32)))
+        workers = workers_that_fit(workers, prefetch, batch_size * of_one, chosen=num_workers is not None)
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_workers": workers,
         "prefetch_factor": prefetch if workers else None,
         "pin_memory": cuda,
         "persistent_workers": workers > 0,
-        "worker_init_fn": seed_worker,
+        "worker_init_fn": start_worker,
+        "timeout": PATIENCE if workers else 0,
         # The loader draws a seed for its workers every epoch; not from the generator that the model draws from.
         "generator": torch.Generator().manual_seed(seed),
     }

@@ -7,6 +7,7 @@ It holds what is needed to run it again (config, seed, protocols, versions, comm
 import dataclasses
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from s2pecnet import __version__
-from s2pecnet.config.experiment import Config
+from s2pecnet.config.experiment import CHANGEABLE, Config
 from s2pecnet.corpora.trials import Corpus
 from s2pecnet.errors import InputError
 from s2pecnet.files import write_json
@@ -46,6 +47,8 @@ class RunRecord:
         weights: what an evaluation scored with.
         metrics, intervals: of each evaluation, "dev", "eval" and "eval_swa"; 95 % bootstrap intervals by metric.
         history: a dictionary an epoch.
+        sessions: the starts of a training, one for each time it was resumed and one more: when, where it went on
+            ("epoch", "step"), on which host and with how many threads, commit, versions, SHA-256 of the system's file.
     """
 
     mode: str = "eval"
@@ -72,6 +75,7 @@ class RunRecord:
     skipped_batches: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     wall_time_s: float | None = None
+    sessions: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write results.json."""
@@ -146,7 +150,16 @@ def describe_run(
     Raises:
         InputError: a protocol is missing or malformed.
     """
+    import torch
+
     protocols = {name: corpus[name].trials.digest for name in splits}
+    made: dict[str, Any] = {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "host": platform.node(),
+        "threads": torch.get_num_threads(),
+        "commit": commit(),
+        "versions": versions(),
+    }
     identity = config.identity() | {"seed": seed, "device": device.partition(":")[0]}
     return RunRecord(
         mode=mode,
@@ -157,22 +170,28 @@ def describe_run(
         config_file=config.source,
         command=[sys.executable, *(word for word in sys.argv if word != "--resume")],
         working_directory=os.getcwd(),
-        started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        commit=commit(),
-        versions=versions(),
+        started=made["started"],
+        commit=made["commit"],
+        versions=made["versions"],
+        sessions=[{"epoch": 0, "step": 0, **made}],
         protocols=protocols,
         experiment=identity | {f"protocol of {name}": digest for name, digest in protocols.items()},
     )
 
 
-def check_same_experiment(own: Mapping[str, Any], other: Mapping[str, Any], folder: Path) -> None:
+def check_same_experiment(own: Mapping[str, Any], other: Mapping[str, Any], folder: Path) -> list[str]:
     """Refuse to resume from what lies in `folder` if it is of another experiment.
+
+    Returns:
+        the keys that may change, and have, as "key: before -> now".
 
     Raises:
         InputError: naming the first differences.
     """
     own, other = _current_keys(own), _current_keys(other)
     names = [name for name in {**own, **other} if own.get(name) != other.get(name)]
+    changed = [f"{name}: {other.get(name)!r} -> {own.get(name)!r}" for name in names if name in CHANGEABLE]
+    names = [name for name in names if name not in CHANGEABLE]
     if names:
         first = "; ".join(f"{name} is {other.get(name)!r} there and {own.get(name)!r} here" for name in names[:3])
         more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
@@ -180,6 +199,22 @@ def check_same_experiment(own: Mapping[str, Any], other: Mapping[str, Any], fold
             f"{folder}: holds the state of another experiment ({first}{more}); give this one a --comment or another "
             "--output_dir, or leave out --resume to back that one up"
         )
+    return changed
+
+
+def resume_session(record: RunRecord, state: Mapping[str, Any]) -> list[str]:
+    """Put the sessions of a training's state before this one; returns what differs from the last, "key: then -> now".
+
+    Bytes are only promised for the same code, versions and number of threads.
+    """
+    earlier, own = list(state.get("sessions", ())), record.sessions[-1]
+    own |= {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
+    record.sessions = [*earlier, own]
+    names = ("commit", "versions", "threads", "system_sha256")
+    last = earlier[-1] if earlier else {}
+    return [
+        f"{name}: {last[name]!r} -> {own.get(name)!r}" for name in names if name in last and last[name] != own.get(name)
+    ]
 
 
 def finished_record(path: Path, own: Mapping[str, Any]) -> RunRecord | None:
@@ -188,7 +223,13 @@ def finished_record(path: Path, own: Mapping[str, Any]) -> RunRecord | None:
         record = RunRecord.read(path)
     except (OSError, InputError):
         return None
-    return record if record.mode == "train" and _current_keys(record.experiment) == _current_keys(own) else None
+    if record.mode != "train":
+        return None
+    try:
+        check_same_experiment(own, record.experiment, path.parent)
+    except InputError:
+        return None
+    return record
 
 
 def _current_keys(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,8 +258,26 @@ def commit() -> str | None:
     """The commit of this code, "-dirty" behind it where files differ from it; None outside a git checkout."""
     # An installed copy may lie in the checkout of something else, whose commit says nothing about it.
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None
+        return _commit_of_head()
     return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _commit_of_head() -> str | None:
+    """The commit that HEAD names, where git itself refuses to look: the checkout is another user's.
+
+    Whether files differ from it cannot be said: "-unverified".
+    """
+    git = CODE.parents[1] / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if head.startswith("ref: "):
+            name = head.removeprefix("ref: ")
+            packed = (git / "packed-refs").read_text() if (git / "packed-refs").exists() else ""
+            known = {ref: sha for sha, _, ref in (line.partition(" ") for line in packed.splitlines())}
+            head = (git / name).read_text().strip() if (git / name).exists() else known[name]
+    except (OSError, KeyError):
+        return None
+    return f"{head}-unverified" if re.fullmatch("[0-9a-f]{40}", head) else None
 
 
 def _git(*words: str) -> str | None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from s2pecnet.conventions import KEYS, UNSCORED
 from s2pecnet.corpora.published import read_protocol
 from s2pecnet.corpora.trials import Trials
+from s2pecnet.data.workers import batches
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write
 from s2pecnet.interruption import raise_if_stop_requested
@@ -96,7 +97,7 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials) -> Floats:
     """
     scores, count = np.full(len(trials), np.nan), 0
     with progress_bar(loader, "score") as bar:
-        for *inputs, utterances in loader:
+        for *inputs, utterances in batches(loader):
             usable = ~inputs[0][:, 0].isnan()
             for utterance, score, is_usable in zip(utterances, scorer(*inputs).tolist(), usable.tolist(), strict=True):
                 _check_trial(trials, count, utterance)

@@ -4,7 +4,9 @@ Config --System.build--> System with random weights
 Config and weights --System.load--> System --scorer()--> waveforms (B, samples) to scores (B,)
 """
 
+import inspect
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -17,6 +19,7 @@ from torch import nn
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_SEED
 from s2pecnet.errors import InputError
+from s2pecnet.files import sha256_of
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import prepare
 from s2pecnet.systems.inputs import Inputs
@@ -70,6 +73,12 @@ class System:
         except InputError as error:
             raise InputError(f"{error}{remark_of(path)}") from None
         return cls(config, system.model, system.inputs, device, str(path))
+
+    @property
+    def source_sha256(self) -> str | None:
+        """SHA-256 of the system's own source file; None where it has none."""
+        file = inspect.getsourcefile(type(self.model))
+        return sha256_of(file) if file and os.path.isfile(file) else None
 
     def scorer(self) -> Scorer:
         """The model as it is now, made ready for scoring."""

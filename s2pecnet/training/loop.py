@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import update_bn
 
 from s2pecnet.config.experiment import Config, as_config
+from s2pecnet.data.workers import batches
 from s2pecnet.errors import InputError
 from s2pecnet.nn.blocks import checkpoint_activations
 from s2pecnet.precision import FP32, Precision
@@ -108,13 +109,14 @@ def run_epoch(
     """Take a step on every batch of `loader`.
 
     Raises:
-        NonFiniteLoss: the loss is not finite any more.
+        NonFiniteLoss: the loss, or a gradient, is not finite any more.
+        WorkerFailed: a loading process died or hangs.
         InputError: a batch does not fit into memory.
     """
     step.model.train()
     shown = 0.0
     with progress_bar(loader, "train") as bar:
-        for *inputs, labels in loader:
+        for *inputs, labels in batches(loader):
             with explain_oom(step, inputs, labels):
                 terms = step(inputs, labels)
             if terms:
@@ -144,5 +146,5 @@ def recompute_batch_norm(
     model: nn.Module, train_loader: Loader, device: torch.device, freq_aug: bool, precision: Precision = FP32
 ) -> None:
     """Recompute BatchNorm statistics in one pass over the inputs that the model trains on."""
-    batches = ([to_device(inputs, device)] for *inputs, _ in train_loader)
-    update_bn(batches, _TakesBatch(model, freq_aug, precision))
+    given = ([to_device(inputs, device)] for *inputs, _ in batches(train_loader))
+    update_bn(given, _TakesBatch(model, freq_aug, precision))

@@ -50,7 +50,7 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
 
 
 class NonFiniteLoss(InputError):
-    """The loss became NaN or infinite, in the step before `steps_ago` others."""
+    """The loss or a gradient became NaN or infinite, in the step before `steps_ago` others."""
 
     def __init__(self, message: str, steps_ago: int = 0):
         super().__init__(message)
@@ -62,7 +62,7 @@ class TrainingStep:
 
     Attributes:
         scaler: scales the loss with precision fp16, and does nothing otherwise; part of a training's state.
-        skipped: batches so far whose loss was not finite, and that moved nothing (`skip_nonfinite`).
+        skipped: batches so far whose loss or gradient was not finite, and that moved nothing (`skip_nonfinite`).
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TrainingStep:
         self.precision = PRECISIONS[config.precision]
         self.class_weights = torch.tensor(config.loss_weights, device=device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision.scales_loss)
-        self.skipped = 0
+        self.skipped, self._loss_is_finite = 0, True
         # A GPU is not waited for: there the loss of a step is looked at when the next step is asked for.
         self._late = device.type == "cuda" and not config.skip_nonfinite
         self._unseen: tuple[Tensor, torch.cuda.Event] | None = None
@@ -99,8 +99,9 @@ class TrainingStep:
         kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if self.config.skip_nonfinite else []
         terms = self._backward(inputs, labels)
         if not self._is_finite(terms):
-            for buffer, before in kept:
-                buffer.copy_(before)
+            if not self._loss_is_finite:
+                for buffer, before in kept:
+                    buffer.copy_(before)
             return {}
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
@@ -120,21 +121,30 @@ class TrainingStep:
         if unseen is not None:
             unseen[1].synchronize()
             if not unseen[0]:
-                raise NonFiniteLoss(_hint("not finite"), steps_ago)
+                raise NonFiniteLoss(_hint("the loss or its gradient is not finite"), steps_ago)
 
     def _is_finite(self, terms: Mapping[str, Tensor]) -> bool:
         loss = torch.stack(list(terms.values())).sum()
-        finite = torch.isfinite(loss)
+        # A finite loss can have gradients that are not (the slope of a root at 0), and one step of them is the end of
+        # all weights. The scaler of fp16 looks at them itself.
+        norm = loss if self.scaler.is_enabled() else self._gradient_norm()
+        loss_is_finite = torch.isfinite(loss)
+        finite = loss_is_finite & torch.isfinite(norm)
         if self._late:
             self._unseen = finite.to("cpu", non_blocking=True), torch.cuda.Event()
             self._unseen[1].record()
             return True
         if finite:
             return True
-        self.skipped += 1
+        self.skipped, self._loss_is_finite = self.skipped + 1, bool(loss_is_finite)
         if self.skipped > self.config.skip_nonfinite:
-            raise NonFiniteLoss(_hint(str(float(loss))))
+            also = ", and its gradient is not finite" if self._loss_is_finite else ""
+            raise NonFiniteLoss(_hint(f"the loss is {float(loss):.6g}{also}"))
         return False
+
+    def _gradient_norm(self) -> Tensor:
+        gradients = [one.grad for one in self.model.parameters() if one.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients) if gradients else self.class_weights.sum()
 
     def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         size = self.config.micro_batch_size or len(labels)
@@ -167,11 +177,8 @@ class TrainingStep:
         return sums
 
 
-def _hint(loss: str) -> str:
-    return (
-        f"the loss is {loss}; try a lower optim_config.base_lr, look for broken audio, or skip such batches with "
-        "skip_nonfinite"
-    )
+def _hint(what: str) -> str:
+    return f"{what}; try a lower optim_config.base_lr, look for broken audio, or skip such batches with skip_nonfinite"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

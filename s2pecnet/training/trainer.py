@@ -11,6 +11,7 @@ optima", UAI 2018), as the released loop does.
 import contextlib
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from s2pecnet.data.loaders import SeededShuffle
-from s2pecnet.errors import Stopped
+from s2pecnet.data.workers import WorkerFailed
+from s2pecnet.errors import InputError, Stopped
 from s2pecnet.extras import MissingExtra
 from s2pecnet.files import write_json
 from s2pecnet.interruption import raise_if_stop_requested, stop_requested
@@ -35,7 +37,7 @@ from s2pecnet.runtime import random_state, set_random_state
 from s2pecnet.score_files.cm_asv import read_cm_scores
 from s2pecnet.scoring.splits import Evaluation, Loader, ScoredSplit, headline, write_score_file, write_summary
 from s2pecnet.systems.build import System
-from s2pecnet.systems.weights import load_weights, save_weights
+from s2pecnet.systems.weights import description, load_weights, save_weights
 from s2pecnet.text import counted
 from s2pecnet.training.checkpoint import prune_states, write_state
 from s2pecnet.training.loop import LossMeter, recompute_batch_norm, run_epoch
@@ -147,6 +149,8 @@ class Trainer:
                 return self._final_evaluation(board)
         except Stopped as stopped:
             raise Stopped(f"{stopped}; the training's state is saved, --resume continues it", stopped.status) from None
+        except WorkerFailed as error:
+            raise WorkerFailed(f"{error}; the training's state is saved, --resume continues it") from None
 
     def _train_epoch(self) -> None:
         """The remaining steps of the epoch."""
@@ -160,6 +164,11 @@ class Trainer:
         except NonFiniteLoss as error:
             path = self._write_nonfinite(progress.step - error.steps_ago)
             raise NonFiniteLoss(f"{error}; the utterances of that batch are in {path}") from None
+        except WorkerFailed:
+            # The steps so far are complete ones.
+            self.step.check()
+            self.save()
+            raise
         self._loader_state = self._generator.get_state()
         self.save()
 
@@ -167,7 +176,7 @@ class Trainer:
         progress = self.progress
         if self.step.skipped > len(progress.nonfinite):
             path = self._write_nonfinite(progress.step)
-            log.warning("skipped a batch without a finite loss (its utterances: %s)", path)
+            log.warning("skipped a batch without a finite loss and gradient (its utterances: %s)", path)
         progress.step += 1
         minutes, every = self.config.save_every_minutes, self.config.save_every_steps
         due = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
@@ -224,6 +233,7 @@ class Trainer:
         progress, record = self.progress, self.record
         assert progress.best_dev is not None
         dev = self._best("dev", progress.best_dev)
+        self._check_best()
         load_weights(self.model, self.folder.weights("best"))
         if progress.best_eval is None:
             best = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
@@ -253,6 +263,24 @@ class Trainer:
         record.skipped_batches, record.history = len(progress.nonfinite), progress.history
         return evaluations
 
+    def _check_best(self) -> None:
+        """Make sure that the file of the best weights is that of the selected epoch; a lost one has a twin.
+
+        Raises:
+            InputError: it is lost, damaged or another epoch's, and so is that of the epoch.
+        """
+        best, epoch, dev = self.folder.weights("best"), self.progress.best_epoch, self.progress.best_dev
+        if dev is None or _epoch_of(best) == epoch:
+            return
+        twin = self.folder.epoch_weights(epoch, dev.eer)
+        if _epoch_of(twin) != epoch:
+            raise InputError(
+                f"{best}: not the weights of the selected epoch {epoch} (lost, damaged or replaced), and {twin.name} "
+                "is not there either; without --resume the training starts again"
+            )
+        log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, twin.name)
+        shutil.copyfile(twin, best)
+
     def _best(self, name: str, metrics: Metrics) -> Evaluation:
         """The evaluation of the selected epoch; of an earlier process, its score file is read."""
         return self._evaluations.get(name) or Evaluation(read_cm_scores(self.folder.scores(name)), metrics)
@@ -264,6 +292,7 @@ class Trainer:
         progress = self.progress
         state = {
             "experiment": self.record.experiment,
+            "sessions": self.record.sessions,
             "progress": dataclasses.asdict(progress),
             "meter": self.meter.as_state(),
             **{name: None if part is None else part.state_dict() for name, part in self._parts.items()},
@@ -285,6 +314,7 @@ class Trainer:
         self._generator.set_state(state["loader"])
         set_random_state(state["random"])
         self.folder.write_log(self.progress.log)
+        self._check_best()
 
     # ---- small things --------------------------------------------------------------------------
 
@@ -302,6 +332,14 @@ class Trainer:
         self.progress.nonfinite.append({"epoch": epoch, "step": step, "utterances": [names[item] for item in items]})
         write_json(self.folder.file("nonfinite"), self.progress.nonfinite)
         return self.folder.file("nonfinite")
+
+
+def _epoch_of(weights: Path) -> int | None:
+    """The epoch that a checkpoint says it is of; None where there is no readable one."""
+    try:
+        return description(weights).get("epoch")
+    except (InputError, OSError):
+        return None
 
 
 def _write_board(

@@ -354,6 +354,11 @@ def test_scores_cannot_take_the_name_of_another_file_of_the_run(name: str) -> No
         as_config(TINY | {"eval_output": name})
 
 
+def test_scores_have_a_name_that_every_disk_takes() -> None:
+    with pytest.raises(InputError, match="eval_output: longer than 200 bytes"):
+        as_config(TINY | {"eval_output": "x" * 201})
+
+
 def test_a_slip_of_extends_and_a_name_too_long_are_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.conf:2: unknown key 'extend'; did you mean 'extends'\?"):
         load_config(write_as(tmp_path / "x.conf", {"extend": "AASIST"}))

@@ -199,6 +199,37 @@ def test_a_few_such_batches_are_skipped_and_leave_no_trace() -> None:
         step(bad, labels)
 
 
+class Rooted(nn.Module):
+    """A finite loss whose gradient is not, in batches with a large sum: the slope of a root at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.BatchNorm1d(4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.norm(x)
+        return hidden, self.out(hidden) + (self.out.weight.sum() * (0.0 if x.sum() > 100 else 1.0)).square().sqrt()
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_finite_loss_with_a_gradient_that_is_not_moves_nothing(allowed: int) -> None:
+    torch.manual_seed(0)
+    model = Rooted().train()
+    config = config_of("AASIST", skip_nonfinite=allowed)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, config, CPU)
+    labels = torch.arange(6) % 2
+    step([torch.randn(6, 4)], labels)
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    bad = [torch.randn(6, 4) + 50]
+    if not allowed:
+        with pytest.raises(NonFiniteLoss, match=r"the loss is 0\.\d+, and its gradient is not finite"):
+            step(bad, labels)
+    else:
+        assert step(bad, labels) == {}
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.named_parameters())
+    assert step([torch.randn(6, 4)], labels)
+
+
 def test_a_micro_batch_too_small_for_batch_norm_is_reported() -> None:
     """One utterance whose map has one frame: BatchNorm has a single value."""
     config = as_config(TINIEST | {"batch_size": 3, "micro_batch_size": 2})

@@ -18,6 +18,7 @@ import torch
 from s2pecnet.cli import train
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.systems.weights import description, save_weights
 from s2pecnet.training import trainer
 from s2pecnet.training.trainer import Progress
 from tests.helpers import ROOT
@@ -68,6 +69,17 @@ def test_progress_survives_being_saved() -> None:
 
 
 # ---- going on --------------------------------------------------------------------------------------------------------
+
+
+class Holder(torch.nn.Module):
+    """A module whose state dict is the one given."""
+
+    def __init__(self, state: dict[str, torch.Tensor]):
+        super().__init__()
+        self.given = state
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.given
 
 
 class Killed(Exception):
@@ -214,6 +226,56 @@ def test_what_does_not_decide_about_the_results_may_change(
     )
 
 
+def test_remedies_may_change_and_are_recorded(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = ("skip_nonfinite=3", "micro_batch_size=3", "on_bad_audio=skip", "eval_output=other.txt")
+    train.main(arguments(tiniest_config, tmp_path / "out", "--resume", *(f"--set={change}" for change in changes)))
+    assert "resuming with another skip_nonfinite: 0 -> 3" in caplog.messages
+    assert "resuming with another eval_output: 'eval_scores_using_best_dev_model.txt' -> 'other.txt'" in caplog.messages
+    results = json.loads((unfinished / "results.json").read_text())
+    assert results["config"]["skip_nonfinite"] == 3
+    assert (unfinished / "other.txt").is_file()
+
+
+def test_every_start_is_listed_and_a_difference_is_reported(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    try:
+        train.main(arguments(tiniest_config, tmp_path / "out", "--resume"))
+    finally:
+        torch.set_num_threads(torch.get_num_threads() - 1)
+    first, second = json.loads((unfinished / "results.json").read_text())["sessions"]
+    assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (0, 0, 1, 2)
+    assert first.keys() == second.keys() >= {"started", "host", "threads", "commit", "versions", "system_sha256"}
+    assert f"resuming with another threads: {first['threads']} -> {second['threads']}" in caplog.messages
+
+
+@pytest.mark.parametrize("damage", ["missing", "flipped", "another epoch's"])
+def test_best_weights_that_are_not_the_selected_epochs_are_noticed_at_once(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    best = unfinished / "weights" / "best.pth"
+    (twin,) = (unfinished / "weights").glob("epoch_0_*.pth")
+    if damage == "another epoch's":
+        model, about = torch.load(best, weights_only=True), description(best)
+        save_weights(Holder(model), best, about | {"epoch": 7})
+    elif damage == "flipped":
+        content = bytearray(best.read_bytes())
+        content[len(content) // 2] ^= 1
+        best.write_bytes(content)
+    else:
+        best.unlink()
+    spare = twin.read_bytes()
+    twin.unlink()
+    with pytest.raises(InputError, match=r"not the weights of the selected epoch 0 .* starts again"):
+        train.main(arguments(tiniest_config, tmp_path / "out", "--resume"))
+    twin.write_bytes(spare)
+    train.main(arguments(tiniest_config, tmp_path / "out", "--resume"))
+    assert "taken from epoch_0_" in caplog.text
+
+
 def test_resume_in_the_config_and_a_finished_run(
     tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -235,7 +297,7 @@ def test_without_resume_the_unfinished_run_is_backed_up(
 
 
 def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the loss is nan; .* utterances of that batch are in") as caught:
+    with pytest.raises(InputError, match=r"the loss is .*; the utterances of that batch are in") as caught:
         train.main(
             arguments(tiniest_config, tmp_path, "--set=optim_config.base_lr=1e6", "--set=optim_config.optimizer=sgd")
         )
@@ -289,7 +351,7 @@ def test_signals_save_and_leave_and_a_second_run_is_refused(long_config: Path, t
     assert "Traceback" not in err
 
     process = start(long_config, tmp_path, "--resume")
-    lines = [process.stderr.readline() for _ in range(2)]  # type: ignore[union-attr]
+    lines = [process.stderr.readline()]  # type: ignore[union-attr]
     assert "note: resuming after step" in lines[-1], lines
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
