@@ -15,17 +15,20 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from tqdm import tqdm
 
 from s2pecnet.errors import InputError
 from s2pecnet.files import write_json
+from s2pecnet.text import printable
 
 BLOCK = 1 << 20  # bytes read at a time
 ATTEMPTS = 6  # in a row without a new byte; the pauses between them add up to half a minute
 LONGEST_PAUSE = 60.0  # seconds
 TIMEOUT = 60.0  # seconds without a byte
+LEAST_RATE = 1000  # bytes a second, over a minute
+MOST_CONTINUES = 10
 RETRIED_STATUS = (408, 429)  # beside every 5xx
 _LENGTH = "[0-9]{1,18}"  # what a server announces; python does not read numbers of thousands of digits
 
@@ -40,6 +43,47 @@ class Remote(NamedTuple):
 
 class Dropped(Exception):
     """The connection or the server failed in a way that another attempt may mend."""
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is preceded by a few "100 Continue" at most; http.client would read them for ever."""
+
+    def _read_status(self) -> Any:
+        self.statuses = getattr(self, "statuses", 0) + 1
+        if self.statuses > MOST_CONTINUES:
+            raise InputError("the server answers '100 Continue' without end; check the address")
+        return super()._read_status()  # type: ignore[misc]
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Response
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_Connection, request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> Any:
+        return self.do_open(_SecureConnection, request)
+
+
+class _StaysSecure(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not from https to anything else."""
+
+    def redirect_request(self, request: urllib.request.Request, *more: Any) -> Any:
+        address = str(more[-1])
+        if request.type == "https" and not address.lower().startswith("https:"):
+            raise InputError(f"redirects to {printable(address)}, which is not https; not followed")
+        return super().redirect_request(request, *more)
+
+
+_OPENER = urllib.request.build_opener(_Http, _Https, _StaysSecure)
 
 
 def download(url: str, target: Path, sleep: Callable[[float], None] = time.sleep, largest: int | None = None) -> None:
@@ -96,7 +140,7 @@ def _fetch_rest(url: str, part: Path, largest: int | None) -> None:
             part.write_bytes(b"")  # before the notes: new notes on old bytes would splice two files
         write_json(_notes_path(part), remote._asdict())
         check_disk_space(part.parent, (remote.length or 0) - start, f"for the rest of {url}")
-        have = start
+        have, began, had = start, time.monotonic(), start
         with naming(part), part.open("ab") as stream, progress_bar(remote.length, start, "downloading") as bar:
             while True:
                 # Only the reading is guarded: an error of the disk is not mended by another attempt.
@@ -112,6 +156,10 @@ def _fetch_rest(url: str, part: Path, largest: int | None) -> None:
                     break
                 stream.write(block)
                 bar.update(len(block))
+                if time.monotonic() - began > TIMEOUT:
+                    if have - had < LEAST_RATE * TIMEOUT:
+                        raise Dropped(f"less than {LEAST_RATE} bytes a second")
+                    began, had = time.monotonic(), have
     if remote.length is not None and have != remote.length:
         raise Dropped(f"the connection ended at byte {have:,} of {remote.length:,}")
 
@@ -124,7 +172,9 @@ def _open_url(url: str, part: Path, have: int, known: Remote | None) -> http.cli
             headers["If-Range"] = known.validator
     try:
         request = urllib.request.Request(url, headers=headers)
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response: http.client.HTTPResponse = _OPENER.open(request, timeout=TIMEOUT)
+    except InputError as error:
+        raise InputError(f"{url}: {error}") from None
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:

@@ -4,6 +4,8 @@ A result that is half written is worse than none: it looks finished. Everything 
 `atomic_write`: the content is written to a temporary file in the same folder, flushed to the disk, and renamed over the
 target in one step; then the folder is flushed too.
 
+A link is followed; a device or a FIFO (/dev/stdout, /dev/null) is written through, never replaced.
+
 The temporary file of `scores.txt` is `.scores.txt.<host>.<pid>.<random>.part`. One whose process does not run any more
 on this host was left by a killed writer: the next write of the same target removes it.
 """
@@ -14,7 +16,7 @@ import hashlib
 import json
 import os
 import platform
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -39,23 +41,26 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         OSError: the folder cannot be written or the disk is full (`filename` is the target); a file of
             that name that was there before is untouched.
     """
-    target = Path(path)
+    target, encoding = Path(os.path.realpath(path)), None if "b" in mode else "utf-8"
+    if target.exists() and not target.is_file() and not target.is_dir():
+        with open(target, mode, encoding=encoding) as stream:
+            yield stream
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(target.parent, target.name)
+    # Of a long name the beginning is enough.
+    name = f".{target.name[:40]}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    temporary = str(target.with_name(name))
     try:
-        # Of a long name the beginning is enough.
-        prefix = f".{target.name[:40]}.{_host()}.{os.getpid()}."
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".part")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
         error.filename = str(target)
         raise
     try:
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as stream:
+        with os.fdopen(descriptor, mode, encoding=encoding) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; results are meant to be read by the group as any other file.
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -131,9 +136,3 @@ def _flush_folder(folder: Path) -> None:
 def _host() -> str:
     """This machine's name: processes of another machine on a shared disk cannot be seen from here."""
     return platform.node().partition(".")[0][:32] or "localhost"
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

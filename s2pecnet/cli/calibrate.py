@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import check_output, make_parser
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet calibrate") ->
     from s2pecnet.metrics.countermeasure import evaluate
     from s2pecnet.score_files.joined import read_keys, read_scores
 
+    check_output(arguments.output, (arguments.cm, arguments.keys))
     keys = read_keys(arguments.keys, arguments.subset) if arguments.keys else None
     scores = read_scores(arguments.cm, keys)
     calibration = fit(scores, arguments.cm)

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from s2pecnet.errors import InputError, Stopped, describe_error
@@ -84,6 +84,17 @@ def show_log() -> None:
         logger.addHandler(handler)
 
 
+def check_output(output: str | os.PathLike[str] | None, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Refuse an output that is one of the inputs, which it would replace.
+
+    Raises:
+        InputError: it is.
+    """
+    for one in inputs:
+        if output and one and os.path.exists(output) and os.path.exists(one) and os.path.samefile(output, one):
+            raise InputError(f"--output {output}: that is an input of this command ({one}); choose another name")
+
+
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command line's `main` and leave with its exit status.
 
@@ -94,6 +105,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     # Before torch is imported: its threads are to sleep, not spin, while they wait. Where other processes want the
     # cores too, spinning made a training step up to thirty times slower; on idle cores sleeping costs little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name in ("stdout", "stderr"):
+        # Closed by who started this process: as if it were /dev/null.
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     show_log()
     # A path may hold what a terminal's encoding lacks; that must not end a run when it says where its results are.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -110,6 +125,9 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
         status = EXIT_BROKEN_PIPE
     except (InputError, OSError) as error:
         print(f"error: {printable(describe_error(error))}", file=sys.stderr)
+        status = EXIT_BAD_INPUT
+    except MemoryError:
+        print("error: out of memory", file=sys.stderr)
         status = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -24,12 +24,13 @@ EXAMPLES = f"""examples:
 def report_tree(root: Path) -> int:
     """Print what `check_tree` finds; the exit status, 0 where it is complete and 2 elsewhere."""
     from s2pecnet.corpora.check import check_tree
+    from s2pecnet.text import printable
 
     report = check_tree(root)
     for line in report.facts:
-        print(line)
+        print(printable(line))
     for line in report.problems:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
     print(f"{root}: {'complete' if report.complete else 'INCOMPLETE'}")
     return 0 if report.complete else EXIT_BAD_INPUT
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s2pecnet.audio.paths import find_audio, require_files
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.errors import InputError
 from s2pecnet.export import PACKAGES, TOLERANCE
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet export") -> in
     from s2pecnet.scoring.verdicts import load_calibration
     from s2pecnet.systems.published import find_weights
 
+    check_output(arguments.output, (arguments.weights, arguments.config, arguments.calibration))
     config = load_config(arguments.config, arguments.set)
     weights = str(find_weights(arguments.weights, config))
     found = require_files(find_audio(arguments.check), arguments.check) if arguments.check else None

@@ -4,7 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     from s2pecnet.metrics.logistic import fit_logistic
     from s2pecnet.score_files.cm_asv import CMScores, common_trials, write_cm_scores
     from s2pecnet.score_files.joined import read_keys, read_scores
+
+    check_output(options.output, (*options.apply, *(options.cm or ()), options.keys, options.apply_keys))
 
     def read(paths: list[str], keys: str | None, both_classes: bool) -> list[CMScores]:
         known = read_keys(keys, options.subset) if keys else None

@@ -22,6 +22,7 @@ from s2pecnet.cli.command import make_parser
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
+from s2pecnet.text import printable
 
 if TYPE_CHECKING:
     from s2pecnet.scoring.recordings import FileScorer, Prediction
@@ -138,6 +139,8 @@ def parse_arguments(argv: Sequence[str] | None = None, prog: str = "s2pecnet pre
     arguments = build_parser(prog).parse_args(argv)
     if arguments.plot and (len(arguments.paths) != 1 or not os.path.isfile(arguments.paths[0])):
         raise InputError("--plot draws one file; expected a single PATH that is a file")
+    if arguments.plot and Path(arguments.plot).suffix.lower() != ".png":
+        raise InputError(f"--plot {arguments.plot}: expected a name that ends in .png")
     if arguments.plot:
         require("matplotlib", "report", "--plot")
     return arguments
@@ -227,7 +230,7 @@ def _good_ones(
         if isinstance(result, InputError):
             tally["bad"] += 1
             # One line, even where the name of a file has more.
-            _print_line(f"error: {result}".replace("\n", "\\n"), sys.stderr)
+            _print_line(printable(f"error: {result}".replace("\n", "\\n")), sys.stderr)
         else:
             tally[rule.verdict(result.score)] += 1
             tally["second"] += result.second

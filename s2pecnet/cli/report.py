@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import check_output, make_parser
 
 EXAMPLES = """examples:
   %(prog)s exp_result/LA_AASIST_ep100_bs24
@@ -16,10 +16,13 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = build_parser(prog).parse_args(argv)
+    from s2pecnet.conventions import RUN_FILES
     from s2pecnet.reporting.html.runs import read_runs
     from s2pecnet.reporting.report import usual_output, write_report
 
     output = arguments.output or usual_output(arguments.runs)
+    files = (path for run in arguments.runs for path in (run.rglob("*") if run.is_dir() else [run]))
+    check_output(output, (path for path in files if path.name != RUN_FILES["report"]))
     write_report(read_runs(arguments.runs, arguments.asv, arguments.database_path), output)
     print(f"report in {output}")
     return 0

@@ -21,6 +21,9 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, MemoryError,
 
 # --------------------------------------------------------------------------------- the checksum
 
+# A list of trials packs well, audio does not: what unpacks to so much more is made to fill the disk.
+LARGEST_RATIO, SMALL_MEMBER = 20, 10 << 20
+
 
 def verify_checksum(archive: Path, expected: str | None = None) -> str:
     """Compare the archive's SHA-256 with `expected`, else with the one recorded beside the archive.
@@ -143,6 +146,8 @@ def _check_members(archive: Path, members: list[zipfile.ZipInfo]) -> None:
             fault = "has an absolute or foreign path"
         elif any(part in ("", ".", "..") for part in _parts_of(member)):
             fault = "leads outside its folder, or its path is not plain"
+        elif member.file_size > max(LARGEST_RATIO * member.compress_size, SMALL_MEMBER):
+            fault = f"unpacks to {member.file_size:,} bytes, more than {LARGEST_RATIO} times its size: no audio does"
         elif stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             fault = "is a link or a special file"
         if fault:

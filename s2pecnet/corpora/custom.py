@@ -27,6 +27,7 @@ from typing import NoReturn
 
 from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, OTHER_AUDIO, SPLITS
 from s2pecnet.corpora.trials import (
+    LONGEST_LINE,
     LONGEST_NAME,
     PATH_NAMES,
     UNKNOWN_ATTACK,
@@ -189,7 +190,7 @@ def _read_header(file: Path, required: str = "label") -> tuple[str, tuple[str, .
     """The header of a CSV file: that of the usual separators that makes columns of it, and these in lower case."""
     try:
         with open(file, "rb") as stream:
-            line = stream.readline().decode("utf-8-sig").rstrip("\r\n")
+            line = stream.readline(LONGEST_LINE).decode("utf-8-sig").rstrip("\r\n")
     except FileNotFoundError:
         raise InputError(f"{file}: no such list of trials") from None
     except UnicodeDecodeError:

@@ -12,6 +12,8 @@ import re
 import urllib.parse
 from pathlib import Path
 
+from filelock import FileLock
+
 from s2pecnet.corpora.archive import check_sha256, unpack, verify_checksum
 from s2pecnet.corpora.check import check_tree
 from s2pecnet.download import download
@@ -37,8 +39,14 @@ def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = F
     name = urllib.parse.unquote(address.path).rsplit("/", 1)[-1]
     if address.scheme not in ("http", "https") or not re.fullmatch(r"\w[\w.-]*\.zip", name):
         raise InputError(f"--url {url!r}: expected http(s)://.../<name>.zip")
-    archive = out / name
-    target = out / archive.stem
+    archive, target = out / name, out / Path(name).stem
+    out.mkdir(parents=True, exist_ok=True)
+    # A second download into the folder waits, and then finds what the first has fetched.
+    with FileLock(out / f".{name}.lock"):
+        _fetch(url, archive, target, sha256, keep_archive)
+
+
+def _fetch(url: str, archive: Path, target: Path, sha256: str | None, keep_archive: bool) -> None:
     if os.path.lexists(target):
         report = check_tree(target)
         if not report.complete:

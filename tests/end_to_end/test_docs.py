@@ -97,7 +97,6 @@ NOT_RUN = {
     r"\.venv/bin/python -m pytest": "the tests run themselves",
     r".*\bspeech-spoof-bench .*": "the Arena's harness is on no package index",
     r"s2pecnet card .*": "tests/test_hub.py makes the card of a run",
-    r"s2pecnet weights \S.*": "fetches from the network; tests/systems/test_published.py has a server",
     r"s2pecnet export .*\bRawGATST.*": "a system of full size; tests/export/test_export.py has files refused",
 }
 
