@@ -283,9 +283,14 @@ class _AudioFile:
         self.path, self.second = path, False
         self.current: _Stream | None = None
         self._content: Content | None = None
-        status = os.stat(path)
+        try:
+            status = os.stat(path)
+        except ValueError:  # a zero byte in the name
+            raise BadAudio(f"{path}: no such audio file") from None
         self.identity = (status.st_size, status.st_mtime_ns, status.st_ino)
-        self.is_pipe = not stat.S_ISREG(status.st_mode)
+        self.is_pipe = stat.S_ISFIFO(status.st_mode)
+        if not self.is_pipe and not stat.S_ISREG(status.st_mode):
+            raise BadAudio(f"{path}: is no file")
         if not status.st_size and not self.is_pipe:
             raise BadAudio(f"{path}: the audio file is empty")
         try:
@@ -468,13 +473,13 @@ def _proved(file: _AudioFile, recording: Recording) -> tuple[bool, int]:
 
 def _remembered(memory: dict[tuple[object, ...], T], key: tuple[object, ...], find: Callable[[], T]) -> T:
     """What has been found under a key, or is found now; a full memory is emptied."""
-    if key not in memory:
+    found = memory.get(key)
+    if found is None:
         found = find()
         if len(memory) >= REMEMBERED:
             memory.clear()
         memory[key] = found
-        return found
-    return memory[key]
+    return found
 
 
 def _proof(file: _AudioFile, recording: Recording) -> tuple[bool, int]:

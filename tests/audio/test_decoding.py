@@ -1,16 +1,18 @@
 """Audio is decoded to mono 16 kHz, no more of it than is needed; what cannot be used is told apart."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from s2pecnet.audio.decoding import UNKNOWN_LENGTH, BadAudio, read_audio, read_crop
+from s2pecnet.audio.decoding import UNKNOWN_LENGTH, BadAudio, inspect, read_audio, read_crop
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.published import read_protocol
 from s2pecnet.data.utterances import AudioFolder
+from tests.helpers.audio_zoo import RATE, SECONDS, damaged_flac, encoded, sound, written
 
 
 def test_other_rates_and_channels_become_mono_16_khz(tmp_path: Path) -> None:
@@ -161,3 +163,53 @@ def test_bad_audio_of_a_protocol_names_its_line(corpus: Path, tmp_path: Path) ->
     audio = AudioFolder(tmp_path, trials.utterance, trials=trials)
     with pytest.raises(BadAudio, match=r"no such audio file \(.*dev\.trl\.txt:3\)"):
         audio.complete(2)
+
+
+def read_to_the_end(path: Path) -> None:
+    with soundfile.SoundFile(path) as stream:
+        stream.seekable = lambda: False
+        while len(stream.read(4096)):
+            pass
+
+
+@pytest.mark.parametrize("name", ["tail.flac", "id3v1.flac", "picture.flac", "comment.flac", "cue.flac"])
+def test_flac_that_libsndfile_refuses_and_its_checksum_proves_whole(tmp_path: Path, name: str) -> None:
+    whole = written(sound(), format="FLAC")
+    (tmp_path / "whole.flac").write_bytes(whole)
+    (tmp_path / name).write_bytes(next(animal.content for animal in damaged_flac(whole) if animal.name == name))
+    with pytest.raises(soundfile.SoundFileError):
+        read_to_the_end(tmp_path / name)
+    np.testing.assert_array_equal(read_audio(tmp_path / name), read_audio(tmp_path / "whole.flac"))
+    assert inspect(tmp_path / name) == (round(SECONDS * RATE), RATE, 1, True)
+    assert not inspect(tmp_path / "whole.flac").second
+
+
+def test_wide_flac_is_proved_too(tmp_path: Path) -> None:
+    stereo = np.stack([sound(rate=44100), sound(rate=44100, seed=1)], axis=1)
+    whole = written(stereo, 44100, format="FLAC", subtype="PCM_24")
+    (tmp_path / "whole.flac").write_bytes(whole)
+    (tmp_path / "tail.flac").write_bytes(whole + b"tail" * 999)
+    np.testing.assert_array_equal(read_audio(tmp_path / "tail.flac"), read_audio(tmp_path / "whole.flac"))
+    assert inspect(tmp_path / "tail.flac") == (len(stereo), 44100, 2, True)
+
+
+def test_pipes_are_read_like_files(tmp_path: Path) -> None:
+    for ending, content in (("wav", written(sound())), ("m4a", encoded("ipod", "aac", sound()))):
+        path = tmp_path / f"pipe.{ending}"
+        os.mkfifo(path)
+        writer = threading.Thread(target=path.write_bytes, args=(content,))
+        writer.start()
+        from_pipe = read_audio(path)
+        writer.join()
+        (tmp_path / "file").write_bytes(content)
+        np.testing.assert_array_equal(from_pipe, read_audio(tmp_path / "file"))
+    for path in (tmp_path, Path("/dev/null")):
+        with pytest.raises(BadAudio, match="is no file"):
+            read_audio(path)
+
+
+def test_a_file_that_changes_is_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(2 * written(sound()))
+    assert len(read_audio(tmp_path / "a.wav")) == round(2 * SECONDS * RATE)
+    (tmp_path / "a.wav").write_bytes(written(sound()))
+    assert len(read_audio(tmp_path / "a.wav")) == round(SECONDS * RATE)

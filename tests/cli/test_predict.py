@@ -26,6 +26,7 @@ from s2pecnet.systems import build
 from s2pecnet.systems.registry import utterance_feature
 from s2pecnet.systems.weights import save_weights
 from tests.helpers import ROOT
+from tests.helpers.audio_zoo import encoded
 from tests.helpers.samples import TINY
 
 CALIBRATION = Calibration(
@@ -304,3 +305,23 @@ def test_a_reader_that_leaves_is_no_error(system: System) -> None:
     assert done.stdout.startswith("file ")
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
+
+
+def test_a_folder_is_counted_completely(
+    system: System, tmp_path: Path, capsys: Output, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    samples = soundfile.read(system.audio / "a.wav")[0]
+    (tmp_path / "memo.m4a").write_bytes(encoded("ipod", "aac", samples))
+    (tmp_path / "SW02001").write_bytes((system.audio / "a.wav").read_bytes())
+    (tmp_path / "page.flac").write_text("<!DOCTYPE html><html>404</html>")
+    (tmp_path / "notes.txt").write_text("no audio")
+    (tmp_path / "linked").symlink_to(system.audio)
+    (tmp_path / ".hidden.wav").touch()
+    assert predict.main(system.arguments("--format", "jsonl", tmp_path)) == 1
+    output = capsys.readouterr()
+    assert [Path(json.loads(line)["path"]).name for line in output.out.splitlines()] == ["SW02001", "memo.m4a"]
+    assert f"error: {tmp_path}/page.flac: cannot be decoded, it is an HTML page" in output.err
+    counts = "files scored: 2; that could not be used: 1; read by the second decoder (PyAV): 1"
+    assert output.err.splitlines()[-1] == counts
+    assert "skipped: 1 that are no audio (.txt 1), 1 hidden, 1 linked folders" in caplog.text

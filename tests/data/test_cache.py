@@ -199,3 +199,31 @@ def test_missing_and_unreadable_files_are_named_before_anything_starts(split: Sp
     shutil.rmtree(audio.folder)
     with pytest.raises(InputError, match="no such folder"):
         check()
+
+
+def test_files_that_need_the_second_decoder_are_counted_and_cached(
+    split: Split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    audio, trials = opened(split)
+    whole = audio.complete(2)
+    audio.path(2).write_bytes(audio.path(2).read_bytes() + b"tail" * 400)
+    headers = read_headers(audio, trials, tmp_path)
+    assert "dev.trl.txt: 1 of 18 files are read by the second decoder (PyAV)" in caplog.text
+    assert (headers["frames"][2], headers["second"].sum()) == (len(whole), 1)
+    np.testing.assert_array_equal(read_headers(audio, trials, tmp_path), headers)
+    np.testing.assert_array_equal(cached(split, tmp_path).complete(2), whole)
+
+
+def test_the_length_of_a_file_is_the_true_one(split: Split, tmp_path: Path) -> None:
+    audio, trials = opened(split)
+    once = len(audio.complete(4))
+    audio.path(4).write_bytes(2 * audio.path(4).read_bytes())
+    assert read_headers(audio, trials)["frames"][4] == 2 * once == len(cached(split, tmp_path).complete(4))
+
+
+def test_a_cache_of_another_version_is_not_used(split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached(split, tmp_path)
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    cached(split, tmp_path)
+    assert len(list(tmp_path.glob("audio-*.bin"))) == len(list(tmp_path.glob("headers-*.npy"))) == 2

@@ -30,7 +30,7 @@ def sound(seconds: float = SECONDS, rate: int = RATE, seed: int = 0) -> np.ndarr
 def written(samples: np.ndarray, rate: int = RATE, **options: Any) -> bytes:
     """A file as libsndfile writes it."""
     stream = io.BytesIO()
-    soundfile.write(stream, samples, rate, **options)
+    soundfile.write(stream, samples, rate, **{"format": "WAV"} | options)
     return stream.getvalue()
 
 
@@ -127,7 +127,7 @@ def damaged(files: dict[str, bytes]) -> Iterator[Animal]:
             yield Animal(f"joined.{name}", 2 * content, refusal="several files joined to one")
         elif not name.endswith("wv"):
             yield Animal(f"joined.{name}", 2 * content, seconds=2 * SECONDS)
-    yield from _damaged_flac(files["plain.flac"])
+    yield from damaged_flac(files["plain.flac"])
     yield from _damaged_wav(files)
     yield from _damaged_mp3(files["plain.mp3"], files["plain.ff.mp3"])
     ogg = files["plain.ogg"]
@@ -142,7 +142,8 @@ def damaged(files: dict[str, bytes]) -> Iterator[Animal]:
     yield from _levels()
 
 
-def _damaged_flac(flac: bytes) -> Iterator[Animal]:
+def damaged_flac(flac: bytes) -> Iterator[Animal]:
+    """A FLAC file of `SECONDS` with other bytes in its header, behind it, and in its midst."""
     frames = 42 + 4 + int.from_bytes(flac[43:46], "big")
     picture = b"\x86\0\0\x28" + b"\xff" * 40
     no_md5 = with_bytes(flac, 26, bytes(16))

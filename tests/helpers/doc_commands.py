@@ -160,7 +160,7 @@ def _make_clips(folder: Path, corpus: Path) -> None:
 
 
 def _make_inbox(folder: Path, corpus: Path) -> None:
-    """inbox/ with what arrives: a voice memo, a joined MP3, a FLAC file with a foreign tail, a text, a linked folder."""
+    """inbox/ with what arrives: a voice memo, a joined MP3, FLAC with a tag behind it, a text, a link to a folder."""
     (folder / "inbox").mkdir()
     samples, rate = soundfile.read(next(clips(corpus, "dev")).file)
     mp3 = written(samples, rate, format="MP3")
