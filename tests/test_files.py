@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -291,3 +292,39 @@ def test_a_taken_folder_is_backed_up(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert (tmp_path / "run_v1.5.1" / "metric_log.txt").read_text() == "first\n"
     assert (tmp_path / "run_v1.5" / "metric_log.txt").read_text() == "second\n"
     assert "the earlier run is now" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_devices_and_fifos_are_written_through(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    got: list[str] = []
+    reader = threading.Thread(target=lambda: got.append(fifo.read_text()))
+    reader.start()
+    with atomic_write(fifo) as stream:
+        stream.write("through")
+    reader.join()
+    assert (got, stat.S_ISFIFO(fifo.stat().st_mode)) == (["through"], True)
+    with atomic_write(os.devnull) as stream:
+        stream.write("away")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"]
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "scores.txt")
+    with atomic_write(tmp_path / "link") as stream:
+        stream.write("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "scores.txt").read_text() == "new"
+
+
+def test_files_have_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "a") as stream:
+            stream.write("x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import io
 import itertools
 import json
@@ -9,15 +10,19 @@ import os
 import random
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import sys
+import threading
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from s2pecnet import download as download_module
 from s2pecnet.cli.download import main
 from s2pecnet.corpora import archive as archive_module
 from s2pecnet.corpora import check
@@ -705,7 +710,7 @@ def test_fetch_from_the_first_byte_to_the_complete_tree_and_again(
     server.data = zipped(tiny_corpus())
     assert main(["--url", server.url, "--out", str(tmp_path)]) == 0
     assert check_tree(tmp_path / "LA").complete
-    assert sorted(os.listdir(tmp_path)) == ["LA", "LA.zip.sha256"]
+    assert sorted(os.listdir(tmp_path)) == [".LA.zip.lock", "LA", "LA.zip.sha256"]
     assert main(["--url", server.url, "--out", str(tmp_path)]) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert len(server.requests) == 1
@@ -724,7 +729,7 @@ def test_a_wrong_checksum_leaves_the_archive_and_unpacks_nothing(server: Server,
     server.data = zipped(tiny_corpus())
     with pytest.raises(InputError, match="its SHA-256 is"):
         fetch(server.url, tmp_path, sha256="0" * 64)
-    assert os.listdir(tmp_path) == ["LA.zip"]
+    assert sorted(os.listdir(tmp_path)) == [".LA.zip.lock", "LA.zip"]
 
 
 def test_a_target_that_is_not_complete_is_not_touched(server: Server, tmp_path: Path) -> None:
@@ -782,3 +787,69 @@ def test_the_demo_is_made_checked_and_reused(tmp_path: Path, monkeypatch: pytest
     assert main(["--demo", "demo_corpus/LA", "--seed", "5"]) == 0
     with pytest.raises(InputError, match="other options"):
         main(["--demo", "--seed", "5", "--shuffle-labels"])
+
+
+# ---------------------------------------------------------------------------------- what a stranger's server may not do
+
+
+def test_two_downloads_into_one_folder_wait_for_each_other(server: Server, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tree(tmp_path / "made"), "LA/x")
+    server.data = (tmp_path / "a.zip").read_bytes()
+    errors: list[str] = []
+
+    def run() -> None:
+        try:
+            fetch(server.url, tmp_path / "out", keep_archive=True)
+        except InputError as error:
+            errors.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "out" / "LA.zip").read_bytes() == server.data
+    assert len(server.requests) == 1
+    assert all("does not hold a complete corpus" in error for error in errors)
+
+
+def tree(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "x").write_bytes(noise(100_000))
+    return folder / "x"
+
+
+def test_a_member_that_unpacks_to_many_times_its_size_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "LA.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("LA/zeros.bin", bytes(32 << 20))
+    with pytest.raises(InputError, match=r"unpacks to 33,554,432 bytes, more than 20 times its size: no audio does"):
+        unpack(tmp_path / "LA.zip", tmp_path / "LA")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["LA.zip"]
+
+
+def test_a_redirect_from_https_to_http_is_not_followed() -> None:
+    request = urllib.request.Request("https://example.org/LA.zip")
+    handler = download_module._StaysSecure()
+    with pytest.raises(InputError, match=r"redirects to http://example.org/x, which is not https; not followed"):
+        handler.redirect_request(request, None, 302, "Found", http.client.HTTPMessage(), "http://example.org/x")
+    same = handler.redirect_request(request, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "https://e.org/x")
+    assert same.full_url == "https://e.org/x"
+
+
+def test_endless_100_continue_ends(tmp_path: Path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(1)
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                for _ in range(1000):
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 50)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(InputError, match="the server answers '100 Continue' without end"):
+            download(f"http://127.0.0.1:{listening.getsockname()[1]}/LA.zip", tmp_path / "LA.zip")
+        thread.join()
