@@ -554,14 +554,14 @@ def _last_sample(content: Content, info: StreamInfo) -> int | None:
     """Where the last frame of a FLAC file ends, counted in samples; None where the file ends otherwise."""
     begin = max(info.begin, content.size - (info.largest_frame or 1 << 15) - 64)
     tail = content.at(begin, content.size - begin)
+    sync = content.at(info.begin, 2)
     # Frames that follow each other have a right checksum together, too: the last one is wanted.
-    found = tail.rfind(b"\xff")
+    found = tail.rfind(sync) if sync in (b"\xff\xf8", b"\xff\xf9") else -1
     while found >= 0:
-        head = tail[found : found + 16]
-        end = _frame_end(head, info.block) if head[1:2] in (b"\xf8", b"\xf9") else None
+        end = _frame_end(tail[found : found + 16], info.block)
         if end is not None and not _crc16(tail[found:]):
             return end
-        found = tail.rfind(b"\xff", 0, found)
+        found = tail.rfind(sync, 0, found)
     return None
 
 
