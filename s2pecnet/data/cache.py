@@ -92,12 +92,14 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
         raise InputError(f"{audio.folder}: no such folder, though {trials.path} names {len(trials)} files in it")
     missing = bad[headers["size"][bad] < 0]
     shown, what = (missing, "are missing") if len(missing) else (bad, "cannot be used")
-    lines = [f" (line {line})" if line else "" for line in trials.line[shown[:3]]]
-    first = ", ".join(f"{audio.path(int(i)).name}{line}" for i, line in zip(shown, lines, strict=False))
-    reason = "" if len(missing) else f": {_reason(audio.path(int(shown[0])))}"
+    named = []
+    for index, line in zip(shown[:3].tolist(), trials.line[shown[:3]], strict=True):
+        reason = "" if len(missing) else f": {_reason(audio.path(index))}"
+        named.append(f"{audio.path(index).name}{f' (line {line})' if line else ''}{reason}")
+    first = (", " if len(missing) else "; ").join(named)
     raise InputError(
         f"{audio.folder}: {len(shown)} of {len(trials)} files that {trials.path} names {what}: "
-        f"{first}{', ...' if len(shown) > 3 else ''}{reason}"
+        f"{first}{', ...' if len(shown) > 3 else ''}"
     )
 
 
