@@ -200,8 +200,11 @@ def read_submission(path: PathLike) -> dict[str, Any]:
         OSError: the file cannot be read.
     """
     yaml = require("yaml", "arena", "a submission")
-    text = read_text(path, "the YAML of a submission")
+    text = read_text(path, "the YAML of a submission", largest=1 << 20)
     try:
+        # A kilobyte of aliases of aliases unfolds to gigabytes, and a submission has none.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ValueError("it has aliases")
         content = _days_as_text(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not YAML, or not plain YAML ({' '.join(str(error).split())})") from None

@@ -105,10 +105,17 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     # Before torch is imported: its threads are to sleep, not spin, while they wait. Where other processes want the
     # cores too, spinning made a training step up to thirty times slower; on idle cores sleeping costs little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for name in ("stdout", "stderr"):
+    for number, name in ((1, "stdout"), (2, "stderr")):
         # Closed by who started this process: as if it were /dev/null.
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
     show_log()
     # A path may hold what a terminal's encoding lacks; that must not end a run when it says where its results are.
     if isinstance(sys.stdout, io.TextIOWrapper):

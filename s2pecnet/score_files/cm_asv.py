@@ -371,10 +371,14 @@ def align_trials(systems: Sequence[CMScores], names: Sequence[str] = ()) -> list
                 f"{shown[0]} and {name} cover different trials: {len(missing)} missing from {name}, {len(extra)} only "
                 f"in {name}, e.g. {quoted((missing + extra)[0])}"
             )
-        differing = np.flatnonzero(first.is_bonafide != ordered.is_bonafide)
-        if differing.size:
-            raise InputError(
-                f"{shown[0]} and {name} give {differing.size} trials different keys, e.g. "
-                f"{quoted(str(first.utterances[differing[0]]))}: are the scores of one protocol?"
-            )
+        for what, where in (
+            ("keys", first.is_bonafide != ordered.is_bonafide),
+            ("attacks", first.attacks != ordered.attacks),
+        ):
+            differing = np.flatnonzero(where)
+            if differing.size:
+                raise InputError(
+                    f"{shown[0]} and {name} give {differing.size} trials different {what}, e.g. "
+                    f"{quoted(str(first.utterances[differing[0]]))}: are the scores of one protocol?"
+                )
     return aligned

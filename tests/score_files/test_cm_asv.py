@@ -357,3 +357,13 @@ def test_plain_files_have_six_decimals(tmp_path: Path) -> None:
     cm_asv.write_plain_scores(path, {"b": 1 / 3, "a": -2.0})
     assert path.read_text() == "b 0.333333\na -2.000000\n"
     assert list(cm_asv.read_plain_scores(path).items()) == [("b", 0.333333), ("a", -2.0)]
+
+
+@pytest.mark.parametrize(("old", "new"), [("A07", "Z9"), ("LA_4 -", "LA_4 x")])
+def test_systems_with_other_attacks_are_not_compared(tmp_path: Path, old: str, new: str) -> None:
+    text = "LA_1 - bonafide 2.5\nLA_2 A07 spoof -1.25\nLA_3 A08 spoof 4.0\nLA_4 - bonafide 3e0\n"
+    for name, content in (("a", text), ("b", text.replace(old, new))):
+        (tmp_path / name).write_text(content)
+    systems = [cm_asv.read_cm_scores(tmp_path / name) for name in ("a", "b")]
+    with pytest.raises(InputError, match=r"a and b give 1 trials different attacks, e\.g\. .LA_"):
+        cm_asv.align_trials(systems, ["a", "b"])
