@@ -106,9 +106,9 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     # cores too, spinning made a training step up to thirty times slower; on idle cores sleeping costs little.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for number, name in ((1, "stdout"), (2, "stderr")):
-        # Closed by who started this process: as if it were /dev/null.
+        # Closed by who started this process, or not for writing: as if it were /dev/null.
         try:
-            os.fstat(number)
+            os.write(number, b"")
         except OSError:
             null = os.open(os.devnull, os.O_WRONLY)
             if null != number:
