@@ -25,7 +25,7 @@ from s2pecnet.corpora.trials import Corpus, CorpusOptions
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.extras import MissingExtra
-from s2pecnet.files import write_json
+from s2pecnet.files import sha256_of, write_json
 from s2pecnet.interruption import handle_signals
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
@@ -178,8 +178,9 @@ def evaluate(config: Config, seed: int, options: RunOptions) -> RunRecord:
 def calibrate(config: Config, seed: int, options: RunOptions) -> calibration.Calibration:
     """Score dev with trained weights, and fit what turns their scores into log-likelihood ratios and verdicts."""
     with _scoring("dev", config, seed, options, ("dev_summary", "calibration")) as scoring:
-        _, _, found, folder, _ = scoring
+        _, _, found, folder, record = scoring
         fitted = calibration.fit(found.scores, str(folder.scores("dev")))
+        fitted = replace(fitted, weights_sha256=record.weights_sha256)
         write_json(folder.file("calibration"), fitted.as_dict())
         print(f"{fitted.summary()}\ncalibration, for s2pecnet predict --calibration: {folder.file('calibration')}")
         return fitted
@@ -197,6 +198,7 @@ def _scoring(
     scored = scored_split(config, corpus, split, inputs_of(config), options.cache, folder, record)
     system = System.load(config, options.weights, device)
     record.weights, record.parameters = system.weights, count_parameters(system.model)
+    record.weights_sha256 = sha256_of(str(system.weights))
     with run_lock(folder.path), handle_signals():
         folder.make(resume=True)
         for path in (folder.scores(split), *map(folder.file, files)):

@@ -45,6 +45,7 @@ class Calibration:
         n_bonafide, n_spoof: trials that it was fitted on.
         separable: none of those spoofs scores above a bona fide trial; the slope is then by Platt's targets.
         fitted_on: where the trials came from.
+        weights_sha256: the checkpoint that scored them; None: not known, or the one that the calibration is stored in.
     """
 
     slope: Float = Field(ge=0)
@@ -58,6 +59,7 @@ class Calibration:
     n_spoof: Int = Field(ge=1)
     separable: Bool = Field()
     fitted_on: Text = Field()
+    weights_sha256: Text | None = None
 
     def llr(self, score: float) -> float:
         """The log-likelihood ratio of a score, natural logarithm; above 0 it speaks for bona fide."""
@@ -128,14 +130,15 @@ def fit(cm_scores: CMScores, fitted_on: str = "dev") -> Calibration:
     assert metrics.min_dcf_threshold is not None
     line = fit_logistic([cm_scores])
     slope, bonafide, spoof = line.weights[0], cm_scores.bonafide, cm_scores.spoof
-    thresholds = {"eer_threshold": metrics.eer_threshold, "min_dcf_threshold": metrics.min_dcf_threshold}
+    eer_threshold, min_dcf_threshold = metrics.eer_threshold, metrics.min_dcf_threshold
     if bonafide.min() > spoof.max() and slope > 0:
         # Any threshold in the gap has no error. The one where the ratio is 0 agrees with the ratios.
-        thresholds = dict.fromkeys(thresholds, float(np.clip(-line.offset / slope, spoof.max(), bonafide.min())))
+        eer_threshold = min_dcf_threshold = float(np.clip(-line.offset / slope, spoof.max(), bonafide.min()))
     return Calibration(
         slope=slope,
         offset=line.offset,
-        **thresholds,
+        eer_threshold=eer_threshold,
+        min_dcf_threshold=min_dcf_threshold,
         **dataclasses.asdict(ASVSPOOF5_COSTS),
         n_bonafide=bonafide.size,
         n_spoof=spoof.size,

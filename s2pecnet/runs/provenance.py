@@ -44,7 +44,7 @@ class RunRecord:
         experiment: what decides about the results, by name; two equal ones are the same experiment.
         protocols: SHA-256 of the trials of each split.
         asv_scores: the file of ASV scores of each split, None where there are none.
-        weights: what an evaluation scored with.
+        weights, weights_sha256: what an evaluation scored with.
         metrics, intervals: of each evaluation, "dev", "eval" and "eval_swa"; 95 % bootstrap intervals by metric.
         history: a dictionary an epoch.
         sessions: the starts of a training, one for each time it was resumed and one more: when, where it went on
@@ -67,6 +67,7 @@ class RunRecord:
     experiment: dict[str, Any] = dataclasses.field(default_factory=dict)
     parameters: int | None = None
     weights: str | None = None
+    weights_sha256: str | None = None
     metrics: dict[str, Metrics] = dataclasses.field(default_factory=dict)
     intervals: dict[str, Intervals] = dataclasses.field(default_factory=dict)
     replicates: int = 0

@@ -5,13 +5,17 @@ the threshold. There is no verdict without a calibration or a threshold: with 0 
 calls 91 % of MiniLA's real speech spoofed.
 """
 
+import logging
 import math
 from dataclasses import dataclass
 
 from s2pecnet.conventions import KEYS
 from s2pecnet.errors import InputError
+from s2pecnet.files import sha256_of
 from s2pecnet.metrics.calibration import Calibration, read_calibration
 from s2pecnet.systems.weights import description
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,15 @@ def make_rule(given: str | None, calibration: Calibration | None) -> Rule:
 def load_calibration(given: str | None, weights: str) -> Calibration | None:
     """The calibration of the file given, else of the weights; None where there is none.
 
+    One that says it was fitted on scores of other weights is used with a warning.
+
     Raises:
         InputError: it cannot be read, or is none.
     """
     if given:
-        return read_calibration(given)
+        calibration = read_calibration(given)
+        if calibration.weights_sha256 not in (None, sha256_of(weights)):
+            log.warning("%s: fitted on scores of other weights than %s; its ratios may mislead", given, weights)
+        return calibration
     stored = description(weights).get("calibration")
     return None if stored is None else Calibration.from_dict(stored, f"{weights}: calibration")

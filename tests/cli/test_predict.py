@@ -20,6 +20,7 @@ from s2pecnet.audio.crops import pad
 from s2pecnet.audio.decoding import read_audio
 from s2pecnet.cli import predict
 from s2pecnet.errors import InputError
+from s2pecnet.files import sha256_of
 from s2pecnet.metrics.calibration import Calibration
 from s2pecnet.scoring.verdicts import make_rule
 from s2pecnet.systems import build
@@ -153,6 +154,16 @@ def test_a_calibration_file_comes_before_the_stored_one(
     assert (row["llr"], row["verdict"]) == (0, None)
     predict.main(system.arguments("--calibration", path, system.audio / "a.wav"))
     assert "no verdicts: the calibration says nothing, as dev: 60 bona fide, 180 spoofed rank no" in caplog.text
+
+
+def test_a_calibration_of_other_weights_has_a_warning(
+    system: System, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "c.json"
+    for digest, warnings in ((sha256_of(system.plain), 0), ("0" * 64, 1)):
+        path.write_text(json.dumps(CALIBRATION.as_dict() | {"weights_sha256": digest}))
+        predict.main(system.arguments("--calibration", path, system.audio / "a.wav"))
+        assert caplog.text.count("fitted on scores of other weights") == warnings
 
 
 def test_thresholds() -> None:
