@@ -148,6 +148,7 @@ _NO_AUDIO = (
     (rb"\x1f\x8b|PK\x03\x04|Rar!|7z\xbc\xaf|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd", "an archive or compressed; unpack it"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|BM.{8}", "a picture, not audio"),
     (rb"%PDF", "a PDF, not audio"),
+    (rb"\xff\xfe|\xfe\xff", "text in UTF-16, not audio"),
     (rb"\x93NUMPY", "a NumPy array, which names no sample rate; write it as WAV or FLAC"),
     (rb"\x89HDF|\x80[\x02-\x05]", "stored data, not audio"),
 )
@@ -163,7 +164,7 @@ def sniff(content: Content, start: int = 0) -> tuple[str, int]:
         if pattern.match(head):
             known = {"aac": _adts_frame, "mpeg": _mpeg_frame, "ac3": _ac3_frame}.get(name)
             size = known(content, start) if known else 1
-            if size and (not known or start + size >= content.size or known(content, start + size)):
+            if size and (not known or start + size == content.size or known(content, start + size)):
                 return name, start
     # MP3 behind what no format begins with, such as zeros.
     for found in re.finditer(rb"\xff[\xe2-\xff]", content.at(start, 1 << 16)):

@@ -201,7 +201,7 @@ def check_values(name: PathLike, samples: np.ndarray) -> None:
         raise BadAudio(f"{name}: holds NaN or infinite samples")
     if loudest > LOUDEST:
         scale = next((2**bits for bits in (15, 23, 31) if loudest <= 2**bits), 0)
-        likely = f" (samples on a scale of {scale}? Divide them by it)" if scale else ""
+        likely = f" (samples on a scale of {scale}? Divide them by it)" if scale and loudest > 16 else "; normalise it"
         raise BadAudio(f"{name}: holds samples up to {loudest:.3g}, expected a waveform in [-1, 1]{likely}")
 
 

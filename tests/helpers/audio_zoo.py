@@ -224,6 +224,7 @@ def _no_audio() -> Iterator[Animal]:
     for name, content, words in (
         ("empty.wav", b"", "the audio file is empty"),
         ("text.wav", b"this is no sound\n", "it is text, not audio: 'this is no sound'"),
+        ("wide.mp3", "this is no sound".encode("utf-16"), "it is text in UTF-16"),
         ("page.flac", b"<!DOCTYPE html>\n<html><body>404", "an HTML page"),
         ("data.wav", b'{"url": "https://example.org/a.wav"}', "JSON"),
         ("pointer.flac", b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "a Git LFS pointer"),
@@ -247,12 +248,11 @@ def _levels() -> Iterator[Animal]:
         for ending in ("wav", "flac", "ogg", "mp3"):
             content = written(np.stack(channels, axis=1), format=ending.upper())
             yield Animal(f"{name}.{ending}", content, None if refusal else SECONDS, refusal)
-    scaled = {"16": 32768, "24": 2**23, "loud": 5}
-    for name, factor in scaled.items():
+    scaled = {"16": (32768, "a scale of 32768"), "24": (2**23, "a scale of 8388608"), "loud": (5, "normalise it")}
+    for name, (factor, refusal) in scaled.items():
         for kind in ("WAV", "AIFF"):
             loud = written(factor * voice, format=kind, subtype="FLOAT")
-            scale = {5: "32768", 32768: "32768", 2**23: "8388608"}[factor]
-            yield Animal(f"scale{name}.{kind.lower()}", loud, refusal=f"samples on a scale of {scale}\\?")
+            yield Animal(f"scale{name}.{kind.lower()}", loud, refusal=refusal)
     quiet = np.concatenate([np.zeros(6000), 32768 * voice])
     yield Animal("scale_later.wav", written(quiet, format="WAV", subtype="FLOAT"), refusal="a scale of 32768")
 
