@@ -183,8 +183,9 @@ def _hint(what: str) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means out of memory."""
-    # On a CPU torch has no exception of its own.
-    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    # On a CPU torch has no exception of its own, and oneDNN says it in other words.
+    words = ("can't allocate memory", "could not create a primitive", "could not create a memory")
+    on_cpu = isinstance(error, RuntimeError) and any(one in str(error) for one in words)
     return on_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
