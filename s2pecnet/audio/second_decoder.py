@@ -32,7 +32,7 @@ class SecondDecoder:
         # Loading it takes a tenth of a second, which most commands have no use for.
         import av
 
-        self._errors = (av.FFmpegError, ValueError, OSError)
+        self._errors = (av.FFmpegError, ValueError, OSError, LookupError, RuntimeError)
         try:
             self._container: Any = av.open(PiecedFile(content, pieces), metadata_errors="ignore")
             streams = self._container.streams
