@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from s2pecnet.audio.paths import find_audio, require_files
 from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.errors import InputError
 from s2pecnet.export import PACKAGES, TOLERANCE
@@ -23,6 +22,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet export") -> in
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
     require_packages(arguments.format)
+    from s2pecnet.audio.paths import find_audio, require_files
     from s2pecnet.config.experiment import load_config
     from s2pecnet.export import check
     from s2pecnet.scoring.verdicts import load_calibration

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from s2pecnet.audio.paths import find_audio, require_files, skipped_in_words
 from s2pecnet.cli.command import make_parser
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
@@ -46,6 +45,7 @@ exit status: 0 all files scored; 1 some file could not be used (a line each on s
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
+    from s2pecnet.audio.paths import find_audio, require_files, skipped_in_words
     from s2pecnet.config.experiment import load_config
     from s2pecnet.scoring.recordings import FileScorer
     from s2pecnet.scoring.verdicts import load_calibration, make_rule

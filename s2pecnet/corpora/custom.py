@@ -1,7 +1,7 @@
 """Custom corpora: a CSV or TSV file, or two folders.
 
 CSV, TSV (a file, or a folder with metadata.csv or metadata.tsv; UTF-8, a header line, a trial a line)
-    path      required (or: file); relative to the file's folder, or absolute; any format that libsndfile reads
+    path      required (or: file); relative to the file's folder, or absolute; any format of docs/audio.md
     label     required; one of `LABELS`. Numbers are refused: in some corpora 1 means fake, in others bona fide
     attack    of spoofs; left empty: "unknown"
     speaker   decides how a file without `split` is divided
