@@ -106,7 +106,7 @@ def find_or_make_split(
     Args:
         links: names of one file; where there are several, hard links.
     """
-    split = find_split(folder / f"{subset}-{utterances}", "LA", subset)
+    split = find_split(folder / f"{subset}-{utterances}", "LA", subset, corpus="asvspoof2019")
     if split.protocol.is_file():
         return split
     rng, flac = np.random.default_rng(SEED), split.audio / "flac"

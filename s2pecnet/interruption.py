@@ -18,6 +18,7 @@ from types import FrameType
 from s2pecnet.errors import Stopped
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1") if hasattr(signal, name))
+HANGUP = getattr(signal, "SIGHUP", None)
 
 _noted: signal.Signals | None = None
 _handling = False
@@ -31,8 +32,9 @@ def handle_signals() -> Iterator[None]:
         yield
         return
     _noted, _handling = None, True
-    # What this process was started to ignore (nohup, a shell's background job) it ignores.
-    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    if before.get(HANGUP) == signal.SIG_IGN:  # started by nohup
+        del before[HANGUP]
     try:
         for number in before:
             signal.signal(number, _note)

@@ -259,7 +259,7 @@ def test_words_for_neither() -> None:
 def test_configs_are_found_by_name(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="s2pecnet")
     monkeypatch.chdir(tmp_path)
     assert find_config(name) == CONFIGS_FOLDER / "AASIST.conf"
     assert caplog.messages == [f"config {name} is {CONFIGS_FOLDER / 'AASIST.conf'}"]

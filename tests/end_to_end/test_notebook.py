@@ -67,7 +67,7 @@ def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     text = "".join(output.get("text", "") for output in shown)
     assert "SYNTHETIC" in text
     assert "eval_swa  EER " in text
-    assert "files scored: 1 (" in text
+    assert "verdict           llr        score" in text
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert {"image/png", "text/html"} <= kinds
     assert not [output for output in shown if "Warning" in output.get("text", "")]

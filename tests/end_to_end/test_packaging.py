@@ -158,7 +158,7 @@ def test_a_system_of_ones_own_is_found_where_the_command_runs(
     )
     # The config lies beside the folder models/; the command runs elsewhere.
     torch.save({"out.weight": torch.ones(2, 800), "out.bias": torch.zeros(2)}, tmp_path / "mine.pth")
-    words = ["--config", project / "config" / "Mine.conf", "--eval_model_weights", "mine.pth"]
+    words = ["-v", "--config", project / "config" / "Mine.conf", "--eval_model_weights", "mine.pth"]
     done = python("spawned.py", "score", *words, cwd=tmp_path, path=installed)
     assert done.returncode == 0, done.stderr
     assert "note: Mine: 1,602 parameters" in done.stderr
@@ -174,7 +174,7 @@ def test_a_system_of_ones_own_is_found_where_the_command_runs(
 
 def test_configs_of_the_framework_are_found_by_name(s2pec: Run, installed: Path, tmp_path: Path) -> None:
     shipped = installed / "s2pecnet" / "configs" / "AASIST.conf"
-    done = s2pec("score", "--config", "AASIST", "--set", "batch_size=none", cwd=tmp_path)
+    done = s2pec("score", "-v", "--config", "AASIST", "--set", "batch_size=none", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(f"note: config AASIST is {shipped}\nerror: --set batch_size: ")
 
