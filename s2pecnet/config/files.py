@@ -73,8 +73,8 @@ def read_config(path: Path, extended_by: tuple[Path, ...] = ()) -> ConfigText:
 def find_config(given: str | os.PathLike[str]) -> Path:
     """The file that a path or a name stands for; what is found by its name is logged.
 
-    A path that names a file is that file. Else `NAME`, `NAME.conf` and `config/NAME.conf` are sought among the
-    framework's own, then in ./config/; what is nowhere comes back as it was given.
+    A path that names a file is that file. Else `NAME` and `NAME.conf` are sought among the framework's own, then in
+    ./config/, and `config/NAME` the other way round; what is nowhere comes back as it was given.
     """
     path = Path(given)
     by_name = path.parent in (Path(), Path("config"))
@@ -83,7 +83,8 @@ def find_config(given: str | os.PathLike[str]) -> Path:
         return path
     name = path.name if path.suffix == ".conf" else f"{path.name}.conf"
     # The framework's own first: a folder of somebody else's must not change what AASIST means, and which code runs.
-    for folder in (CONFIGS_FOLDER, Path("config")):
+    folders = [CONFIGS_FOLDER, Path("config")] if path.parent == Path() else [Path("config"), CONFIGS_FOLDER]
+    for folder in folders:
         if (folder / name).is_file():
             log.debug("config %s is %s", given, folder / name)
             return folder / name

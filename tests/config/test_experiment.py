@@ -265,9 +265,11 @@ def test_configs_are_found_by_name(
     assert caplog.messages == [f"config {name} is {CONFIGS_FOLDER / 'AASIST.conf'}"]
     (tmp_path / "AASIST").mkdir()
     assert find_config(name) == CONFIGS_FOLDER / "AASIST.conf"
-    # What lies here comes first: in ./config/, then under the very name.
+    # A bare name is the framework's own, whatever lies in ./config/; a path that is there is that file.
     write(tmp_path / "config", TINY).rename(tmp_path / "config" / "AASIST.conf")
-    assert find_config(name) == Path("config/AASIST.conf")
+    write(tmp_path / "config", TINY).rename(tmp_path / "config" / "Mine.conf")
+    assert find_config(name) == (CONFIGS_FOLDER / "AASIST.conf" if "/" not in name else Path("config/AASIST.conf"))
+    assert find_config("Mine") == Path("config/Mine.conf")
     write(tmp_path, TINY).rename(tmp_path / "AASIST.conf")
     assert find_config("AASIST.conf") == Path("AASIST.conf")
     assert load_config("AASIST.conf").batch_size == 6

@@ -164,7 +164,7 @@ def test_a_system_of_ones_own_is_found_where_the_command_runs(
     assert "note: Mine: 1,602 parameters" in done.stderr
     # The config is found by its name, and models/ where the command runs.
     (project / "models" / "Mine.py").rename(project / "models" / "Renamed.py")
-    done = s2pec("train", "--config", "Mine", cwd=project)
+    done = s2pec("train", "-v", "--config", "Mine", cwd=project)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "note: config Mine is config/Mine.conf"
     places = f"models/, {project.resolve() / 'models'}"
