@@ -55,15 +55,18 @@ def find_model(architecture: str, config_file: str | os.PathLike[str] | None = N
             f"unknown architecture {name}: there is no such file in {searched}{hint} (have: {', '.join(have)})"
         )
     shown = f"models/{file.name}" if file.parent == MODELS_FOLDER else file
-    # For this process and those it starts.
-    package = importlib.import_module(MODELS)
-    if file.parent != MODELS_FOLDER and str(file.parent) not in package.__path__:
-        package.__path__.append(str(file.parent))
-        os.environ[VARIABLE] = os.pathsep.join([*_listed(), str(file.parent)])
+    # For this process and those it starts; before other folders, which may hold a system of the same name.
+    package, folder = importlib.import_module(MODELS), str(file.parent)
+    if file.parent != MODELS_FOLDER and package.__path__[1:2] != [folder]:
+        package.__path__[1:] = [folder, *(other for other in package.__path__[1:] if other != folder)]
+        os.environ[VARIABLE] = os.pathsep.join([folder, *(other for other in _listed() if other != folder)])
     try:
         module = importlib.import_module(f"{MODELS}.{architecture}")
     except (ImportError, SyntaxError) as error:
         raise InputError(f"{shown} cannot be imported: {error}") from error
+    imported = module.__file__
+    if imported is None or not os.path.samefile(imported, file):
+        raise InputError(f"{shown}: another system of this name is loaded already, {imported}; rename one of them")
     model = getattr(module, "Model", None)
     if not (inspect.isclass(model) and issubclass(model, nn.Module)):
         raise InputError(f"{shown} defines no class `Model` that is a torch.nn.Module")
