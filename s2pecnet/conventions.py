@@ -9,6 +9,11 @@ LONGEST_CROP = 600 * SAMPLE_RATE
 
 # The classes of a trial as published protocols and score files spell them; labels are 1 and 0.
 KEYS = ("bonafide", "spoof")
+# Other words for them that lists, tables and folders have.
+LABELS = {
+    **dict.fromkeys(("bonafide", "bona-fide", "real", "genuine", "human"), "bonafide"),
+    **dict.fromkeys(("spoof", "spoofed", "fake", "synthetic", "deepfake"), "spoof"),
+}
 SPLITS = ("train", "dev", "eval")
 # In a score file, the score of a trial whose audio could not be used.
 UNSCORED = "unscored"

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, OTHER_AUDIO, SPLITS
+from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, LABELS, OTHER_AUDIO, SPLITS
 from s2pecnet.corpora.trials import (
     LONGEST_LINE,
     LONGEST_NAME,
@@ -45,10 +45,6 @@ from s2pecnet.corpora.trials import (
 )
 from s2pecnet.errors import InputError
 
-LABELS = {
-    **dict.fromkeys(("bonafide", "bona-fide", "real", "genuine", "human"), "bonafide"),
-    **dict.fromkeys(("spoof", "spoofed", "fake", "synthetic", "deepfake"), "spoof"),
-}
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from s2pecnet.corpora.custom import LABELS, find_csv, find_folders, folders_named
+from s2pecnet.conventions import LABELS
+from s2pecnet.corpora.custom import find_csv, find_folders, folders_named
 from s2pecnet.corpora.published import (
     asvspoof2019,
     find_asvspoof5,

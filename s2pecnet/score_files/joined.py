@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, UNSCORED
+from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, LABELS, UNSCORED
 from s2pecnet.errors import InputError
 from s2pecnet.score_files.cm_asv import CMScores, PathLike, check_classes, finite_score, read_cm_scores
 from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns
@@ -34,10 +34,6 @@ SCORES = ("cm-score", "score", "scores", "llr", "logit")
 KEY_COLUMNS = ("cm-label", "cm-key", "key", "label", "class")
 ATTACKS = ("attack", "attack-label", "attack-id", "attack-type", "system-id")
 # As in lists of one's own (`corpora.custom`); numbers are refused, which mean one class here and the other there.
-KEY_WORDS = {
-    **dict.fromkeys(("bonafide", "bona-fide", "real", "genuine", "human"), True),
-    **dict.fromkeys(("spoof", "spoofed", "fake", "synthetic", "deepfake"), False),
-}
 SUBSETS = ("eval", "progress", "hidden", "all")
 _EXPECTED = "'utterance score' in each line, or a list of keys"
 _EXPECTED_KEYS = "bonafide | spoof (or real | fake, genuine | deepfake ...)"
@@ -236,14 +232,14 @@ def _by_utterance(
 
 def _keys_of(table: Table, subset: str) -> KeyList:
     index = _key_column(table)
-    meanings = {word: KEY_WORDS.get(_plain_word(word)) for word in set(table.columns[index])}
+    meanings = {word: LABELS.get(_plain_word(word)) for word in set(table.columns[index])}
     words = [meanings[word] for word in table.columns[index]]
     if None in words:
         row = words.index(None)
         word = table.columns[index][row]
         number = "; a number means one class here and the other there" if word.isdecimal() else ""
         raise InputError(f"{table.path}:{table.lines[row]}: key {quoted(word)}, expected {_EXPECTED_KEYS}{number}")
-    is_bonafide = [bool(word) for word in words]
+    is_bonafide = [word == "bonafide" for word in words]
     named = not table.names[0].isdecimal()
     attacks = _attacks_of(table, index, is_bonafide, named)
     parts = [
@@ -282,7 +278,7 @@ def _key_column(table: Table) -> int:
     if named:
         return named[0]
     counts = [
-        sum(count for word, count in Counter(column).items() if _plain_word(word) in KEY_WORDS)
+        sum(count for word, count in Counter(column).items() if _plain_word(word) in LABELS)
         for column in table.columns
     ]
     best = max(range(len(counts)), key=lambda index: (counts[index], index))
@@ -320,7 +316,7 @@ def _header(line: str) -> list[str]:
     fields = [field.strip(' "') for field in line.split(_separator(line))]
     names = [_plain_word(field) for field in fields]
     known = any(name in (*UTTERANCES, *SCORES, *KEY_COLUMNS) for name in names)
-    of_a_trial = any(name in KEY_WORDS or re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name) for name in names)
+    of_a_trial = any(name in LABELS or re.fullmatch(r"[-+]?[\d.]+(e[-+]?\d+)?", name) for name in names)
     return names if known and not of_a_trial else []
 
 

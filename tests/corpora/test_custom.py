@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2pecnet.cli import train
-from s2pecnet.conventions import LONGEST_FIELD
-from s2pecnet.corpora.custom import LABELS, SPLIT_WORDS, divide
+from s2pecnet.conventions import LABELS, LONGEST_FIELD
+from s2pecnet.corpora.custom import SPLIT_WORDS, divide
 from s2pecnet.corpora.detect import CORPORA, find_corpus, find_split
 from s2pecnet.corpora.trials import LONGEST_NAME, Trial, decode_name, encode_name
 from s2pecnet.data.loaders import make_loader
