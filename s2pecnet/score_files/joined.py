@@ -278,8 +278,7 @@ def _key_column(table: Table) -> int:
     if named:
         return named[0]
     counts = [
-        sum(count for word, count in Counter(column).items() if _plain_word(word) in LABELS)
-        for column in table.columns
+        sum(count for word, count in Counter(column).items() if _plain_word(word) in LABELS) for column in table.columns
     ]
     best = max(range(len(counts)), key=lambda index: (counts[index], index))
     if 2 * counts[best] <= len(table.lines):
