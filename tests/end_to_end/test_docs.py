@@ -52,6 +52,7 @@ OWN_FILES = {
     "models/MyCountermeasure.py",
     "config/MyCountermeasure.conf",
     "models/weights",
+    "models/weights/",
     "models/weights/AASIST.pth",
 }
 
