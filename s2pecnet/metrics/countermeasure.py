@@ -214,10 +214,10 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
 
 def _count_ties(scores: Floats, is_bonafide: Bools) -> int:
     """Trials whose score a trial of the other class has too; scores in rising order, (n,)."""
-    equal = scores[1:] == scores[:-1]
-    if not equal.any():
+    starts = np.flatnonzero(np.concatenate(([True], scores[1:] != scores[:-1])))
+    if starts.size == scores.size:
         return 0
-    _, starts, sizes = np.unique(scores, return_index=True, return_counts=True)
+    sizes = np.diff(starts, append=scores.size)
     n_bonafide = np.add.reduceat(is_bonafide, starts, dtype=np.int64)
     return int(sizes[(n_bonafide > 0) & (n_bonafide < sizes)].sum())
 
