@@ -20,6 +20,8 @@ from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.systems.weights import description
 from tests.helpers.samples import TINIEST
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -48,7 +48,7 @@ def test_audio_that_cannot_be_used(tmp_path: Path, corpus: Path) -> None:
         assert str(tmp_path / name) in str(caught.value)
 
 
-def test_short_and_silent_files_are_told(tmp_path: Path) -> None:
+def test_short_and_silent_files_are_reported(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "short.wav", np.full(159, 0.1), 16000)
     soundfile.write(tmp_path / "short48.wav", np.full(470, 0.1), 48000)
     soundfile.write(tmp_path / "silent.wav", np.zeros(9000), 16000)
@@ -96,7 +96,7 @@ def test_lengths_that_lie_do_not_fill_the_memory(tmp_path: Path, announced: int)
             read(path)
 
 
-def test_samples_far_outside_are_told(tmp_path: Path) -> None:
+def test_samples_far_outside_are_reported(tmp_path: Path) -> None:
     for subtype, value in (("FLOAT", 3e38), ("DOUBLE", 1e300), ("FLOAT", -1e30)):
         soundfile.write(tmp_path / "loud.wav", np.full((9000, 2), value), 16000, subtype=subtype)
         with pytest.raises(BadAudio, match=r"loud\.wav: holds (samples up to|NaN or infinite)"):
@@ -126,7 +126,7 @@ def test_a_pause_is_no_silent_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rate", [16000, 22050])
-def test_a_crop_is_a_part_of_the_whole(tmp_path: Path, rate: int) -> None:
+def test_a_crop_is_a_part_of_the_complete_file(tmp_path: Path, rate: int) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 30000)
     soundfile.write(tmp_path / "a.flac", noise, rate)
     whole = read_audio(tmp_path / "a.flac")
@@ -143,7 +143,7 @@ def test_a_truncated_file_shows_in_the_crop_that_lacks_samples(corpus: Path, tmp
         read_crop(tmp_path / "cut.flac", 4000, lambda spare: spare)
 
 
-def test_a_flac_file_whose_header_tells_no_length_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_flac_file_whose_header_has_no_length_is_read_to_its_end(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 150_000)
     soundfile.write(tmp_path / "a.flac", noise, 16000)
     content = bytearray((tmp_path / "a.flac").read_bytes())

@@ -79,7 +79,7 @@ def test_a_folder_is_walked_as_far_as_it_is_asked_for(folder: Path, monkeypatch:
     assert scanned == [str(folder)]
 
 
-def test_folders_without_audio_are_told(folder: Path) -> None:
+def test_folders_without_audio_are_reported(folder: Path) -> None:
     (item,) = find_audio([str(folder / "empty")])
     assert isinstance(item, InputError)
     assert str(item) == f"{folder / 'empty'}: no audio file in this folder; skipped: 1 that are no audio (.txt 1)"

@@ -67,7 +67,7 @@ def test_windows_without_sound_are_left_out(tmp_path: Path) -> None:
     assert [window.start for window in read_windows(tmp_path / "a.wav", 4000, 4000)] == [0, 12000]
 
 
-def test_audio_that_cannot_be_used_is_told_as_elsewhere(tmp_path: Path) -> None:
+def test_audio_that_cannot_be_used_is_reported_as_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "empty.flac").write_bytes(b"")
     (tmp_path / "text.wav").write_text("no audio\n" * 99)
     (tmp_path / "some.raw").write_bytes(bytes(4000))

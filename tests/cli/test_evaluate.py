@@ -265,7 +265,7 @@ def test_several_systems_side_by_side(files: list[str], table: Path, asv_file: P
         (["x/runs/scores.txt", "y/runs/scores.txt"], ["x/runs/scores.txt", "y/runs/scores.txt"]),
     ],
 )
-def test_systems_are_called_what_tells_them_apart(paths: list[str], names: list[str]) -> None:
+def test_systems_are_called_what_distinguishes_them(paths: list[str], names: list[str]) -> None:
     options = evaluate.build_parser().parse_args([argument for path in paths for argument in ("--cm", path)])
     assert evaluate.system_names(options) == names
 

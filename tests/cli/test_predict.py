@@ -125,6 +125,7 @@ def test_without_a_calibration_there_are_no_ratios_and_a_note(
     assert all(record[name] is None for name in ("verdict", "llr", "threshold", "below_threshold"))
 
 
+@pytest.mark.slow
 def test_one_file_has_three_lines(system: System) -> None:
     for weights in (system.plain, system.calibrated):
         done = command(system.arguments(system.audio / "a.wav", weights=weights))
@@ -183,7 +184,7 @@ def test_thresholds() -> None:
             make_rule(wrong, calibration)
 
 
-def test_a_bad_file_is_a_line_and_the_others_go_on(system: System, capsys: Output) -> None:
+def test_a_bad_file_is_a_line_and_the_others_are_scored(system: System, capsys: Output) -> None:
     missing = system.audio / "mis\nsing.wav"
     assert predict.main(system.arguments("--format", "csv", system.audio, missing, system.audio / "a.wav")) == 1
     output = capsys.readouterr()
@@ -220,12 +221,13 @@ def test_formats_say_the_same(system: System, capsys: Output) -> None:
     ]
 
 
-def test_only_bad_files_still_make_whole_documents(system: System, capsys: Output) -> None:
+def test_only_bad_files_still_make_complete_documents(system: System, capsys: Output) -> None:
     for name, check in [("json", lambda text: json.loads(text)["files"] == []), ("jsonl", lambda text: text == "")]:
         assert predict.main(system.arguments("--format", name, system.audio / "c.wav")) == 1
         assert check(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_names_of_any_kind(system: System, tmp_path: Path) -> None:
     strange = [f'{tmp_path}/caf\udce9, "x".wav', f"{tmp_path}/two\nlines.wav", f"{tmp_path}/声.wav"]
     for name in strange:
@@ -255,7 +257,7 @@ def test_plot(system: System, tmp_path: Path, capsys: Output) -> None:
             predict.main(system.arguments("--plot", path, *wrong))
 
 
-def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: Path) -> None:
+def test_what_is_wrong_from_the_start_is_reported_at_once(system: System, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     cases: list[tuple[list[object], str]] = [
         ([tmp_path / "empty"], "no audio file in this folder"),
@@ -272,13 +274,14 @@ def test_what_is_wrong_from_the_start_is_told_at_once(system: System, tmp_path: 
         predict.main(["--config", str(system.config), str(system.audio)])
 
 
-def test_a_damaged_stored_calibration_is_told(system: System, tmp_path: Path) -> None:
+def test_a_damaged_stored_calibration_is_reported(system: System, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     save_weights(build.get_model(TINY["model_config"], "cpu"), path, {"calibration": {"slope": 1.0}})
     with pytest.raises(InputError, match=r"w.pth: calibration: key 'offset' is missing"):
         predict.main(system.arguments(system.audio, weights=path))
 
 
+@pytest.mark.slow
 def test_a_list_on_stdin_in_the_real_command(system: System) -> None:
     names = f"{system.audio}/b.wav\n\n{system.audio}/c.wav\n{system.audio}/a.wav"
     done = command(system.arguments("--format", "csv", "-"), input=names)
@@ -291,6 +294,7 @@ def test_a_list_on_stdin_in_the_real_command(system: System) -> None:
     assert nothing.stderr == "error: no audio file found in -\n"
 
 
+@pytest.mark.slow
 def test_rows_come_while_the_list_is_still_being_written(system: System) -> None:
     arguments = [sys.executable, "-m", "s2pecnet", "predict", *system.arguments("--format", "jsonl", "-")]
     with subprocess.Popen(

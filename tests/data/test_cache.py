@@ -79,7 +79,7 @@ def test_a_cache_is_made_once(split: Split, tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("change", ["content", "time", "truncated cache"])
-def test_a_cache_that_does_not_fit_is_made_anew(
+def test_a_cache_that_does_not_fit_is_made_again(
     split: Split, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = cached(split, tmp_path / "cache")
@@ -106,7 +106,7 @@ def test_other_protocols_and_folders_have_caches_of_their_own(split: Split, corp
     assert len(paths) == 3
 
 
-def test_bad_files_are_left_out_and_told_when_asked_for(split: Split, tmp_path: Path) -> None:
+def test_bad_files_are_left_out_and_reported_when_asked_for(split: Split, tmp_path: Path) -> None:
     audio, _ = opened(split)
     audio.path(3).write_bytes(audio.path(3).read_bytes()[:500])
     cache = cached(split, tmp_path / "cache")

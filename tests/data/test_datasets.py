@@ -52,7 +52,7 @@ def test_datasets_as_forks_use_them(corpus: Path) -> None:
     np.testing.assert_array_equal(x.numpy()[: len(samples)], samples[:64600])
 
 
-def test_features_are_of_the_whole_utterance(corpus: Path) -> None:
+def test_features_are_of_the_complete_utterance(corpus: Path) -> None:
     split = find_split(corpus, "LA", "dev")
     loader = make_loader(split, batch_size=4, seed=0, inputs=Inputs(1600, FixedFrames(LFCC(), 90)))
     waveforms, features, utterances = next(iter(loader))

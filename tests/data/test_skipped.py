@@ -86,6 +86,7 @@ def test_skipped_files_are_listed_and_their_trials_are_unscored(large_corpus: Pa
     assert results["metrics"]["eval"]["n_bonafide"] + results["metrics"]["eval"]["n_spoof"] == 99
 
 
+@pytest.mark.slow
 def test_more_than_one_in_a_hundred_is_too_many(large_corpus: Path) -> None:
     for number, how in ((7, "truncated"), (8, "silent")):
         spoil(large_corpus / "ASVspoof2019_LA_train" / "flac" / f"X_{number}.flac", how)

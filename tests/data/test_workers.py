@@ -54,6 +54,7 @@ def test_workers_leave_the_jobs_signals_to_the_training(tmp_path: Path) -> None:
     assert (tmp_path / "marker").exists()
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_warned_of_and_then_ends_the_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -137,7 +137,7 @@ def test_any_scores_have_a_calibration_that_rises(bonafide: list[float], spoof: 
     assert Calibration.from_dict(fitted.as_dict()) == fitted
 
 
-def test_a_class_without_trials_and_broken_scores_are_told() -> None:
+def test_a_class_without_trials_and_broken_scores_are_reported() -> None:
     with pytest.raises(InputError, match="no scores"):
         fit(scores_of([1.0], []))
     with pytest.raises(InputError, match="nan"):
@@ -151,7 +151,7 @@ def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     assert fitted.fitted_on == "somewhere"
 
 
-def test_what_is_no_calibration_is_told(tmp_path: Path) -> None:
+def test_what_is_no_calibration_is_reported(tmp_path: Path) -> None:
     good = fit(gaussian()).as_dict()
     cases = [
         ({"slope": 1}, "key 'offset' is missing"),

@@ -19,7 +19,7 @@ def tone(frequency: float, seconds: float, rate: int = 16000) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("samples", "windows"), [(320, 1), (40000, 7)])
-def test_any_file_gives_a_whole_png(tmp_path: Path, samples: int, windows: int) -> None:
+def test_any_file_gives_a_complete_png(tmp_path: Path, samples: int, windows: int) -> None:
     path = tmp_path / "50 % of $x_ {.wav"
     soundfile.write(path, tone(440, samples / 16000), 16000)
     scores = tuple(WindowScore(start / 10, start / 10 + 0.2, start % 3 - 1.0) for start in range(windows))

@@ -177,7 +177,7 @@ def test_scores_that_are_gone_leave_their_metrics(run: Path) -> None:
     assert "dev_scores.txt is not there: of dev, epoch 2 there are no curves" in read_report(run).text
 
 
-def test_scores_that_do_not_give_the_figures_told_are_pointed_out(run: Path, corpus: Path) -> None:
+def test_scores_that_do_not_give_the_metrics_given_are_pointed_out(run: Path, corpus: Path) -> None:
     name = "eval_scores_using_best_dev_model.txt"
     scores = write_scores(run / name, find_split(corpus, "LA", "eval").protocol, seed=99, apart=0.3)
     text = read_report(run).text
@@ -193,7 +193,7 @@ def test_unscored_trials_and_skipped_batches_are_reported(run: Path) -> None:
     assert "2 batches without a finite loss were skipped" in text
 
 
-def test_what_makes_metrics_doubtful_is_told(run: Path, cm_file: Path) -> None:
+def test_what_makes_metrics_doubtful_is_reported(run: Path, cm_file: Path) -> None:
     """Scores the wrong way round, in a comparison too; and equal scores."""
     path = run / "eval_scores_using_best_dev_model.txt"
     scores = read_cm_scores(path)
@@ -230,7 +230,7 @@ def test_without_the_corpus_the_worst_errors_are_listed_silently(run: Path, tmp_
     assert worst[0].utterance in reader.text
 
 
-def test_told_where_the_corpus_is_the_report_has_all(run: Path, corpus: Path, tmp_path: Path) -> None:
+def test_given_where_the_corpus_is_the_report_has_all(run: Path, corpus: Path, tmp_path: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     complete = read_report(run)
     change(run, config=results["config"] | {"database_path": str(tmp_path / "nowhere")})
@@ -347,7 +347,7 @@ def cm_file_of_session(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"eval_scores_using_best_dev_model.txt": "u1 - bonafide x\n"}, "txt:1: score 'x'"),
     ],
 )
-def test_what_is_no_run_is_told_in_a_line(tmp_path: Path, content: dict[str, str], message: str) -> None:
+def test_what_is_no_run_is_reported_in_a_line(tmp_path: Path, content: dict[str, str], message: str) -> None:
     for name, text in content.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=re.escape(message)) as caught:
@@ -424,7 +424,7 @@ def test_runs_of_different_trials_are_not_compared_unwarned(run: Path, cm_file: 
     assert "did not score the same trials" in read_report(run, cm_file).text
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path, corpus: Path) -> None:
+def test_runs_of_one_name_are_distinguished(tmp_path: Path, corpus: Path) -> None:
     runs = read_runs([make_run(tmp_path / parent / "LA_run", corpus) for parent in "ab"])
     assert [run.name for run in runs] == [str(tmp_path / parent / "LA_run") for parent in "ab"]
 
@@ -484,7 +484,7 @@ def test_lines_keep_what_can_be_seen() -> None:
     assert len(heights) <= 5
 
 
-def test_training_charts_tell_what_the_epochs_tell() -> None:
+def test_training_charts_show_what_the_epochs_gave() -> None:
     history: list[dict[str, Any]] = [
         {"epoch": 0, "loss": 0.5, "dev": {"eer": 0.1, "min_tdcf": None}},
         {"epoch": 1, "loss": None},

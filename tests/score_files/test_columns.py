@@ -93,7 +93,7 @@ def test_fields_are_cut_out_as_they_stand(fields: list[str]) -> None:
     assert columns.all_different(cut) == (len(set(fields)) == len(fields))
 
 
-def test_keys_are_told_apart() -> None:
+def test_keys_are_distinguished() -> None:
     keys = (b"target", b"spoof")
     assert columns.find_keys(*column(["spoof", "target", "spoof"]), keys).tolist() == [1, 0, 1]
     for wrong in ("spook", "target_", "t"):

@@ -119,7 +119,7 @@ def test_problems_keep_their_place(files: list[str]) -> None:
     assert [getattr(result, "path", None) for result in results] == [files[0], None, files[1]]
 
 
-def test_a_file_that_breaks_off_is_an_error_and_the_others_go_on(files: list[str], tmp_path: Path) -> None:
+def test_a_file_that_breaks_off_is_an_error_and_the_others_are_scored(files: list[str], tmp_path: Path) -> None:
     waveform = np.full(200_000, 0.5, dtype=np.float32)
     waveform[-1] = np.inf
     soundfile.write(tmp_path / "broken.wav", waveform, 16000, subtype="FLOAT")
@@ -144,7 +144,7 @@ def test_the_second_input_is_computed_from_the_windows_own_samples(files: list[s
     torch.testing.assert_close(torch.cat(loudness.features), torch.stack(expected))
 
 
-def test_progress_is_told_in_windows(files: list[str]) -> None:
+def test_progress_is_reported_in_windows(files: list[str]) -> None:
     told: list[int] = []
     list(scorer_of(Loudness(), batch=4, on_scored=told.append)(files))
     assert told == [4, 4, 2]
