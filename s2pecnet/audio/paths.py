@@ -16,6 +16,8 @@ from s2pecnet.audio.containers import Content, sniff
 from s2pecnet.conventions import AUDIO_ENDINGS, OTHER_AUDIO
 from s2pecnet.errors import InputError, describe_error
 
+# Bytes of a path; no system takes longer ones.
+LONGEST_PATH = 1 << 16
 STDIN = 0
 # Paths, and endings, named in a message.
 SHOWN, ENDINGS_SHOWN = 3, 6
@@ -83,6 +85,10 @@ def read_lines(descriptor: int) -> Iterator[str | None]:
         chunk = os.read(descriptor, 1 << 16)
         # The last line need not end.
         *lines, rest = (rest + (chunk or b"\n")).split(b"\n")
+        if len(rest) > LONGEST_PATH:
+            raise InputError(
+                f"a line of more than {LONGEST_PATH:,} bytes on stdin; expected a list, a path in each line"
+            )
         yield from (os.fsdecode(line.removesuffix(b"\r")) for line in lines if line.strip())
 
 

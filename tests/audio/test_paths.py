@@ -143,3 +143,9 @@ def test_a_list_on_stdin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(paths, "STDIN", stream.fileno())
         # A name of a list is a name: a star in it is a star.
         assert found("-") == [str(folder / name) for name in ("b.wav", "sub/deep/y.mp3", "sub/z.ogg", "a*c")]
+
+
+def test_an_endless_line_on_stdin_ends(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"x" * 200_000)
+    with open(tmp_path / "list", "rb") as stream, pytest.raises(InputError, match="a line of more than 65,536 bytes"):
+        list(paths.read_lines(stream.fileno()))
