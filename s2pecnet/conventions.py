@@ -15,6 +15,8 @@ LABELS = {
     **dict.fromkeys(("spoof", "spoofed", "fake", "synthetic", "deepfake"), "spoof"),
 }
 SPLITS = ("train", "dev", "eval")
+# Parts of the evaluation trials of ASVspoof2021, as its keys name them.
+SUBSETS = ("eval", "progress", "hidden")
 # In a score file, the score of a trial whose audio could not be used.
 UNSCORED = "unscored"
 # Bytes of a field of a score file, so of an utterance's name too.

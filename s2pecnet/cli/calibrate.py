@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from s2pecnet.cli.command import check_output, make_parser
+from s2pecnet.conventions import SUBSETS
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def build_parser(prog: str = "s2pecnet calibrate") -> argparse.ArgumentParser:
     add(
         "--keys", metavar="FILE", help="keys of the trials: a protocol, or a table with columns such as filename, label"
     )
-    add("--subset", choices=("eval", "progress", "hidden", "all"), default="eval",
+    add("--subset", choices=(*SUBSETS, "all"), default="eval",
         help="trials of --keys that count where it has subsets (default: %(default)s)")  # fmt: skip
     add("--output", metavar="FILE", help="write the calibration here, as JSON, for --calibration of the prediction")
     return parser

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from s2pecnet.cli.command import check_output, make_parser
+from s2pecnet.conventions import SUBSETS
 from s2pecnet.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def build_parser(prog: str = "s2pecnet fuse") -> argparse.ArgumentParser:
         help="keys of the --cm files (without --cm, of the --apply files), where these are 'utterance score': a "
         "protocol, or a table with columns such as filename, label")  # fmt: skip
     add("--apply-keys", metavar="FILE", help="keys of the --apply files, as --keys")
-    add("--subset", choices=("eval", "progress", "hidden", "all"), default="eval",
+    add("--subset", choices=(*SUBSETS, "all"), default="eval",
         help="trials of keys that count where these have subsets (default: %(default)s)")  # fmt: skip
     add("--output", required=True, metavar="FILE", help="the fused scores, 'utterance attack key score' a line")
     add("--method", choices=METHODS, default="logistic",

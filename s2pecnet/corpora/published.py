@@ -37,7 +37,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from s2pecnet.conventions import KEYS, SPLITS
+from s2pecnet.conventions import KEYS, SPLITS, SUBSETS
 from s2pecnet.corpora.custom import csv_list, has_columns
 from s2pecnet.corpora.trials import (
     LONGEST_NAME,
@@ -55,7 +55,6 @@ from s2pecnet.text import clipped
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 KEYS_2021 = "trial_metadata.txt"
-SUBSETS = ("eval", "progress", "hidden")
 COLUMNS_2019 = "'speaker utterance environment attack key'"
 COLUMNS_2021 = {
     "LA": "'speaker utterance codec transmission attack key trim subset'",

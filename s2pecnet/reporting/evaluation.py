@@ -56,7 +56,7 @@ class Request:
         replicates: of the bootstrap; None: no intervals of a single system.
         keys: the file that has the trials' keys; None: the score files have them.
         calibrate_keys: the same of `calibrate_on`.
-        subset: which trials of keys with subsets count, see `joined.SUBSETS`.
+        subset: which trials of keys with subsets count, one of `conventions.SUBSETS`, or "all".
         threshold: rates at this score too; trials of one class then have these alone.
     """
 

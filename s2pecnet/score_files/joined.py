@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, LABELS, UNSCORED
+from s2pecnet.conventions import AUDIO_ENDINGS, KEYS, LABELS, SUBSETS, UNSCORED
 from s2pecnet.errors import InputError
 from s2pecnet.score_files.cm_asv import CMScores, PathLike, check_classes, finite_score, read_cm_scores
 from s2pecnet.score_files.tables import Table, read_named_columns, read_numbered_columns
@@ -33,8 +33,6 @@ UTTERANCES = (
 SCORES = ("cm-score", "score", "scores", "llr", "logit")
 KEY_COLUMNS = ("cm-label", "cm-key", "key", "label", "class")
 ATTACKS = ("attack", "attack-label", "attack-id", "attack-type", "system-id")
-# As in lists of one's own (`corpora.custom`); numbers are refused, which mean one class here and the other there.
-SUBSETS = ("eval", "progress", "hidden", "all")
 _EXPECTED = "'utterance score' in each line, or a list of keys"
 _EXPECTED_KEYS = "bonafide | spoof (or real | fake, genuine | deepfake ...)"
 
@@ -78,7 +76,7 @@ class KeyList:
         if not kept:
             raise InputError(
                 f"{os.fspath(path)}: none of its {len(scores)} trials is of the subset {self.subset} of "
-                f"{self.table.path}; choose another with --subset {' | '.join(SUBSETS)}"
+                f"{self.table.path}; choose another with --subset {' | '.join((*SUBSETS, 'all'))}"
             )
         scored = [(name, score, row) for name, score, row in kept if score is not None]
         with_score = {row for *_, row in scored}
@@ -129,7 +127,7 @@ def read_keys(path: PathLike, subset: str = "eval") -> KeyList:
     """Read a list of keys.
 
     Args:
-        subset: which trials of a list with subsets (ASVspoof2021) are evaluated, one of `SUBSETS`.
+        subset: which trials of a list with subsets (ASVspoof2021) are evaluated, one of `SUBSETS`, or "all".
 
     Raises:
         InputError: no column of keys, an unknown key (with file and line), no trial of the subset, or as
@@ -245,7 +243,7 @@ def _keys_of(table: Table, subset: str) -> KeyList:
     parts = [
         column
         for name, column in zip(table.names, table.columns, strict=True)
-        if (not named or _plain_word(name) == "subset") and set(column) <= set(SUBSETS)
+        if (not named or _plain_word(name) == "subset") and set(column) <= {*SUBSETS, "all"}
     ]
     if not parts or subset == "all":
         return KeyList(table, is_bonafide, attacks, [True] * len(words), None)
