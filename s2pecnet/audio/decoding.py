@@ -183,7 +183,7 @@ def check_waveform(samples: np.ndarray, rate: int, name: str) -> Floats32:
     check_length(name, len(samples), rate)
     check_values(name, samples)
     waveform = np.ascontiguousarray(samples, dtype=np.float32)
-    check_audible(name, waveform)
+    check_audible(name, bool(waveform.any()))
     return waveform if rate == SAMPLE_RATE else resample(waveform, rate)
 
 
@@ -205,9 +205,9 @@ def check_values(name: PathLike, samples: np.ndarray) -> None:
         raise BadAudio(f"{name}: holds samples up to {loudest:.3g}, expected a waveform in [-1, 1]{likely}")
 
 
-def check_audible(name: PathLike, waveform: np.ndarray) -> None:
-    """Refuse silence."""
-    if not waveform.any():
+def check_audible(name: PathLike, audible: bool) -> None:
+    """Refuse silence, a file in which no sample is audible."""
+    if not audible:
         raise BadAudio(f"{name}: is silent, all of its samples are 0")
 
 
@@ -240,8 +240,7 @@ class _Levels:
         return self.sum > 0 and self.sum >= CANCELLED * self.channels
 
     def check(self) -> None:
-        if not self.channels:
-            raise BadAudio(f"{self.name}: is silent, all of its samples are 0")
+        check_audible(self.name, self.channels > 0)
         if not self.heard:
             raise BadAudio(
                 f"{self.name}: its channels cancel each other, their mean is as good as silent (is one of them the "
