@@ -22,6 +22,7 @@ from s2pecnet.files import atomic_write, write_json
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.runs.folder import RunFolder
 from s2pecnet.runs.provenance import RunRecord
+from s2pecnet.text import first_line
 
 if TYPE_CHECKING:
     from s2pecnet.systems.scorer import Scorer
@@ -40,8 +41,11 @@ def model_card(run: PathLike, license: str | None = None) -> str:
     Raises:
         InputError: the folder holds no finished training.
     """
+    return _card(*_read_run(run), license)
+
+
+def _card(record: RunRecord, config: Config, license: str | None) -> str:
     yaml = require("yaml", "hub", "a model card")
-    record, config = _read_run(run)
     evaluated = {name: record.metrics[name] for name in ("dev", "eval", "eval_swa") if name in record.metrics}
     data = f"{config.corpus} {config.track}".removeprefix("auto ")
     header = {
@@ -119,7 +123,8 @@ def save_pretrained(run: PathLike, folder: PathLike, license: str | None = None)
     from s2pecnet.systems.build import System
     from s2pecnet.systems.weights import description, save_weights
 
-    card, (_, config), target = model_card(run, license), _read_run(run), Path(folder)
+    record, config = _read_run(run)
+    card, target = _card(record, config, license), Path(folder)
     weights = RunFolder(run, config).weights("best")
     system = System.load(config, weights, torch.device("cpu"))
     target.mkdir(parents=True, exist_ok=True)
@@ -147,7 +152,7 @@ def push_to_hub(run: PathLike, repo_id: str, private: bool = False, license: str
             hub.HfApi().create_repo(repo_id, private=private, exist_ok=True)
             return str(hub.HfApi().upload_folder(repo_id=repo_id, folder_path=str(folder)))
         except (ValueError, OSError) as error:  # a name that is none; the network, what the Hub says
-            raise InputError(f"{repo_id}: the Hub refuses ({_first_line(error)}); try `hf auth login`") from None
+            raise InputError(f"{repo_id}: the Hub refuses ({first_line(error)}); try `hf auth login`") from None
 
 
 def from_pretrained(name: PathLike, device: str = "auto", revision: str | None = None) -> "Scorer":
@@ -168,7 +173,7 @@ def from_pretrained(name: PathLike, device: str = "auto", revision: str | None =
         try:
             fetched = hub.snapshot_download(str(name), revision=revision, allow_patterns=[CONFIG, WEIGHTS])
         except (ValueError, OSError) as error:  # a name that is none; the network, what the Hub says
-            raise InputError(f"{name}: no such folder, and not to be had from the Hub ({_first_line(error)})") from None
+            raise InputError(f"{name}: no such folder, and not to be had from the Hub ({first_line(error)})") from None
         folder = Path(fetched)
     for file in (CONFIG, WEIGHTS):
         if not (folder / file).is_file():
@@ -200,7 +205,3 @@ def _row(name: str, metrics: Metrics, record: RunRecord) -> str:
     title = {"eval_swa": "eval, averaged weights"}.get(name, name)
     cells = [title, f"{metrics.n_bonafide:,}", f"{metrics.n_spoof:,}", f"{100 * metrics.eer:.3f}", between, *costs]
     return f"| {' | '.join(cells)} |"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -2,7 +2,7 @@
 
 read_text, read_lines     a text file, plain or gzipped
 load_json, find_keys, check_depth    JSON
-clipped, quoted, listed   parts of messages; nearest: "did you mean"
+first_line, clipped, quoted, listed   parts of messages; nearest: "did you mean"
 """
 
 import difflib
@@ -211,6 +211,12 @@ def _too_deep(origin: str) -> str:
 def clipped(text: str) -> str:
     """A text for a message, cut to a readable length."""
     return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says in its first line; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def quoted(value: Any) -> str:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write
+from s2pecnet.text import first_line
 
 # Prefixes that other frameworks put before every key, alone or one after the other.
 FOREIGN_PREFIXES = ("module.", "model.", "_orig_mod.")
@@ -186,7 +187,7 @@ def load_plain(stream: IO[bytes], name: str | os.PathLike[str]) -> Any:
                 "ask its author for `model.state_dict()`"
             ) from None
         # torch advises at length how to execute what it has refused.
-        reason = "nothing of it was executed" if isinstance(error, pickle.UnpicklingError) else _one_line(error)
+        reason = "nothing of it was executed" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise DamagedFile(f"{name}: not a readable checkpoint, it is damaged or of another kind ({reason})") from None
 
 
@@ -265,7 +266,7 @@ def _read_safetensors(path: str | os.PathLike[str]) -> "OrderedDict[str, Tensor]
             vars(state).update(about=json.loads(notes[ABOUT_ENTRY]), sha256=notes[SHA256_ENTRY])
     except Exception as error:
         # The package has its own exceptions, and passes on those of whatever it calls.
-        raise DamagedFile(f"{path}: no safetensors file, or a damaged one ({_one_line(error)})") from None
+        raise DamagedFile(f"{path}: no safetensors file, or a damaged one ({first_line(error)})") from None
     return state
 
 
@@ -287,10 +288,6 @@ def _checksum(state: Mapping[str, Tensor], about: str) -> str:
         digest.update(f"{json.dumps(name)} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _is_state_dict(content: Any) -> bool:
