@@ -102,24 +102,34 @@ def load_json_object(text: str, origin: str) -> dict[str, Any]:
 
 
 def find_keys(text: str) -> Iterator[tuple[int, str, int]]:
-    """The keys of a JSON text in their order: the number of their object, the dotted key, and its line, from 1."""
-    around: list[tuple[int, str]] = []  # of each object or list that is open: its number, and the key it is under
+    """The keys of a JSON text in their order: the number of their object, the dotted key, and its line, from 1.
+
+    An object in a list counts as a key too: "steps[0]", and "steps[0].name" in it.
+    """
+    around: list[list[Any]] = []  # of each object or list that is open: its number, the key it is under, items so far
     opened, key, name, start = 0, "", "", 0
     for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', text):
         mark = token[0]
         if mark.startswith('"'):
             name, start = mark, token.start()
         elif mark == ":" and around:
-            number, parent = around[-1]
+            number, parent, _ = around[-1]
             key = f"{parent}.{json.loads(name)}" if parent else json.loads(name)
             yield number, key, text.count("\n", 0, start) + 1
         elif mark in "{[":
             opened += 1
-            around.append((opened, key or (around[-1][1] if around else "")))
+            if not key and around:
+                number, parent, items = around[-1]
+                key = f"{parent}[{items}]"
+                if mark == "{":
+                    yield number, key, text.count("\n", 0, token.start()) + 1
+            around.append([opened, key, 0])
             key = ""
         else:
             key = ""
-            if mark != "," and around:
+            if mark == "," and around:
+                around[-1][2] += 1
+            elif around:
                 around.pop()
 
 

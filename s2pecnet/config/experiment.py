@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from s2pecnet.config.augmentation import Step
 from s2pecnet.config.files import EXTENDS, find_config, read_config
 from s2pecnet.config.options import NUMBER, Bool, Float, Int, Text, describe_options, read_options, walk
 from s2pecnet.conventions import CROP, EVAL_OUTPUT, LONGEST_CROP, RUN_FILES
@@ -116,6 +117,14 @@ class Config:
         False, description="evaluate eval at every new best dev EER too (logged, never selected on)"
     )
     eval_output: Text = Field(EVAL_OUTPUT, description="name of the eval score file")
+    augment: tuple[Annotated[Step, Field(discriminator="step")], ...] = Field(
+        (),
+        description="augmentation of training utterances before they are cropped: steps, one after the other, see "
+        "[augmentation.md](augmentation.md)",
+    )
+    train_crop: Literal["random", "first"] = Field(
+        "random", description="crops in training: from a random start, or the first samples as in scoring"
+    )
     freq_aug: Bool = Field(False, description="mask a random band of sinc filters in training")
     seed: Seed | None = Field(None, description="seed of everything random; --seed wins; null: 1234")
     num_workers: Workers | None = Field(
@@ -203,7 +212,8 @@ class Config:
         """What decides about the results, as JSON values by dotted key: two equal ones are the same experiment."""
         values = {key: value for key, value in dataclasses.asdict(self).items() if key not in NOT_IDENTITY}
         plain: dict[str, Any] = json.loads(json.dumps(dict(walk(values)), default=str))
-        return plain
+        # Experiments from before a key was there are the same as with its default.
+        return {key: value for key, value in plain.items() if key not in ADDED or value != ADDED[key]}
 
 
 FILLED_IN = ("name", "source", "raw", "overrides")
@@ -217,6 +227,8 @@ CHANGEABLE = {
     "on_bad_audio", "skip_nonfinite", "micro_batch_size", "activation_checkpointing", "compile", "channels_last",
     "weights_format", "eval_output", "eval_all_best",
 }  # fmt: skip
+# Keys that earlier experiments did not have, with the value that says what those did.
+ADDED: dict[str, Any] = {"augment": [], "train_crop": "random"}
 LONGEST_OUTPUT = 200
 
 
@@ -240,7 +252,7 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         raise InputError(f"{str(path)!r}: this name would name the folder of the results; rename the config{locale}")
 
     def location(key: str) -> str:
-        if any(key == given or key.startswith(f"{given}.") for given in overridden):
+        if any(key == given or key.startswith((f"{given}.", f"{given}[")) for given in overridden):
             return f"--set {key}: "
         return found.location(key, path)
 

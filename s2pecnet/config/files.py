@@ -33,7 +33,8 @@ class ConfigText:
 
     def location(self, key: str, path: Path) -> str:
         """Where a dotted key, or the object that lacks it, stands: "file:line: "; `path` where it stands nowhere."""
-        found = self.lines.get(key) or self.lines.get(key.rpartition(".")[0])
+        parent = key.rpartition(".")[0]
+        found = next((self.lines[one] for one in (key, parent, key.partition("[")[0]) if one in self.lines), None)
         return f"{found[0]}:{found[1]}: " if found else f"{path}: "
 
 

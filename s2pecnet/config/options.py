@@ -19,7 +19,8 @@ import dataclasses
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError, WithJsonSchema
@@ -174,7 +175,7 @@ def schema_of(cls: type) -> Schema:
             return [resolved(inner) for inner in value]
         if not isinstance(value, dict):
             return value
-        found = {key: resolved(inner) for key, inner in value.items() if key != "$ref"}
+        found = {key: resolved(inner) for key, inner in value.items() if key not in ("$ref", "discriminator")}
         if "$ref" in value:
             found = resolved(definitions[value["$ref"].rpartition("/")[2]]) | found
         return found
@@ -202,8 +203,12 @@ def expected(schema: Schema) -> str:
     if schema.get("type") == "array":
         if "prefixItems" in schema:
             return f"a list [{', '.join(expected(one) for one in schema['prefixItems'])}]"
+        if "enum" in schema["items"]:
+            return expected(schema["items"]).replace("one of", "a list of", 1)
         noun, blank, limits = expected(schema["items"]).removeprefix("an ").removeprefix("a ").partition(" ")
         return f"a list of {noun}s{blank}{limits}"
+    if "oneOf" in schema:
+        return "an object {...}"
     names = {
         "integer": "an integer",
         "number": "a number",
@@ -241,6 +246,8 @@ def _known(
             nested = fields[name].type
             if dataclasses.is_dataclass(nested) and isinstance(value, Mapping):
                 value = _known(cast(type, nested), value, location, f"{key}.", problems, unknown, meant)
+            elif (listed := _kinds_of_items(nested)) and isinstance(value, (list, tuple)):
+                value = _items(listed, value, location, key, problems)
             known[name] = value
         elif (guess := _nearest_key(name, fields)) is not None:
             meant.add(prefix + guess)
@@ -248,6 +255,49 @@ def _known(
         else:
             unknown.append(key)
     return known
+
+
+def _kinds_of_items(field_type: Any) -> dict[str, type]:
+    """Of a field that is a list of dataclasses, told apart by their first field's word: the classes by that word."""
+    item = typing.get_args(field_type)[0] if typing.get_origin(field_type) is tuple else None
+    classes = typing.get_args(typing.get_args(item)[0]) if typing.get_origin(item) is Annotated else ()
+    if not (classes and all(dataclasses.is_dataclass(cls) for cls in classes)):
+        return {}
+    return {typing.get_args(dataclasses.fields(cls)[0].type)[0]: cls for cls in classes}
+
+
+def _items(
+    kinds: Mapping[str, type], given: Sequence[Any], location: Location, key: str, problems: list[str]
+) -> list[Any]:
+    """The items of such a list, read; of those that are wrong, the problems instead."""
+    items, tag = [], dataclasses.fields(next(iter(kinds.values())))[0].name
+    for index, item in enumerate(given):
+        place = f"{key}[{index}]"
+        if isinstance(item, tuple(kinds.values())):
+            items.append(item)
+            continue
+        if not isinstance(item, Mapping):
+            problems.append(f'{location(place)}{place}: got {shown(item)}, expected an object {{"{tag}": ...}}')
+            continue
+        word = item.get(tag)
+        if not isinstance(word, str) or word not in kinds:
+            guess = nearest(word, kinds) if isinstance(word, str) else nearest(tag, item) if tag not in item else None
+            hint = f"; did you mean {guess!r}?" if guess else ""
+            got = f"got {shown(word)}" if tag in item else "the key is missing"
+            problems.append(
+                f"{location(f'{place}.{tag}')}{place}.{tag}: {got}, expected one of {', '.join(kinds)}{hint}"
+            )
+            continue
+        try:
+            options, unknown = cast(Any, read_options)(kinds[word], item, location, f"{place}.")
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if unknown:
+            names = ", ".join(field.name for field in dataclasses.fields(kinds[word]))
+            problems += [f"{location(one)}{one}: {word} has no such key (have: {names})" for one in unknown]
+        items.append(options)
+    return items
 
 
 def _nearest_key(word: str, known: Mapping[str, Any]) -> str | None:

@@ -17,7 +17,7 @@ ORDER = [
     {"reporting"},
     {"scoring", "arena", "export", "hub"},
     {"data"},
-    {"systems"},
+    {"systems", "augment"},
     {"runs", "runtime"},
     {"metrics"},
     {"config"},
@@ -29,7 +29,7 @@ ORDER = [
 ]
 LEVEL = {name: level for level, names in enumerate(reversed(ORDER)) for name in names}
 # Exporting needs what scoring and reporting know of weights and verdicts.
-NO_TORCH = {"metrics", "score_files", "corpora", "audio", "config", "runs"}
+NO_TORCH = {"augment", "metrics", "score_files", "corpora", "audio", "config", "runs"}
 TOP = {"main.py", "data_utils.py", "evaluation.py", "utils.py", "download_dataset.py"}
 FILES = sorted((ROOT / "s2pecnet").rglob("*.py"))
 

@@ -1,0 +1,1 @@
+"""Augmentation of training utterances: what the steps of a config's `augment` do to a waveform."""

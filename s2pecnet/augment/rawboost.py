@@ -1,0 +1,191 @@
+"""RawBoost: linear and non-linear convolutive noise, impulsive noise and stationary noise, on the raw waveform.
+
+Source: Tak et al., "RawBoost: a raw data boosting and augmentation method applied to automatic speaker verification
+anti-spoofing", ICASSP 2022, arXiv:2111.04433; it computes what the released code computes, in the order of its draws:
+with `numpy.random.RandomState(seed)` a chain gives what the released functions give after `numpy.random.seed(seed)`.
+
+The filters are applied by overlap-save with short FFTs, and the powers of algorithm 1 are summed before one inverse
+transform: a small part of the time of the direct convolutions.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from s2pecnet.config.augmentation import RawBoost
+from s2pecnet.conventions import SAMPLE_RATE
+
+Floats = NDArray[np.float64]
+Waveform = NDArray[np.float32] | NDArray[np.float64]
+# Both have the methods that are used here.
+Draws = np.random.Generator | np.random.RandomState
+
+# An edge of a notch that falls outside of (0, SAMPLE_RATE / 2) comes to lie so far inside, in Hz.
+EDGE = 0.001
+# Frequencies, from 0 on and without the highest, among which the gain of a filter is sought.
+BINS = 512
+# What each algorithm above 3 is: these, one after the other. 8 is 1 and 2 side by side.
+SERIES = {4: (1, 2, 3), 5: (1, 2), 6: (1, 3), 7: (2, 3)}
+
+
+def rawboost(x: Waveform, options: RawBoost, rng: Draws) -> NDArray[np.float32]:
+    """A complete utterance with the noise of `options.algorithm`.
+
+    Args:
+        x: (samples,), 16 kHz, taken as float32.
+
+    Returns:
+        float32 (samples,). Stationary noise may take it beyond [-1, 1]; silence stays silent.
+    """
+    x = np.asarray(x, dtype=np.float32)
+    if options.algorithm == 8:
+        convolutive = convolutive_noise(x, options, rng)
+        y: Waveform = peak_limited(convolutive + impulsive_noise(x, options, rng))
+    else:
+        y = x
+        for one in SERIES.get(options.algorithm, (options.algorithm,)):
+            y = {1: convolutive_noise, 2: impulsive_noise, 3: stationary_noise}[one](y, options, rng)
+    return y.astype(np.float32)
+
+
+def convolutive_noise(x: Waveform, options: RawBoost, rng: Draws) -> Floats:
+    """Algorithm 1: the sum of the powers x, x^2, ... x^N_f, each through a notch filter of its own; float64."""
+    low, high = options.minG, options.maxG
+    filters = []
+    for power in range(options.N_f):
+        filters.append(drawn_filter(options, low, high, rng))
+        if not power:
+            low, high = low - options.minBiasLinNonLin, high - options.maxBiasLinNonLin
+    return peak_limited_without_mean(sum_of_filtered_powers(x, filters))
+
+
+def impulsive_noise(x: Waveform, options: RawBoost, rng: Draws) -> Waveform:
+    """Algorithm 2: at most P per cent of the samples deviate in proportion to themselves; of the type of `x`."""
+    count = int(len(x) * (_uniform(0, options.P, rng) / 100))
+    places = rng.permutation(len(x))[:count]
+    return with_impulses(x, places, rng.random(count), rng.random(count), options.g_sd)
+
+
+def stationary_noise(x: Waveform, options: RawBoost, rng: Draws) -> Floats:
+    """Algorithm 3: white noise through a notch filter, added at a signal-to-noise ratio; float64, not limited."""
+    white = rng.standard_normal(len(x))
+    notches = drawn_filter(options, options.minG, options.maxG, rng)
+    return with_coloured_noise(x, white, notches, _uniform(options.SNRmin, options.SNRmax, rng))
+
+
+# ------------------------------------------------------------------- what the algorithms are made of, without draws
+
+
+def drawn_filter(options: RawBoost, low: float, high: float, rng: Draws) -> Floats:
+    """A notch filter with a gain between `low` and `high` dB: 3 draws a band, and one for the gain in any case."""
+    bands = [
+        (
+            _uniform(options.minF, options.maxF, rng),
+            _uniform(options.minBW, options.maxBW, rng),
+            int(_uniform(options.minCoeff, options.maxCoeff, rng)),
+        )
+        for _ in range(options.nBands)
+    ]
+    centres, widths, taps = map(np.array, zip(*bands, strict=True))
+    return notch_filter(centres, widths, taps, _uniform(low, high, rng))
+
+
+def notch_filter(centres: Floats, widths: Floats, taps: NDArray[np.int64], gain_db: float) -> Floats:
+    """Band-stop filters in a row, scaled so that the largest gain is `gain_db`.
+
+    Args:
+        centres, widths: of each band, in Hz.
+        taps: of each band's filter; an even number becomes the next odd one.
+
+    Returns:
+        the coefficients, float64, an odd number of them.
+    """
+    b = np.ones(1)
+    for centre, width, count in zip(centres, widths, taps, strict=True):
+        low, high = centre - width / 2, centre + width / 2
+        low = low if low > 0 else EDGE
+        high = high if high < SAMPLE_RATE / 2 else SAMPLE_RATE / 2 - EDGE
+        count += 1 - count % 2
+        # The window method: the ideal band-stop's impulse response under a Hamming window, with gain 1 at 0 Hz.
+        low, high = 2 * low / SAMPLE_RATE, 2 * high / SAMPLE_RATE
+        n = np.arange(count) - (count - 1) / 2
+        ideal = low * np.sinc(low * n) + (np.sinc(n) - high * np.sinc(high * n))
+        stop = ideal * _hamming(count)
+        b = np.convolve(stop / stop.sum(), b)
+    # The response at 512 frequencies is a spectrum of 1024; taps beyond that many fold back without changing it.
+    folded = np.zeros(-(-len(b) // (2 * BINS)) * 2 * BINS)
+    folded[: len(b)] = b
+    response = np.abs(np.fft.rfft(folded.reshape(-1, 2 * BINS).sum(axis=0))[:BINS])
+    return b * (10 ** (gain_db / 20) / response.max())
+
+
+def sum_of_filtered_powers(x: Waveform, filters: list[Floats]) -> Floats:
+    """x through filters[0], plus x^2 through filters[1], ...: float64 (samples,).
+
+    As in the released code, the output of a filter with M taps (an odd number) begins at its tap (M + 1) / 2, one
+    sample before the middle; and powers are those of float32.
+    """
+    longest = max(map(len, filters))
+    # Short blocks stay in the processor's cache; the last output that a block gives needs `longest` inputs.
+    size = 2048
+    while size < 4 * longest:
+        size *= 2
+    hop = size - longest + 1
+    blocks = -(-len(x) // hop)
+    # Output n is the sum of b[k] x[n + ahead - k]; filters of different lengths are put on a common `ahead`.
+    ahead = (longest + 1) // 2
+    padded = np.zeros(blocks * hop + longest - 1)
+    behind = longest - 1 - ahead
+    padded[behind : behind + len(x)] = x
+    spectrum = np.zeros((blocks, size // 2 + 1), dtype=np.complex128)
+    product = np.ones(1)
+    for b in filters:
+        # In float64 and then rounded: what a power of float32 is, without its slow function.
+        product = product * padded
+        power = product.astype(x.dtype).astype(np.float64)
+        shifted = np.zeros(longest)
+        start = ahead - (len(b) + 1) // 2
+        shifted[start : start + len(b)] = b
+        spectrum += np.fft.rfft(sliding_window_view(power, size)[::hop]) * np.fft.rfft(shifted, size)
+    return np.fft.irfft(spectrum, size)[:, longest - 1 :].reshape(-1)[: len(x)]
+
+
+def with_impulses(x: Waveform, places: NDArray[np.int64], u1: Floats, u2: Floats, gain: float) -> Waveform:
+    """x, at `places` times 1 + gain (2 u1 - 1) (2 u2 - 1), peak-limited; of the type of `x`."""
+    factor = (2 * u1 - 1) * (2 * u2 - 1)
+    y = x.copy()
+    y[places] = x[places] + gain * x[places] * factor
+    return peak_limited(y)
+
+
+def with_coloured_noise(x: Waveform, white: Floats, notches: Floats, snr_db: float) -> Floats:
+    """x plus `white` through a filter, at a signal-to-noise ratio in dB over the complete utterance."""
+    noise = sum_of_filtered_powers(white, [notches])
+    noise /= np.abs(noise).max()
+    scale = _norm(x) / _norm(noise) / 10 ** (snr_db / 20)
+    return np.asarray(x + noise * scale, dtype=np.float64)
+
+
+def peak_limited(y: Waveform) -> Waveform:
+    """y, divided by its peak where that is above 1."""
+    peak = np.abs(y).max()
+    return y / peak if peak > 1 else y
+
+
+def peak_limited_without_mean(y: Floats) -> Floats:
+    """y without its mean, peak-limited."""
+    return np.asarray(peak_limited(y - y.mean()), dtype=np.float64)
+
+
+def _uniform(low: float, high: float, rng: Draws) -> float:
+    """One draw; `low` may be above `high`, as the released gains have it."""
+    return float(low + (high - low) * rng.random())
+
+
+def _norm(x: Waveform) -> float:
+    # Not by BLAS, whose sum depends on its threads.
+    return float(np.sqrt(np.square(x, dtype=np.float64).sum()))
+
+
+def _hamming(taps: int) -> Floats:
+    return 0.54 + 0.46 * np.cos(np.linspace(-np.pi, np.pi, taps))
