@@ -27,13 +27,13 @@ from s2pecnet.errors import InputError, describe_error
 from s2pecnet.extras import MissingExtra
 from s2pecnet.files import sha256_of, write_json
 from s2pecnet.interruption import handle_signals
+from s2pecnet.locks import run_lock
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
 from s2pecnet.reporting.html.runs import INTERVALS, Run, read_runs, replicates_of
 from s2pecnet.reporting.plots import save_figures
 from s2pecnet.reporting.report import write_report
 from s2pecnet.runs.folder import RunFolder, back_up, run_name
-from s2pecnet.runs.lock import run_lock
 from s2pecnet.runs.provenance import (
     RunRecord,
     check_same_experiment,
@@ -94,25 +94,26 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
     finished one the record is returned.
     """
     started = time.monotonic()
-    device = prepare(options.device, seed, config)
-    corpus = corpus_of(config)
-    record = describe_run(config, seed, str(device), corpus, "train", SPLITS)
-    folder = options.folder(config)
-    resume = options.resume or config.resume == "auto"
-    with run_lock(folder.path), handle_signals():
-        finished = finished_record(folder.results, record.experiment) if resume else None
-        if finished:
-            log.info("%s holds this training, finished; nothing to do", folder.path)
-            if folder.states.is_dir():
-                # It was killed behind its results.
-                write_report(read_runs([folder.path]), folder.file("report"))
-                shutil.rmtree(folder.states)
-            return finished
-        trainer = make_trainer(config, seed, device, corpus, folder, record, options.cache, resume)
-        evaluations = trainer.run()
-        asv = {"dev": trainer.dev.asv, "eval": trainer.eval.asv, "eval_swa": trainer.eval.asv}
-        write_results(folder, record, corpus, evaluations, asv, started)
-        shutil.rmtree(folder.states)
+    with handle_signals():
+        device = prepare(options.device, seed, config)
+        corpus = corpus_of(config)
+        record = describe_run(config, seed, str(device), corpus, "train", SPLITS)
+        folder = options.folder(config)
+        resume = options.resume or config.resume == "auto"
+        with run_lock(folder.path):
+            finished = finished_record(folder.results, record.experiment) if resume else None
+            if finished:
+                log.info("%s holds this training, finished; nothing to do", folder.path)
+                if folder.states.is_dir():
+                    # It was killed behind its results.
+                    write_report(read_runs([folder.path]), folder.file("report"))
+                    shutil.rmtree(folder.states)
+                return finished
+            trainer = make_trainer(config, seed, device, corpus, folder, record, options.cache, resume)
+            evaluations = trainer.run()
+            asv = {"dev": trainer.dev.asv, "eval": trainer.eval.asv, "eval_swa": trainer.eval.asv}
+            write_results(folder, record, corpus, evaluations, asv, started)
+            shutil.rmtree(folder.states)
     return record
 
 
@@ -134,7 +135,8 @@ def make_trainer(
     system = System.build(config, device)
     prepare_for_training(system.model, config)
     record.parameters = count_parameters(system.model)
-    record.sessions[-1]["system_sha256"] = system.source_sha256
+    record.audio["train"] = train_loader.dataset.audio.digest  # type: ignore[attr-defined]
+    record.sessions[-1] |= {"system_sha256": system.source_sha256, "audio": dict(record.audio)}
     left = newest_state(folder.states) if resume else None
     if left:
         changed = check_same_experiment(record.experiment, left[1]["experiment"], folder.path)
@@ -163,7 +165,8 @@ def train_series(config: Config, seeds: str, options: RunOptions) -> dict[str, A
 
     folder = options.output_dir / f"{run_name(config, options.comment)}_series"
     asv = asv_scores_of(config, corpus, "eval")[1]
-    return run_series(read_seeds(seeds), lambda seed: train(config, seed, member(seed)), score_files, asv, folder)
+    with handle_signals():
+        return run_series(read_seeds(seeds), lambda seed: train(config, seed, member(seed)), score_files, asv, folder)
 
 
 def evaluate(config: Config, seed: int, options: RunOptions) -> RunRecord:
@@ -190,24 +193,29 @@ def calibrate(config: Config, seed: int, options: RunOptions) -> calibration.Cal
 def _scoring(
     split: str, config: Config, seed: int, options: RunOptions, files: tuple[str, ...]
 ) -> Iterator[tuple[Corpus, ScoredSplit, Evaluation, RunFolder, RunRecord]]:
-    """Score a split with trained weights into a run's folder; earlier `files` and scores there are backed up."""
-    device = prepare(options.device, seed, config)
-    corpus = corpus_of(config)
-    folder = options.folder(config)
-    record = describe_run(config, seed, str(device), corpus, split, (split,))
-    scored = scored_split(config, corpus, split, inputs_of(config), options.cache, folder, record)
-    system = System.load(config, options.weights, device)
-    record.weights, record.parameters = system.weights, count_parameters(system.model)
-    record.weights_sha256 = sha256_of(str(system.weights))
-    with run_lock(folder.path), handle_signals():
-        folder.make(resume=True)
-        for path in (folder.scores(split), *map(folder.file, files)):
-            back_up(path)
-        found = scored.evaluate(system.scorer(), folder.scores(split))
-        write_summary(folder.summary(split), found.metrics)
-        print(found.metrics.summary())
-        record.metrics = {split: found.metrics}
-        yield corpus, scored, found, folder, record
+    """Score a split with trained weights into a folder; earlier `files` and scores there are backed up."""
+    with handle_signals():
+        device = prepare(options.device, seed, config)
+        corpus = corpus_of(config)
+        folder = options.folder(config)
+        if folder.holds_training:
+            # Its results stay what they are.
+            folder = RunFolder(folder.path.with_name(f"{folder.path.name}_scored_{split}"), config)
+            log.info("%s holds a training; this evaluation goes to %s", options.folder(config).path, folder.path)
+        record = describe_run(config, seed, str(device), corpus, split, (split,))
+        scored = scored_split(config, corpus, split, inputs_of(config), options.cache, folder, record)
+        system = System.load(config, options.weights, device)
+        record.weights, record.parameters = system.weights, count_parameters(system.model)
+        record.weights_sha256 = sha256_of(str(system.weights))
+        with run_lock(folder.path):
+            folder.make(resume=True)
+            for path in (folder.scores(split), *map(folder.file, files)):
+                back_up(path)
+            found = scored.evaluate(system.scorer(), folder.scores(split))
+            write_summary(folder.summary(split), found.metrics)
+            print(found.metrics.summary())
+            record.metrics = {split: found.metrics}
+            yield corpus, scored, found, folder, record
 
 
 def write_results(
@@ -269,6 +277,7 @@ def scored_split(
     loader = _loader(config, 0, corpus, name, inputs, cache, folder)
     path, asv = asv_scores_of(config, corpus, name)
     record.asv_scores[name] = None if path is None else str(path)
+    record.audio[name] = loader.dataset.audio.digest  # type: ignore[attr-defined]
     return ScoredSplit(name, corpus[name].trials, loader, asv)
 
 

@@ -12,12 +12,11 @@ import re
 import urllib.parse
 from pathlib import Path
 
-from filelock import FileLock
-
 from s2pecnet.corpora.archive import check_sha256, unpack, verify_checksum
 from s2pecnet.corpora.check import check_tree
 from s2pecnet.download import download
 from s2pecnet.errors import InputError
+from s2pecnet.locks import waiting_lock
 
 LA_URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/3336/LA.zip"
 
@@ -42,7 +41,7 @@ def fetch(url: str, out: Path, sha256: str | None = None, keep_archive: bool = F
     archive, target = out / name, out / Path(name).stem
     out.mkdir(parents=True, exist_ok=True)
     # A second download into the folder waits, and then finds what the first has fetched.
-    with FileLock(out / f".{name}.lock"):
+    with waiting_lock(out / f".{name}.lock", f"fetches {name}"):
         _fetch(url, archive, target, sha256, keep_archive)
 
 

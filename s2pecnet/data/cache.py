@@ -1,45 +1,57 @@
 """Headers of a split's audio, read before training, and its decoded samples, kept for the epochs after the first.
 
-    headers-<key>.npy   size, time, length, rate and channels of each file, and which decoder reads it: they are read
-                        once, then only of the files whose size or time has changed
-    audio-<key>.bin     a record a file, then all samples one after the other, mapped into memory by every loader
-                        process; int16 where that holds the waveform exactly, as for 16-bit FLAC, else float32
+    headers-<key>.bin   size, times, length, rate and channels of each file, and which decoder reads it: they are read
+                        once, then only of the files whose size or times have changed
+    audio-<key>.bin     a record a file, then all samples one after the other; int16 where that holds the waveform
+                        exactly, as for 16-bit FLAC, else float32
 
 The key is made of the audio's folder, the protocol's content, and the version of what reads audio. A cache is used only
-where size and time of every file are those that it was made from. It is written atomically; two runs that start at once
-make it once.
+where size and times of every file are those that it was made from. It is written atomically; two runs that start at
+once make it once.
+
+Nothing is believed unread: each file begins with its kind, its length and a checksum of its table, and each record of
+samples has a checksum that is compared when it is first read. A cache that is damaged, cut short or taken away is made
+again, or in the middle of a run passed by: then the audio itself is read. One that cannot be written is a warning.
 """
 
 import contextlib
 import hashlib
 import logging
+import mmap
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from filelock import FileLock
 from tqdm import tqdm
 
 from s2pecnet.audio.crops import Start, cropped, first_sample
 from s2pecnet.audio.decoding import BadAudio, inspect, read_audio
 from s2pecnet.corpora.trials import Trials
 from s2pecnet.data.utterances import AudioFolder
-from s2pecnet.errors import InputError
+from s2pecnet.errors import InputError, describe_error
 from s2pecnet.files import atomic_write
+from s2pecnet.interruption import raise_if_stop_requested
+from s2pecnet.locks import waiting_lock
 
-# What the cache takes a file to be unchanged by, and what its header says; size -1 where there is no file.
-HEADER = np.dtype(
-    [("size", "<i8"), ("time", "<i8"), ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i2"), ("second", "<i2")]
-)
-RECORD = np.dtype([("size", "<i8"), ("time", "<i8"), ("offset", "<i8"), ("samples", "<i8"), ("kind", "<i8")])
+# What a file is taken to be unchanged by. Its content may change while size and time of modification are kept (cp -p,
+# rsync -t); the time of its last change of any kind then is another one.
+STATUS = [("size", "<i8"), ("time", "<i8"), ("changed", "<i8")]
+# And what its header says; size -1 where there is no file.
+HEADER = np.dtype([*STATUS, ("frames", "<i8"), ("rate", "<i4"), ("channels", "<i2"), ("second", "<i2")])
+RECORD = np.dtype([*STATUS, ("offset", "<i8"), ("samples", "<i8"), ("kind", "<u4"), ("crc", "<u4")])
 KINDS = (np.dtype("<i2"), np.dtype("<f4"))
+# What both files begin with: which of the two it is, the length of the file, and a checksum of the table behind it.
+HEAD = np.dtype([("magic", "S16"), ("length", "<i8"), ("crc", "<u4"), ("reserved", "<u4")])
+MAGIC = {HEADER: b"S2pecNet headers", RECORD: b"S2pecNet samples"}
 FULL_SCALE = 32768.0
-AT_ONCE = 512
-# Another one where the same file gives other samples than before, or is refused: 2 is the second decoder.
-VERSION = 2
+AT_ONCE = 256
+# Another one where the same file gives other samples than before, or is refused (2 is the second decoder), or where
+# these files have another form (3 has checksums).
+VERSION = 3
 
 log = logging.getLogger(__name__)
 
@@ -51,25 +63,29 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
 
     Args:
         cache_dir: where they are kept; None: they are read again.
+
+    Raises:
+        Stopped: a signal has come.
     """
-    kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, trials)}.npy"
+    kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, trials)}.bin"
     headers = np.zeros(len(trials), dtype=HEADER)
     for file, status in enumerate(_in_parallel(_stat, audio, "files")):
-        headers["size"][file], headers["time"][file] = status
-    same = np.zeros(len(headers), dtype=bool)
-    if kept is not None:
-        with contextlib.suppress(OSError, ValueError, EOFError):
-            before: np.ndarray = np.load(kept, mmap_mode="r")
-            if before.dtype == HEADER and before.shape == headers.shape:
-                same = (before["size"] == headers["size"]) & (before["time"] == headers["time"])
-                np.copyto(headers, before, where=same)
+        headers["size"][file], headers["time"][file], headers["changed"][file] = status
+    before = None if kept is None else _read_table(kept, HEADER, len(headers))
+    same = np.zeros(len(headers), dtype=bool) if before is None else _unchanged(before, headers)
+    if before is not None:
+        np.copyto(headers, before, where=same)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
     for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
         for column, value in zip(("frames", "rate", "channels", "second"), found, strict=True):
             headers[column][index] = value
     if kept is not None and not same.all():
-        with atomic_write(kept, "wb") as stream:
-            np.save(stream, headers)
+        try:
+            with atomic_write(kept, "wb") as stream:
+                stream.write(_head_of(headers, HEAD.itemsize + headers.nbytes))
+                stream.write(headers)
+        except OSError as error:
+            log.warning("headers of the audio are not kept for the next run (%s)", describe_error(error))
     if headers["second"].any():
         count = int(np.count_nonzero(headers["second"]))
         log.info("%s: %d of %d files are read by the second decoder (PyAV)", trials.path, count, len(headers))
@@ -103,27 +119,47 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
     )
 
 
+def digest_of(headers: np.ndarray) -> str:
+    """SHA-256 of the sizes, lengths, rates and channels of a split's files: other audio has another one."""
+    columns = [np.ascontiguousarray(headers[name]).tobytes() for name in ("size", "frames", "rate", "channels")]
+    return hashlib.sha256(b"".join(columns)).hexdigest()
+
+
+class _Opened(NamedTuple):
+    """An audio cache, open for reading. `checked` has a byte a record, shared by the loading processes that fork."""
+
+    descriptor: int
+    records: np.ndarray
+    checked: mmap.mmap
+
+
 class AudioCache(AudioFolder):
-    """The utterances of an `AudioFolder`, decoded once and mapped into memory; gives the same samples to the bit.
+    """The utterances of an `AudioFolder`, decoded once and read from one file; gives the same samples to the bit.
 
     It is made where there is none that fits `headers`. Files that cannot be used are left out of it; they raise
     `BadAudio` when they are asked for, as without a cache.
-
-    Raises:
-        OSError: the cache cannot be written, the disk is full for example.
     """
 
     def __init__(self, audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path):
         super().__init__(audio.base_dir, audio.utterances, audio.files, audio.trials)
         self.cache = cache_dir / f"audio-{_key(audio, trials)}.bin"
-        self._opened: tuple[np.ndarray, np.ndarray] | None = None
-        if self._fits(headers):
-            return
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.cache}.lock"):
-            # Another run may have made it while this one waited.
+        self._opened: _Opened | None = None
+        self._usable = True
+        try:
             if not self._fits(headers):
-                self._make(headers)
+                cache_dir.mkdir(parents=True, exist_ok=True)
+                with waiting_lock(Path(f"{self.cache}.lock"), f"makes the audio cache of {audio.folder}"):
+                    # Another run may have made it while this one waited.
+                    if not self._fits(headers):
+                        self._make(headers)
+            # Now, so that the loading processes share what has been checked.
+            self._opened = self._open()
+        except (OSError, ValueError) as error:
+            log.warning(
+                "no audio cache, each file is decoded whenever it is needed (%s)",
+                error if isinstance(error, ValueError) else describe_error(error),
+            )
+            self._usable = False
 
     def complete(self, index: int) -> np.ndarray:
         """The complete utterance, float32 (samples,); see `AudioFolder.complete`."""
@@ -132,48 +168,113 @@ class AudioCache(AudioFolder):
 
     def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
         """At most `samples` samples of the utterance, float32; see `read_crop`."""
-        waveform = self._stored(index)
-        return super().crop(index, samples, start) if waveform is None else _as_float(cropped(waveform, samples, start))
+        waveform = self._stored(index, samples, start)
+        return super().crop(index, samples, start) if waveform is None else _as_float(waveform)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
 
-    def _stored(self, index: int) -> np.ndarray | None:
-        if self._opened is None:
-            self._opened = self._records(), np.memmap(self.cache, dtype=np.uint8, mode="r")
-        records, content = self._opened
-        record = records[index]
-        if not record["samples"]:
-            return None
-        kind = KINDS[record["kind"]]
-        return content[record["offset"] :][: record["samples"] * kind.itemsize].view(kind)
+    def __del__(self) -> None:
+        if getattr(self, "_opened", None) is not None:
+            os.close(self._opened.descriptor)  # type: ignore[union-attr]
 
-    def _records(self) -> np.ndarray:
-        return np.memmap(self.cache, dtype=RECORD, mode="r", shape=(len(self.utterances),))
+    def _stored(self, index: int, samples: int | None = None, start: Start = first_sample) -> np.ndarray | None:
+        """The samples of a record, or a crop of them; None where the cache has none, or none that can be used.
+
+        They are read, not mapped: a mapped file that is cut short kills the process which looks at it.
+        """
+        if not self._usable:
+            return None
+        try:
+            self._opened = self._opened or self._open()
+            descriptor, records, checked = self._opened
+            record = records[index]
+            count, kind = int(record["samples"]), KINDS[record["kind"]]
+            if not count:
+                return None
+            if not checked[index]:
+                content = _read_at(descriptor, int(record["offset"]), count * kind.itemsize)
+                if zlib.crc32(content) != record["crc"]:
+                    raise ValueError(f"the samples of {self.utterances[index]}")
+                checked[index] = 1
+                waveform: np.ndarray = np.frombuffer(content, kind)
+                return waveform if samples is None else cropped(waveform, samples, start)
+            first = 0
+            if samples is not None and count > samples:
+                first, count = start(count - samples), samples
+            content = _read_at(descriptor, int(record["offset"]) + first * kind.itemsize, count * kind.itemsize)
+            return np.frombuffer(content, kind)
+        except (OSError, ValueError, IndexError) as error:
+            self._usable = False
+            # The next run makes it again. Of several loading processes the one that removes it says so.
+            with contextlib.suppress(OSError):
+                self.cache.unlink()
+                log.warning("%s: damaged (%s); removed, the audio itself is read instead", self.cache, error)
+            return None
+
+    def _open(self) -> _Opened:
+        records = _read_table(self.cache, RECORD, len(self.utterances))
+        if records is None:
+            raise ValueError("its head")
+        descriptor = os.open(self.cache, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        return _Opened(descriptor, records, mmap.mmap(-1, max(1, len(records))))
 
     def _fits(self, headers: np.ndarray) -> bool:
-        try:
-            records = self._records()
-        except (OSError, ValueError):
-            return False
-        return all(bool((records[column] == headers[column]).all()) for column in ("size", "time"))
+        records = _read_table(self.cache, RECORD, len(headers))
+        return records is not None and bool(_unchanged(records, headers).all())
 
     def _make(self, headers: np.ndarray) -> None:
         records = np.zeros(len(headers), dtype=RECORD)
-        records["size"], records["time"] = headers["size"], headers["time"]
-        offset = records.nbytes
+        for column, _ in STATUS:
+            records[column] = headers[column]
+        offset = HEAD.itemsize + records.nbytes
         files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials)
         with atomic_write(self.cache, "wb") as stream:
             stream.seek(offset)
             for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
                 records["offset"][index], records["samples"][index] = offset, len(waveform)
                 records["kind"][index] = KINDS.index(waveform.dtype)
+                records["crc"][index] = zlib.crc32(waveform.tobytes())
                 stream.write(waveform)
                 offset += waveform.nbytes
-                # Views of float32 are read at a multiple of four bytes.
-                offset = stream.seek(offset + -offset % 4)
             stream.seek(0)
+            stream.write(_head_of(records, offset))
             stream.write(records)
+
+
+def _head_of(table: np.ndarray, length: int) -> bytes:
+    return np.array([(MAGIC[table.dtype], length, zlib.crc32(table.tobytes()), 0)], dtype=HEAD).tobytes()
+
+
+def _read_table(path: Path, dtype: np.dtype[Any], count: int) -> np.ndarray | None:
+    """The table (count,) of a cache's file; None where there is none, or not as it was written."""
+    try:
+        with open(path, "rb") as stream:
+            head = np.frombuffer(stream.read(HEAD.itemsize), HEAD)[0]
+            if head["magic"] != MAGIC[dtype] or head["length"] != os.fstat(stream.fileno()).st_size:
+                return None
+            content = bytearray(stream.read(count * dtype.itemsize))
+    except (OSError, ValueError, IndexError):
+        return None
+    if len(content) < count * dtype.itemsize or zlib.crc32(content) != head["crc"]:
+        return None
+    return np.frombuffer(content, dtype)
+
+
+def _read_at(descriptor: int, offset: int, length: int) -> bytes:
+    if hasattr(os, "pread"):
+        content = os.pread(descriptor, length, offset)
+    else:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        content = os.read(descriptor, length)
+    if len(content) < length:
+        raise ValueError("it is cut short")
+    return content
+
+
+def _unchanged(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Which files (n,) have the same size and times in two tables."""
+    return np.logical_and.reduce([before[column] == now[column] for column, _ in STATUS])
 
 
 def _as_float(waveform: np.ndarray) -> np.ndarray:
@@ -198,12 +299,12 @@ def _key(audio: AudioFolder, trials: Trials) -> str:
     return hashlib.sha256(f"{folder}\n{trials.digest}\n{VERSION}".encode()).hexdigest()[:16]
 
 
-def _stat(audio: AudioFolder, index: int) -> tuple[int, int]:
+def _stat(audio: AudioFolder, index: int) -> tuple[int, int, int]:
     try:
         status = os.stat(audio.path(index))
     except OSError:
-        return -1, 0
-    return status.st_size, status.st_mtime_ns
+        return -1, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _header(audio: AudioFolder, index: int) -> tuple[int, int, int, bool]:
@@ -226,11 +327,17 @@ def _in_parallel(
     work: Callable[[AudioFolder, int], Result], audio: AudioFolder, what: str, items: np.ndarray | None = None
 ) -> Iterator[Result]:
     """`work(audio, item)` of every item in their order, by a few threads, a bounded number at a time."""
-    places: range | np.ndarray = range(len(audio.utterances)) if items is None else items
-    with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-        bar = tqdm(total=len(places), desc=what, unit="file", leave=False, disable=None, delay=1)
-        for begin in range(0, len(places), AT_ONCE):
-            some = places[begin : begin + AT_ONCE]
-            yield from pool.map(lambda index: work(audio, int(index)), some)
+    indices: range | np.ndarray = range(len(audio.utterances)) if items is None else items
+    pool = ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1)))
+    unfinished = f"{audio.folder} was not read completely"
+    bar = tqdm(total=len(indices), desc=what, unit="file", leave=False, disable=None, delay=1)
+    try:
+        for begin in range(0, len(indices), AT_ONCE):
+            some = indices[begin : begin + AT_ONCE]
+            for result in pool.map(lambda index: work(audio, int(index)), some):
+                yield result
+                raise_if_stop_requested(unfinished)
             bar.update(len(some))
+    finally:
         bar.close()
+        pool.shutdown(cancel_futures=True)

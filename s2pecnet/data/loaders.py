@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from s2pecnet.corpora.trials import Split
-from s2pecnet.data.cache import AudioCache, check_headers, read_headers
+from s2pecnet.data.cache import AudioCache, check_headers, digest_of, read_headers
 from s2pecnet.data.datasets import (
     CROP_OF_AASIST,
     LARGEST_SHARE,
@@ -90,6 +90,7 @@ def make_loader(
         raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
         audio = AudioCache(audio, trials, headers, cache_dir)
+    audio.digest = digest_of(headers)
     cuda = torch.cuda.is_available()
     workers = num_workers if num_workers is not None else min(8, usable_cores()) if cuda else 0
     if workers:

@@ -17,7 +17,12 @@ class AudioFolder:
     Args:
         files: other names than that, see `corpora.trials.audio_path`.
         trials: those of the utterances, so that messages can name their lines.
+
+    Attributes:
+        digest: SHA-256 of the files' sizes and lengths, as far as their headers were read; None: they were not.
     """
+
+    digest: str | None = None
 
     def __init__(
         self, base_dir: str | Path, utterances: Sequence[str], files: str = FLAC_NAMES, trials: Trials | None = None

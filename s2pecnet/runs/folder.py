@@ -15,8 +15,9 @@
         skipped_audio_*.txt, nonfinite_batches.json, events.out.* (TensorBoard)
 
 Nothing that is there already is lost: a training that finds its folder taken moves the old one to `<folder>.1`, `.2`,
-...; an evaluation does so with the single files that it is about to write. The names are in `conventions.RUN_FILES`, so
-that a config cannot take one of them for its scores.
+...; an evaluation does so with the single files that it is about to write, and leaves the folder of a training alone:
+it goes to `<folder>_scored_eval`. The names are in `conventions.RUN_FILES`, so that a config cannot take one of them
+for its scores.
 """
 
 import logging
@@ -46,6 +47,11 @@ class RunFolder:
     def states(self) -> Path:
         """The folder of training states."""
         return self.file("states")
+
+    @property
+    def holds_training(self) -> bool:
+        """Whether a training, finished or not, is in the folder."""
+        return self.states.is_dir() or any(self.file("weights").glob("*.*"))
 
     @property
     def results(self) -> Path:

@@ -43,6 +43,7 @@ class RunRecord:
         mode: "train", or the split that an evaluation scored ("eval", "dev").
         experiment: what decides about the results, by name; two equal ones are the same experiment.
         protocols: SHA-256 of the trials of each split.
+        audio: SHA-256 of the sizes and lengths of the files of each split.
         asv_scores: the file of ASV scores of each split, None where there are none.
         weights, weights_sha256: what an evaluation scored with.
         metrics, intervals: of each evaluation, "dev", "eval" and "eval_swa"; 95 % bootstrap intervals by metric.
@@ -63,6 +64,7 @@ class RunRecord:
     commit: str | None = None
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     protocols: dict[str, str] = dataclasses.field(default_factory=dict)
+    audio: dict[str, str | None] = dataclasses.field(default_factory=dict)
     asv_scores: dict[str, str | None] = dataclasses.field(default_factory=dict)
     experiment: dict[str, Any] = dataclasses.field(default_factory=dict)
     parameters: int | None = None
@@ -211,7 +213,7 @@ def resume_session(record: RunRecord, state: Mapping[str, Any]) -> list[str]:
     earlier, own = list(state.get("sessions", ())), record.sessions[-1]
     own |= {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
     record.sessions = [*earlier, own]
-    names = ("commit", "versions", "threads", "system_sha256")
+    names = ("commit", "versions", "threads", "system_sha256", "audio")
     last = earlier[-1] if earlier else {}
     return [
         f"{name}: {last[name]!r} -> {own.get(name)!r}" for name in names if name in last and last[name] != own.get(name)

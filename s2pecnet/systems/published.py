@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.download import download
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
+from s2pecnet.locks import waiting_lock
 from s2pecnet.shipped import MODELS_FOLDER
 from s2pecnet.text import clipped, nearest, printable
 
@@ -147,7 +147,7 @@ def fetch_weights(name: str) -> Path:
     published, path = PUBLISHED[name], kept_at(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two processes that want the same file: the second waits, and finds it.
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    with waiting_lock(path.with_name(f".{path.name}.lock"), f"fetches {path.name}"):
         if not path.is_file():
             _fetch(published, path)
         elif not published.is_intact(path):

@@ -1,7 +1,7 @@
 """The training loop: an epoch over a loader, and what is prepared before it and recomputed after it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.data.workers import batches
 from s2pecnet.errors import InputError
+from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.nn.blocks import checkpoint_activations
 from s2pecnet.precision import FP32, Precision
 from s2pecnet.scoring.splits import Loader, progress_bar
@@ -145,6 +146,15 @@ class _TakesBatch(nn.Module):
 def recompute_batch_norm(
     model: nn.Module, train_loader: Loader, device: torch.device, freq_aug: bool, precision: Precision = FP32
 ) -> None:
-    """Recompute BatchNorm statistics in one pass over the inputs that the model trains on."""
-    given = ([to_device(inputs, device)] for *inputs, _ in batches(train_loader))
-    update_bn(given, _TakesBatch(model, freq_aug, precision))
+    """Recompute BatchNorm statistics in one pass over the inputs that the model trains on.
+
+    Raises:
+        Stopped: a signal has come.
+    """
+
+    def given() -> Iterator[list[list[Tensor]]]:
+        for *inputs, _ in batches(train_loader):
+            raise_if_stop_requested("the averaged weights were not finished")
+            yield [to_device(inputs, device)]
+
+    update_bn(given(), _TakesBatch(model, freq_aug, precision))

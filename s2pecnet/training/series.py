@@ -13,6 +13,7 @@ from typing import Any
 
 from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write, write_json
+from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, read_cm_scores
@@ -54,6 +55,7 @@ def run_series(
     """
     records: dict[int, RunRecord] = {}
     for seed in seeds:
+        raise_if_stop_requested(f"before seed {seed}; the same command continues the series")
         print(f"seed {seed}:", flush=True)
         records[seed] = train(seed)
     # Mean and standard deviation over the seeds, EER and min t-DCF as fractions.

@@ -11,7 +11,6 @@ optima", UAI 2018), as the released loop does.
 import contextlib
 import dataclasses
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,10 +24,10 @@ from s2pecnet.data.loaders import SeededShuffle
 from s2pecnet.data.workers import WorkerFailed
 from s2pecnet.errors import InputError, Stopped
 from s2pecnet.extras import MissingExtra
-from s2pecnet.files import write_json
+from s2pecnet.files import atomic_write, write_json
 from s2pecnet.interruption import raise_if_stop_requested, stop_requested
 from s2pecnet.metrics import calibration
-from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.reporting.plots import board_figures
 from s2pecnet.runs.folder import RunFolder
@@ -232,14 +231,14 @@ class Trainer:
     def _final_evaluation(self, board: SummaryWriter) -> dict[str, Evaluation]:
         progress, record = self.progress, self.record
         assert progress.best_dev is not None
-        dev = self._best("dev", progress.best_dev)
         self._check_best()
         load_weights(self.model, self.folder.weights("best"))
+        dev = self._best(self.dev, progress.best_dev)
         if progress.best_eval is None:
             best = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
             _write_board(board, "eval", best.metrics, progress.best_epoch)
         else:
-            best = self._best("eval", progress.best_eval)
+            best = self._best(self.eval, progress.best_eval)
         # Without a package to draw with, the story says so.
         with contextlib.suppress(MissingExtra):
             board_figures(board, "eval", progress.best_epoch, best.scores, best.metrics, self.eval.asv)
@@ -279,11 +278,26 @@ class Trainer:
                 "is not there either; without --resume the training starts again"
             )
         log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, twin.name)
-        shutil.copyfile(twin, best)
+        with atomic_write(best, "wb") as stream:
+            stream.write(twin.read_bytes())
 
-    def _best(self, name: str, metrics: Metrics) -> Evaluation:
-        """The evaluation of the selected epoch; of an earlier process, its score file is read."""
-        return self._evaluations.get(name) or Evaluation(read_cm_scores(self.folder.scores(name)), metrics)
+    def _best(self, split: ScoredSplit, metrics: Metrics) -> Evaluation:
+        """The evaluation of the selected epoch, whose weights the model has; of an earlier process, its score file.
+
+        A file that is lost, or does not give these metrics any more, is scored again.
+        """
+        if split.name in self._evaluations:
+            return self._evaluations[split.name]
+        path = self.folder.scores(split.name)
+        try:
+            found = read_cm_scores(path)
+            if evaluate(found, split.asv).as_dict() == metrics.as_dict():
+                return Evaluation(found, metrics)
+            reason = "not the scores of the selected epoch"
+        except (InputError, OSError) as error:
+            reason = str(error)
+        log.warning("%s: lost or damaged (%s); scored again", path, reason)
+        return split.evaluate(self.system.scorer(), path)
 
     # ---- the state -----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -463,3 +464,76 @@ def test_killed_at_twenty_random_instants_nothing_is_lost(tiniest_config: Path, 
             assert not different(expected, outcome(folder))
             compared += 1
             shutil.rmtree(tmp_path / "killed")
+
+
+def test_dev_scores_that_are_lost_or_wrong_are_scored_again(
+    tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train.main(arguments(tiniest_config, tmp_path / "whole"))
+    expected = outcome(tmp_path / "whole" / "LA_tiniest_ep2_bs6")
+    for harm in ("lost", "wrong"):
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer.Trainer, "_final_evaluation", lambda *_: (_ for _ in ()).throw(Killed))
+            with pytest.raises(Killed):
+                train.main(arguments(tiniest_config, tmp_path / harm))
+        folder = tmp_path / harm / "LA_tiniest_ep2_bs6"
+        scores = folder / "dev_scores.txt"
+        if harm == "lost":
+            scores.unlink()
+        else:
+            scores.write_text(scores.read_text().replace("-", ""))
+        caplog.clear()
+        train.main(arguments(tiniest_config, tmp_path / harm, "--resume"))
+        assert "dev_scores.txt: lost or damaged" in caplog.text
+        assert not different(expected, outcome(folder))
+
+
+def test_an_evaluation_leaves_the_training_in_its_folder_alone(tiniest_config: Path, tmp_path: Path) -> None:
+    train.main(arguments(tiniest_config, tmp_path))
+    folder = tmp_path / "LA_tiniest_ep2_bs6"
+
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+    before = content()
+    weights = str(folder / "weights" / "best.pth")
+    for more in ([], ["--split", "dev"]):
+        train.main(arguments(tiniest_config, tmp_path, "--eval", "--eval_model_weights", weights, *more))
+    assert content() == before
+    assert json.loads((tmp_path / f"{folder.name}_scored_eval" / "results.json").read_text())["mode"] == "eval"
+    assert (tmp_path / f"{folder.name}_scored_dev" / "calibration.json").is_file()
+
+
+def test_a_signal_while_headers_are_read_is_one_line(tiniest_config: Path, tmp_path: Path) -> None:
+    """Also between the members of a series."""
+    script = (
+        "import os, signal, sys\n"
+        "from s2pecnet.cli.command import run_command\n"
+        "from s2pecnet.cli import train\n"
+        "import s2pecnet.data.cache as cache, s2pecnet.training.series as series\n"
+        "real = cache._header\n"
+        "def header(audio, index):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM) if index == 5 else None\n"
+        "    return real(audio, index)\n"
+        "if sys.argv.pop(1) == 'headers':\n"
+        "    cache._header = header\n"
+        "else:\n"
+        "    write = series.RunRecord.write\n"
+        "    def at_the_end(self, path):\n"
+        "        write(self, path)\n"
+        "        os.kill(os.getpid(), signal.SIGUSR1)\n"
+        "    series.RunRecord.write = at_the_end\n"
+        "run_command(train.main)\n"
+    )
+
+    def run(where: str, *more: str) -> "subprocess.CompletedProcess[str]":
+        given = ["--config", str(tiniest_config), "--output_dir", str(tmp_path / where), "--device", "cpu", *more]
+        return subprocess.run([sys.executable, "-c", script, where, *given], cwd=ROOT, capture_output=True, text=True)
+
+    done = run("headers")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert re.search(r"^stopped by SIGTERM: .* was not read completely$", done.stderr, re.M)
+    done = run("series", "--seeds", "1,2", "--set=num_epochs=1")
+    assert done.returncode == 128 + signal.SIGUSR1
+    assert "stopped by SIGUSR1: before seed 2; the same command continues the series" in done.stderr
+    assert (tmp_path / "series" / "LA_tiniest_ep1_bs6_seed1" / "report.html").is_file()
