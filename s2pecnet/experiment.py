@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from s2pecnet.augment.chain import Augmentation
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
 from s2pecnet.corpora.detect import find_corpus
@@ -341,4 +342,6 @@ def _loader(
         cache_dir=cache,
         audio_cache=config.audio_cache,
         skip_list=folder.skip_list(name),
+        augmentation=Augmentation(config.augment) if config.augment and name == "train" else None,
+        random_crop=config.train_crop == "random",
     )

@@ -2,10 +2,11 @@
 
 Conventions: waveforms are float32, mono, 16 kHz, in [-1, 1]; label 1 = bona fide, 0 = spoof. An item is
 (waveform[, feature], label) in training and (waveform[, feature], utterance) otherwise, where the feature is the second
-input that some systems ask for, computed on the complete utterance before the waveform is cropped.
+input that some systems ask for, computed on the complete utterance before the waveform is cropped. Training may augment
+the complete utterance before either; scoring never does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 
 from s2pecnet.audio.crops import first_sample
 from s2pecnet.audio.decoding import BadAudio
+from s2pecnet.augment.chain import Augmentation
 from s2pecnet.corpora.published import read_protocol
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
@@ -102,19 +104,22 @@ class _Utterances(Dataset[tuple[Any, ...]]):
     def __len__(self) -> int:
         return len(self.list_IDs)
 
-    def _inputs_of(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...] | None:
+    def _inputs_of(
+        self, index: int, rng: np.random.Generator | None, augment: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> tuple[Tensor, ...] | None:
         """The model's inputs; None where the audio is bad and may be skipped."""
         try:
-            if self.inputs.feature is not None:
-                return self.inputs(self.audio.complete(index), rng)
-            # Nothing but the crop is decoded.
-            start = first_sample if rng is None else lambda spare: int(rng.integers(spare + 1))
-            return self.inputs(self.audio.crop(index, self.inputs.samples, start))
+            if self.inputs.feature is None and augment is None:
+                # Nothing but the crop is decoded.
+                start = first_sample if rng is None else lambda spare: int(rng.integers(spare + 1))
+                return self.inputs(self.audio.crop(index, self.inputs.samples, start))
+            waveform = self.audio.complete(index)
         except BadAudio as why:
             if self.skip_list is None:
                 raise
             self.skip_list.add(self.list_IDs[index], why)
             return None
+        return self.inputs(waveform if augment is None else augment(waveform), rng)
 
 
 class Dataset_ASVspoof2019_train(_Utterances):
@@ -127,6 +132,8 @@ class Dataset_ASVspoof2019_train(_Utterances):
         inputs: makes the model's inputs of a waveform.
         audio: gives the waveforms of `list_IDs`; None: the files of `base_dir`.
         skip_list: lists bad audio, in whose place the next utterance is taken; None: bad audio is an error.
+        augmentation: changes complete utterances before they are cropped.
+        random_crop: crops start anywhere; else at the first sample, as in scoring.
     """
 
     def __init__(
@@ -137,13 +144,17 @@ class Dataset_ASVspoof2019_train(_Utterances):
         inputs: Inputs = CROP_OF_AASIST,
         audio: AudioFolder | None = None,
         skip_list: SkipList | None = None,
+        augmentation: Augmentation | None = None,
+        random_crop: bool = True,
     ):
         super().__init__(list_IDs, base_dir, inputs, audio, skip_list)
-        self.labels = labels
+        self.labels, self.augmentation, self.random_crop = labels, augmentation, random_crop
 
     def __getitem__(self, draw: int | Draw) -> tuple[Any, ...]:
         index, seed = draw if isinstance(draw, Draw) else (draw, (np.random.randint(2**31),))
-        inputs = self._inputs_of(index, np.random.default_rng(seed))
+        augmentation = self.augmentation
+        augment = None if augmentation is None else lambda waveform: augmentation(waveform, seed)
+        inputs = self._inputs_of(index, np.random.default_rng(seed) if self.random_crop else None, augment)
         if inputs is None:
             return self[Draw((index + 1) % len(self), seed)]
         label = self.labels[self.list_IDs[index]] if isinstance(self.labels, Mapping) else int(self.labels[index])

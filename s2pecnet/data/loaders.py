@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from s2pecnet.augment.chain import Augmentation
 from s2pecnet.corpora.trials import Split
 from s2pecnet.data.cache import AudioCache, check_headers, digest_of, read_headers
 from s2pecnet.data.datasets import (
@@ -65,6 +66,8 @@ def make_loader(
     cache_dir: Path | None = None,
     audio_cache: bool = False,
     skip_list: Path | None = None,
+    augmentation: Augmentation | None = None,
+    random_crop: bool = True,
 ) -> DataLoader[Any]:
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
@@ -77,6 +80,7 @@ def make_loader(
         cache_dir: where headers of the audio are kept for the next run; None: nowhere.
         audio_cache: keep the decoded samples there too.
         skip_list: where to list files that cannot be used, which are then left out; None: they are errors.
+        augmentation, random_crop: what training hears of an utterance; of train alone.
 
     Raises:
         InputError: the protocol is malformed, audio is missing, train has less than one batch, or the shared memory is
@@ -110,5 +114,7 @@ def make_loader(
     names = trials.utterance
     if split.name != "train":
         return DataLoader(Dataset_ASVspoof2019_devNeval(names, split.audio, inputs, audio, skipped), **options)
-    data = Dataset_ASVspoof2019_train(names, trials.is_bonafide, split.audio, inputs, audio, skipped)
+    data = Dataset_ASVspoof2019_train(
+        names, trials.is_bonafide, split.audio, inputs, audio, skipped, augmentation, random_crop
+    )
     return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)
