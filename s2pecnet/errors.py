@@ -6,6 +6,8 @@ was found and what was expected, and says what to do. Command lines print it as 
 with status 2; a library user can catch it, or its base class `ValueError`.
 """
 
+import os
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message says what, where and what to do."""
@@ -30,4 +32,5 @@ def describe_error(error: InputError | OSError) -> str:
     if isinstance(error, InputError):
         return str(error)
     reason = error.strerror or str(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
+    # Some libraries hand on the name as bytes.
+    return f"{os.fsdecode(error.filename)}: {reason}" if error.filename else reason

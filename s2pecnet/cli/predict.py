@@ -193,8 +193,11 @@ def _as_csv(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, 
     yield _csv_line([*columns, "windows"])
     for prediction in predictions:
         record = as_record(prediction, rule)
-        numbers = (f"{value:.6f}" if isinstance(value, float) else value for value in map(record.get, columns))
-        yield _csv_line([*numbers, len(prediction.windows)])
+        cells = (f"{value:.6f}" if isinstance(value, float) else value for value in map(record.get, columns))
+        path, *rest = cells
+        # A spreadsheet would take it for a formula: "./" in front leaves it the same path.
+        path = f"./{path}" if str(path).startswith(("=", "+", "-", "@", "\t", "\r")) else path
+        yield _csv_line([path, *rest, len(prediction.windows)])
 
 
 def _as_jsonl(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any], width: int) -> Lines:

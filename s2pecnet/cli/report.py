@@ -1,13 +1,16 @@
 """`s2pecnet report`: an HTML page of a run, or of several side by side."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from s2pecnet.cli.command import check_output, make_parser
 
+log = logging.getLogger(__name__)
+
 EXAMPLES = """examples:
-  %(prog)s exp_result/LA_AASIST_ep100_bs24
+  %(prog)s exp_result/LA_AASIST_ep100_bs24 --database_path LA
   %(prog)s exp_result/LA_S2pecNet_ep100_bs14 exp_result/LA_AASIST_ep100_bs24 --output compared.html
   %(prog)s scores.txt --asv LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt
 """
@@ -23,7 +26,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> in
     output = arguments.output or usual_output(arguments.runs)
     files = (path for run in arguments.runs for path in (run.rglob("*") if run.is_dir() else [run]))
     check_output(output, (path for path in files if path.name != RUN_FILES["report"]))
-    write_report(read_runs(arguments.runs, arguments.asv, arguments.database_path), output)
+    runs = read_runs(arguments.runs, arguments.asv, arguments.database_path)
+    if arguments.database_path is None and any(run.record for run in runs):
+        log.info("without audio and ASV scores of the corpus; --database_path DIR puts those below DIR into the page")
+    write_report(runs, output)
     print(f"report in {output}")
     return 0
 
@@ -37,5 +43,5 @@ def build_parser(prog: str = "s2pecnet report") -> argparse.ArgumentParser:
         help="the report (default: report.html in the folder of the run; of several, here)")  # fmt: skip
     add("--asv", type=Path, metavar="FILE", help="ASV scores of eval, for runs whose own are not found")
     add("--database_path", type=Path, metavar="DIR",
-        help="where the corpus with audio and ASV scores lies here (default: where the run found it)")  # fmt: skip
+        help="the corpus: audio and ASV scores below it are put into the page, and none from elsewhere")  # fmt: skip
     return parser

@@ -37,7 +37,8 @@ from s2pecnet.score_files.cm_asv import ASVScores, CMScores
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
-    from torch.utils.tensorboard import SummaryWriter
+
+    from s2pecnet.reporting.board import Board
 
 BONAFIDE = "#0072B2"  # blue
 SPOOF = "#D55E00"  # vermilion
@@ -80,7 +81,7 @@ def save_figures(path_png: str | os.PathLike[str], cm: CMScores, metrics: Metric
 
 
 def board_figures(
-    board: SummaryWriter, name: str, step: int, cm: CMScores, metrics: Metrics, asv: ASVScores | None = None
+    board: Board, name: str, step: int, cm: CMScores, metrics: Metrics, asv: ASVScores | None = None
 ) -> None:
     """Put the plots into TensorBoard as images: `DET/<name>`, `scores/<name>`, `attacks/<name>`, `tDCF/<name>`.
 

@@ -154,7 +154,20 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
             f"{path}: the same architecture with other widths: {name} is {tuple(state[name].shape)} there and "
             f"{tuple(own[name].shape)} by model_config; {len(other)} of {len(own)} tensors differ: {_first(other)}"
         )
+    odd = [name for name in own if not _holds_numbers(state[name], own[name])]
+    if odd:
+        kind = f"{state[odd[0]].layout}, {state[odd[0]].dtype} on {state[odd[0]].device}".replace("torch.", "")
+        raise InputError(
+            f"{path}: {odd[0]} is no tensor of numbers as the model has it ({kind}; expected a dense "
+            f"{str(own[odd[0]].dtype).removeprefix('torch.')}); {SAVE_STATE_DICT} of the trained model on the CPU"
+        )
     model.load_state_dict(state)
+
+
+def _holds_numbers(there: Tensor, own: Tensor) -> bool:
+    """Whether a tensor of a checkpoint can be copied into one of the model: dense, real, and not without content."""
+    plain = there.layout == torch.strided and not there.is_meta and not there.is_quantized
+    return plain and there.is_floating_point() == own.is_floating_point() and not there.is_complex()
 
 
 def load_plain(stream: IO[bytes], name: str | os.PathLike[str]) -> Any:

@@ -340,3 +340,15 @@ def test_a_folder_is_counted_completely(
     counts = "files scored: 2; that could not be used: 1; read by the second decoder (PyAV): 1"
     assert output.err.splitlines()[-1] == counts
     assert "skipped: 1 that are no audio (.txt 1), 1 hidden, 1 linked folders" in caplog.text
+
+
+def test_a_path_is_no_formula_of_a_spreadsheet(
+    system: System, tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("=cmd|x!A1.wav", "@sum.wav", "+1.wav", "plain.wav"):
+        (tmp_path / name).write_bytes((system.audio / "b.wav").read_bytes())
+    predict.main(system.arguments("--format", "csv", *sorted(os.listdir())))
+    names = [row["path"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert names == ["./+1.wav", "./=cmd|x!A1.wav", "./@sum.wav", "plain.wav"]
+    assert all(os.path.isfile(name) for name in names)

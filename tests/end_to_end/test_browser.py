@@ -36,7 +36,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> dict[str,
     paths = {"one": folder / "one.html", "three": folder / "three.html"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("s2pecnet.reporting.html.runs.replicates_of", lambda trials: 20)
-        write_report(read_runs(runs[2:]), paths["one"])
+        write_report(read_runs(runs[2:], own=True), paths["one"])
         write_report(read_runs(runs), paths["three"])
     return paths
 

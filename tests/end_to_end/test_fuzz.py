@@ -9,6 +9,7 @@ does. The suite runs a thousand; more by
 
 import contextlib
 import copy
+import gzip
 import io
 import json
 import math
@@ -30,8 +31,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s2pecnet import experiment
+from s2pecnet.arena.schema import read_submission
 from s2pecnet.audio.decoding import read_audio, read_crop
-from s2pecnet.cli import evaluate, train
+from s2pecnet.cli import calibrate, evaluate, train
 from s2pecnet.cli.command import run_command
 from s2pecnet.config.experiment import load_config
 from s2pecnet.conventions import SPLITS
@@ -39,6 +41,7 @@ from s2pecnet.corpora.archive import unpack
 from s2pecnet.corpora.demo import make_demo_corpus
 from s2pecnet.corpora.detect import find_split
 from s2pecnet.corpora.published import read_protocol
+from s2pecnet.metrics.calibration import read_calibration
 from s2pecnet.shipped import CONFIGS_FOLDER
 from s2pecnet.systems import build
 from s2pecnet.systems.weights import load_weights, save_weights
@@ -476,6 +479,76 @@ def test_score_files(folder: Path, cm: bytes, asv: bytes, which: int) -> None:
     ends_well("score file", lambda: evaluate.main(arguments), cm_file, asv_file, Path("the t-DCF's C1"), Path("C2"))
 
 
+@fuzz("packed score file", 40)
+@given(damaged_bytes(gzip.compress(CM_TEXT.encode() * 40), (b"\xff" * 4, b"\0" * 4, b"\x1f\x8b")))
+def test_packed_score_files(folder: Path, content: bytes) -> None:
+    path = folder / "cm.txt.gz"
+    path.write_bytes(content)
+    ends_well("packed score file", lambda: evaluate.main(["--cm", str(path)]), path)
+
+
+@fuzz("two systems", 60)
+@given(
+    damaged_bytes(CM_TEXT.encode(), FIELDS, most=2),
+    st.lists(st.sampled_from(["A07", "A08", "A9", "-"]), min_size=4),
+    st.data(),
+)
+def test_two_systems_with_attacks_of_their_own(
+    folder: Path, damaged: bytes, attacks: list[str], data: st.DataObject
+) -> None:
+    """The same trials under other names of attacks, or nearly the same trials."""
+    one, two = folder / "one.txt", folder / "two.txt"
+    one.write_text(CM_TEXT)
+    rows = [line.split() for line in CM_TEXT.splitlines()]
+    renamed = "".join(f"{row[0]} {attack} {row[2]} {row[3]}\n" for row, attack in zip(rows, attacks, strict=False))
+    two.write_bytes(data.draw(st.sampled_from([renamed.encode(), damaged])))
+    arguments = ["--cm", str(one), "--cm", str(two), "--output", str(folder / "figures.txt")]
+    # Messages call them by their short names.
+    ends_well("two systems", lambda: evaluate.main(arguments), one, two, Path("one and two"))
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path) -> dict[str, Any]:
+    (folder / "dev.txt").write_text(CM_TEXT)
+    calibrate.main(["--cm", str(folder / "dev.txt"), "--output", str(folder / "sound.json")])
+    found: dict[str, Any] = json.loads((folder / "sound.json").read_text())
+    return found
+
+
+@fuzz("calibration", 80)
+@given(st.data())
+def test_calibrations(folder: Path, fitted: dict[str, Any], data: st.DataObject) -> None:
+    path = folder / "calibration.json"
+    tree = damaged_trees(fitted).map(lambda found: json.dumps(found).encode())
+    path.write_bytes(data.draw(tree | damaged_bytes(json.dumps(fitted).encode(), TOKENS)))
+
+    def command() -> None:
+        found = read_calibration(path)
+        assert all(math.isfinite(value) for value in (found.slope, found.offset))
+        assert math.isfinite(found.llr(0.5))
+
+    ends_well("calibration", command, path)
+
+
+SUBMISSION = b"""system: {name: x, url: https://example.org, code: null}
+dataset: {name: y, trials: 4}
+results: [{metric: eer, value: 12.5}]
+made: 2026-01-31
+"""
+
+
+@fuzz("submission", 60)
+@given(
+    damaged_bytes(
+        SUBMISSION, (b"&a", b"*a", b"!!python/object:os.system", b"{", b"- ", b"\t", b"? ", b"---\n", b"<<: ")
+    )
+)
+def test_submissions(folder: Path, content: bytes) -> None:
+    path = folder / "submission.yaml"
+    path.write_bytes(content)
+    ends_well("submission", lambda: read_submission(path), path)
+
+
 # ---- audio -------------------------------------------------------------------------------------
 
 
@@ -554,6 +627,39 @@ def test_checkpoints(folder: Path, weights: tuple[str, bytes], data: st.DataObje
         data.draw(damaged_bytes(weights[1], (b"\xff" * 8, b"\0" * 8, b"PK\3\4", b"{")) | st.binary(max_size=99))
     )
     ends_well("checkpoint", lambda: load_weights(net(), path), path)
+
+
+odd_tensors = st.builds(
+    lambda shape, dtype, layout: (
+        torch.zeros(shape, dtype=dtype).to_sparse()
+        if layout == "sparse"
+        else torch.zeros(shape, dtype=dtype, device="meta")
+        if layout == "meta"
+        else torch.zeros((*shape, 2), dtype=dtype)[..., 0]
+        if layout == "strided"
+        else torch.zeros(shape, dtype=dtype)
+    ),
+    st.lists(st.integers(0, 3), max_size=3).map(tuple),
+    st.sampled_from(
+        [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool, torch.complex64]
+    ),
+    st.sampled_from(["plain", "strided", "sparse", "meta"]),
+)
+
+
+@fuzz("odd tensors", 60)
+@given(st.dictionaries(st.sampled_from([*net().state_dict(), "extra", "module.0.weight", ""]), odd_tensors | scalars))
+def test_checkpoints_of_odd_tensors(folder: Path, state: dict[str, Any]) -> None:
+    """Other types, shapes, layouts and keys: the weights fit, or an error says what does not."""
+    path = folder / "odd.pth"
+    torch.save({**net().state_dict(), **state}, path)
+    model = net()
+
+    def command() -> None:
+        load_weights(model, path)
+        assert all(tensor.is_floating_point() or tensor.dtype == torch.int64 for tensor in model.state_dict().values())
+
+    ends_well("odd tensors", command, path)
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,8 @@ def run(tmp_path: Path, corpus: Path) -> Path:
 
 
 def read_report(*runs: Path, **options: Any) -> Reader:
-    return Reader(page(read_runs(runs, **options)))
+    """The page of runs of our own; of anybody's, with a database_path, or own=False."""
+    return Reader(page(read_runs(runs, **{"own": True, **options})))
 
 
 # ---- a run -------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def test_costs_are_shown_where_they_are_known(run: Path, corpus: Path) -> None:
 
 
 def test_the_file_asks_nobody_for_anything(run: Path, tmp_path: Path) -> None:
-    write_report(read_runs([run]), tmp_path / "report.html")
+    write_report(read_runs([run], own=True), tmp_path / "report.html")
     document = (tmp_path / "report.html").read_text(encoding="utf-8")
     reader = Reader(document)
     assert len(reader.named("audio")) >= 6
@@ -168,12 +169,12 @@ def test_the_file_asks_nobody_for_anything(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_report_is_the_same_each_time(run: Path) -> None:
-    assert page(read_runs([run])) == page(read_runs([run]))
+    assert page(read_runs([run], own=True)) == page(read_runs([run], own=True))
 
 
 def test_scores_that_are_gone_leave_their_metrics(run: Path) -> None:
     (run / "dev_scores.txt").unlink()
-    assert [one.name for one in read_runs([run])[0].evaluations if one.scores] == ["eval", "eval_swa"]
+    assert [one.name for one in read_runs([run], own=True)[0].evaluations if one.scores] == ["eval", "eval_swa"]
     assert "dev_scores.txt is not there: of dev, epoch 2 there are no curves" in read_report(run).text
 
 
@@ -223,7 +224,7 @@ def test_without_the_corpus_the_worst_errors_are_listed_silently(run: Path, tmp_
     change(run, config=results["config"] | {"database_path": str(tmp_path / "nowhere")})
     reader = read_report(run)
     assert not reader.named("audio")
-    assert "The corpus was not found (--database_path gives its folder)" in reader.text
+    assert "No corpus (--database_path gives its folder)" in reader.text
     assert f"{results['metrics']['eval']['min_tdcf']:.4f}" in reader.text
     assert "There are no ASV scores of eval" in reader.text
     worst, _ = worst_trials(read_cm_scores(run / "eval_scores_using_best_dev_model.txt"), 0.0, 10)
@@ -257,6 +258,38 @@ def test_one_bad_audio_file_costs_one_player(run: Path, corpus: Path, tmp_path: 
     reader = read_report(run, database_path=other, asv=split.asv_scores)
     assert len(reader.named("audio")) == len(read_report(run).named("audio")) - 1
     assert "the audio file is empty" in reader.text
+
+
+def test_a_run_of_somebody_else_shows_nothing_of_this_machine(
+    run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither audio nor words of files that its record names; with --database_path, what lies below it alone."""
+    results = json.loads((run / "results.json").read_text())
+    private = tmp_path / "private"
+    shutil.copytree(corpus, private / "LA")
+    secret = private / "netrc"
+    secret.write_text("machine host.example s3cret\n")
+    scores = read_cm_scores(run / "eval_scores_using_best_dev_model.txt")
+    audio = private / "LA" / "ASVspoof2019_LA_eval" / "flac"
+    rows = [f"{audio / name}.flac,{'real' if real else 'fake'},eval" for name, real in
+            zip(scores.utterances, scores.is_bonafide, strict=True)]  # fmt: skip
+    (run / "e.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    text = (run / "eval_scores_using_best_dev_model.txt").read_text()
+    for name in scores.utterances:
+        text = text.replace(f"{name} ", f"{audio / name}.flac ")
+    (run / "eval_scores_using_best_dev_model.txt").write_text(text)
+    config = results["config"] | {"database_path": str(run / "e.csv"), "asv_score_path": str(secret)}
+    change(run, config=config, asv_scores={"eval": str(secret)})
+    page_of = run / "report.html"
+    for more in ([], ["--database_path", str(run / "e.csv")], ["--database_path", str(corpus)]):
+        assert report.main([str(run), *more]) == 0
+        assert "data:audio" not in page_of.read_text()
+        assert "s3cret" not in page_of.read_text() + capsys.readouterr().err
+    link = run / "eval_scores_using_best_dev_model.txt"
+    link.unlink()
+    link.symlink_to(secret)
+    assert report.main([str(run)]) == 0
+    assert "s3cret" not in page_of.read_text() + capsys.readouterr().err
 
 
 def test_results_alone_give_their_figures(tmp_path: Path) -> None:
@@ -323,7 +356,7 @@ def test_whatever_results_say_there_is_a_report_or_one_line(
     for runs in ([folder], [folder, cm_file_of_session]):
         refused = ""
         try:
-            Reader(page(read_runs(runs)).encode("utf-8", "replace").decode())
+            Reader(page(read_runs(runs, own=True)).encode("utf-8", "replace").decode())
         except InputError as error:
             refused = str(error)
         # What cannot be a run record is one line that names the file.
@@ -381,7 +414,7 @@ def test_names_are_text_and_nothing_else(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "plain.txt"
     other.write_text((renamed / path.name).read_text())
     for runs in ([renamed], [renamed, other]):
-        write_report(read_runs(runs), tmp_path / "report.html")
+        write_report(read_runs(runs, own=True), tmp_path / "report.html")
         reader = Reader((tmp_path / "report.html").read_text(encoding="utf-8"))
         assert len(reader.named("script")) == 1
         assert all("onerror" not in attributes for attributes in reader.named("img"))
@@ -589,7 +622,7 @@ def png_pixels(data: bytes) -> np.ndarray:
 
 def test_many_runs_keep_to_the_room_for_audio(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s2pecnet.reporting.html.page.AUDIO_CHARACTERS", 150_000)
-    document = page(read_runs([run] * 4))
+    document = page(read_runs([run] * 4, own=True))
     assert sum(map(len, re.findall(r'"(data:[^"]*)"', document))) < 150_000
     assert "data:audio/flac" in document
 

@@ -101,7 +101,7 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
         return None
     split, remark = run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
     if split is None:
-        remark = "The corpus was not found (--database_path gives its folder): the trials are listed without players."
+        remark = "No corpus (--database_path gives its folder): the trials are listed without players."
     elif not split.audio.is_dir():
         remark = f"The audio is not on this machine ({split.audio}): the trials are listed without players."
         split = None
@@ -111,7 +111,7 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
     titles = "Bona fide with the lowest scores", "Spoofs with the highest scores"
     worst = worst_trials(evaluation.scores, evaluation.metrics.eer_threshold, clips.most)
     for title, trials in zip(titles, worst, strict=True):
-        shown = [_trial(one, split if split is None else clips.make(split, one.utterance, scored)) for one in trials]
+        shown = [_trial(one, clips.make(split, one.utterance, scored, run.within) if split else None) for one in trials]
         content += [tag("h3", title), tag("ol", shown, class_="trials")]
     return card("Worst errors", content, remark=remark)
 

@@ -10,6 +10,7 @@ import struct
 import zlib
 from base64 import b64encode
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,15 +83,22 @@ class ClipMaker:
     def __init__(self, characters: int, most: int):
         self.left, self.most = characters, most
 
-    def make(self, split: Split, utterance: str, samples_scored: int) -> Clip | str:
-        """The clip of an utterance of a split, or why there is none."""
+    def make(self, split: Split, utterance: str, samples_scored: int, within: Path | None = None) -> Clip | str:
+        """The clip of an utterance of a split, or why there is none.
+
+        Args:
+            within: the folder that its file must lie in; None: any.
+        """
         # Decoding comes with torch, which a report without audio does not wait for.
         import soundfile
 
         from s2pecnet.audio.decoding import read_crop
 
         try:
-            samples = read_crop(audio_path(split.audio, split.files, utterance), CLIP_SAMPLES)
+            path = audio_path(split.audio, split.files, utterance)
+            if within is not None and not path.resolve().is_relative_to(within.resolve()):
+                return f"left out: its file does not lie below {within}"
+            samples = read_crop(path, CLIP_SAMPLES)
         except OSError as error:
             return describe_error(error)
         except ValueError as error:

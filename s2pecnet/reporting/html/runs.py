@@ -4,7 +4,9 @@
     read_runs    folders of runs and bare score files, for `s2pecnet report`
 
 A report is also made on machines that have neither the corpus nor its ASV scores: what is missing is left out, and a
-note says so. Where results.json and a score file disagree, the score file is shown, with a warning.
+note says so. A record may come from anybody, and name any file of this machine: audio and ASV scores outside of a run's
+folder are only read below the `database_path` that the caller gives. Where results.json and a score file disagree, the
+score file is shown, with a warning.
 """
 
 import contextlib
@@ -68,6 +70,7 @@ class Run:
         record: None of a bare score file.
         evaluations: the first is the one that counts: eval, of the selected epoch.
         split: where the eval audio lies, if anything says so.
+        within: the folder that audio must lie in to be shown; None: anywhere, as the run is the caller's own.
         warnings: what a reader of the metrics must know.
         notes: what is not in the report, and why.
     """
@@ -79,6 +82,7 @@ class Run:
     split: Split | None = None
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
+    within: Path | None = None
 
     @classmethod
     def of(
@@ -124,19 +128,22 @@ class Run:
         return [] if self.record is None else self.record.history
 
 
-def read_runs(paths: Sequence[Path], asv: Path | None = None, database_path: Path | None = None) -> list[Run]:
+def read_runs(
+    paths: Sequence[Path], asv: Path | None = None, database_path: Path | None = None, own: bool = False
+) -> list[Run]:
     """Read run folders and score files.
 
     Args:
         asv: ASV scores of eval for what has none of its own.
-        database_path: where the corpus lies on this machine, instead of where the runs found it.
+        database_path: the corpus on this machine; audio and ASV scores are read below it alone.
+        own: the runs are the caller's: without `database_path`, audio and ASV scores are read from where they say.
 
     Raises:
         InputError: a path that is neither, or whose files cannot be used.
         OSError: a file cannot be read.
     """
     given = None if asv is None else read_asv_scores(asv)
-    runs = [_read_run(Path(path), given, database_path) for path in paths]
+    runs = [_read_run(Path(path), given, database_path, own) for path in paths]
     names = [run.name for run in runs]
     return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
 
@@ -161,11 +168,16 @@ def finite(value: Any) -> float | None:
     return float(value) if known else None
 
 
-def _read_run(path: Path, asv: ASVScores | None, database_path: Path | None) -> Run:
+def is_below(path: Path, folder: Path | None) -> bool:
+    """Whether a file, its links followed, lies in a folder; None: in any."""
+    return folder is None or path.resolve().is_relative_to(folder.resolve())
+
+
+def _read_run(path: Path, asv: ASVScores | None, database_path: Path | None, own: bool) -> Run:
     if not path.exists():
         raise InputError(f"{path}: no such run; expected the folder of a run, or a score file")
     if (path / RUN_FILES["results"]).is_file():
-        return _FolderReader(path, RunRecord.read(path / RUN_FILES["results"]), asv, database_path).run()
+        return _FolderReader(path, RunRecord.read(path / RUN_FILES["results"]), asv, database_path, own).run()
     file, name, label, warnings = path, path.name.removesuffix(".gz").removesuffix(".txt"), "scores", []
     if path.is_dir():
         file, name, label = path / EVAL_OUTPUT, path.resolve().name, "eval"
@@ -183,15 +195,20 @@ def _read_run(path: Path, asv: ASVScores | None, database_path: Path | None) -> 
 class _FolderReader:
     """Reads what the record of a run folder refers to: scores, ASV scores, the corpus."""
 
-    def __init__(self, path: Path, record: RunRecord, asv: ASVScores | None, database_path: Path | None):
+    def __init__(self, path: Path, record: RunRecord, asv: ASVScores | None, database_path: Path | None, own: bool):
         self.path, self.record, self.given, self.moved = path, record, asv, database_path is not None
         self.warnings, self.notes = _warnings(record), list[str]()
         self.config: Config | None = None
         self.corpus: Corpus | None = None
+        self.within: Path | None = None
+        if database_path is not None:
+            self.within = database_path if database_path.is_dir() else database_path.parent
         try:
             self.config = config = as_config(record.config)
         except InputError as error:
             self.notes.append(f"The config in {RUN_FILES['results']} cannot be used here: {error}")
+            return
+        if database_path is None and not own:
             return
         from_there = Path(record.working_directory) / config.database_path
         found = from_there if from_there.exists() else Path(config.database_path)
@@ -206,12 +223,12 @@ class _FolderReader:
             raise InputError(f"{self.path / RUN_FILES['results']}: holds no metrics; expected those of a finished run")
         split = self.corpus.splits.get("eval") if self.corpus else None
         name = self.path.resolve().name
-        return Run(name, self.path, self.record, evaluations, split, self.warnings, self.notes)
+        return Run(name, self.path, self.record, evaluations, split, self.warnings, self.notes, self.within)
 
     def _evaluation(self, name: str) -> Evaluation:
         metrics, label = self.record.metrics[name], _label(name, self.record)
         file = RunFolder(self.path, self.config).scores(name) if self.config else None
-        if file is None or not file.is_file():
+        if file is None or not file.is_file() or not is_below(file, self.path):
             if file:
                 self.notes.append(f"{file.name} is not there: of {label} there are no curves.")
             return Evaluation(name, label, metrics)
@@ -230,12 +247,12 @@ class _FolderReader:
         """The ASV scores that the run used, those given, or none (with a note where the run had some)."""
         split = "dev" if name == "dev" else "eval"
         path, used = None, self.record.asv_scores.get(split)
-        if used and not self.moved:
+        if used and self.corpus and not self.moved:
             path = Path(self.record.working_directory) / used
         elif self.corpus and self.config and split in self.corpus.splits:
             path = self.corpus.asv_file(split, self.config.asv_scores(split))
         try:
-            if path and path.is_file():
+            if path and path.is_file() and is_below(path, self.within):
                 scores = read_asv_scores(path)
                 fix_asv(scores)
                 return scores
