@@ -107,7 +107,7 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
                 log.info("%s holds this training, finished; nothing to do", folder.path)
                 if folder.states.is_dir():
                     # It was killed behind its results.
-                    write_report(read_runs([folder.path]), folder.file("report"))
+                    write_report(read_runs([folder.path], own=True), folder.file("report"))
                     shutil.rmtree(folder.states)
                 return finished
             trainer = make_trainer(config, seed, device, corpus, folder, record, options.cache, resume)

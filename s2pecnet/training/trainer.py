@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
 
 from s2pecnet.data.loaders import SeededShuffle
 from s2pecnet.data.workers import WorkerFailed
@@ -29,6 +28,7 @@ from s2pecnet.interruption import raise_if_stop_requested, stop_requested
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.precision import PRECISIONS
+from s2pecnet.reporting.board import Board
 from s2pecnet.reporting.plots import board_figures
 from s2pecnet.runs.folder import RunFolder
 from s2pecnet.runs.provenance import RunRecord
@@ -141,7 +141,7 @@ class Trainer:
         try:
             if not self.progress.step and not self.progress.epoch:
                 self.save()
-            with SummaryWriter(str(self.folder.path), purge_step=self.progress.epoch or None) as board:
+            with Board(self.folder.path, purge_step=self.progress.epoch or None) as board:
                 while self.progress.epoch < self.config.num_epochs:
                     self._train_epoch()
                     self._end_epoch(board)
@@ -184,7 +184,7 @@ class Trainer:
             self.save()
         raise_if_stop_requested(f"after step {progress.step} of epoch {progress.epoch}")
 
-    def _end_epoch(self, board: SummaryWriter) -> None:
+    def _end_epoch(self, board: Board) -> None:
         """Score dev, log the epoch, keep the weights if they are the best, go to the next epoch."""
         epoch = self.progress.epoch
         dev = self.dev.evaluate(self.system.scorer())
@@ -209,7 +209,7 @@ class Trainer:
         self.progress.epoch, self.progress.step, self.meter = epoch + 1, 0, LossMeter()
         self.save()
 
-    def _keep_best(self, epoch: int, dev: Evaluation, board: SummaryWriter) -> None:
+    def _keep_best(self, epoch: int, dev: Evaluation, board: Board) -> None:
         """Save the weights, with the calibration to log-likelihood ratios that dev gives; evaluate them if wanted."""
         progress = self.progress
         progress.best_epoch, progress.best_dev, progress.best_eval = epoch, dev.metrics, None
@@ -228,7 +228,7 @@ class Trainer:
             _write_board(board, "eval", found.metrics, epoch)
             self._log(f"epoch {epoch:3d}  new best on dev, eval {headline(found.metrics)}")
 
-    def _final_evaluation(self, board: SummaryWriter) -> dict[str, Evaluation]:
+    def _final_evaluation(self, board: Board) -> dict[str, Evaluation]:
         progress, record = self.progress, self.record
         assert progress.best_dev is not None
         self._check_best()
@@ -357,7 +357,7 @@ def _epoch_of(weights: Path) -> int | None:
 
 
 def _write_board(
-    board: SummaryWriter, name: str, metrics: Metrics, epoch: int, more: Mapping[str, float] | None = None
+    board: Board, name: str, metrics: Metrics, epoch: int, more: Mapping[str, float] | None = None
 ) -> None:
     scalars = {f"EER_percent/{name}": 100 * metrics.eer, **(more or {})}
     if metrics.min_tdcf is not None:
