@@ -49,6 +49,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "train": Command("train", "train a system on a corpus, and score its eval set"),
     "score": Command("train", "score a corpus's eval set with given weights", ("--eval",)),
+    "augment": Command("augment", "what training would hear of recordings: audio and pictures"),
     "predict": Command("predict", "score audio files: bona fide or spoof?"),
     "evaluate": Command("evaluate", "metrics of score files: EER, min t-DCF, intervals, tests, tables"),
     "calibrate": Command("calibrate", "fit log-likelihood ratios and thresholds on scores of dev"),

@@ -72,6 +72,54 @@ def save_audio_plot(
     return Path(path_png)
 
 
+def save_comparison(
+    path_png: str | os.PathLike[str], name: str, before: NDArray[np.float32], after: NDArray[np.float32]
+) -> Path:
+    """Draw two waveforms and their spectrograms, one below the other, into one PNG (1560 x 1040 pixels).
+
+    Args:
+        name: what they are called in the title.
+        before, after: float32 (samples,), 16 kHz; they may differ in length.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: the picture cannot be written.
+    """
+    require("matplotlib", "report", "drawing")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    figure.suptitle(name.encode("utf-8", "replace").decode("utf-8"), parse_math=False)
+    spectrum = PowerSpectrogram(hop=HOP)
+    powers = [spectrum(torch.from_numpy(waveform)).numpy() for waveform in (before, after)]
+    # One scale for both: what has become louder is to look louder.
+    loudest = max(max(float(power.max()) for power in powers), 1e-300)
+    for column, title, waveform, power in zip(panels.T, ("before", "after"), (before, after), powers, strict=True):
+        seconds = len(waveform) / SAMPLE_RATE
+        edges = np.linspace(0, len(waveform), min(COLUMNS, len(waveform)) + 1).astype(int)[:-1]
+        low, high = (function.reduceat(waveform, edges) for function in (np.minimum, np.maximum))
+        column[0].fill_between(np.linspace(0, seconds, len(low)), low, high, color=NEUTRAL, linewidth=0.6)
+        column[0].set(title=title, ylabel="amplitude")
+        image = column[1].imshow(
+            10 * np.log10(np.maximum(power / loudest, 1e-12)),
+            origin="lower",
+            aspect="auto",
+            extent=(0.0, seconds, 0.0, SAMPLE_RATE / 2000),
+            vmin=-80,
+            vmax=0,
+            interpolation="nearest",
+        )
+        column[1].set(xlabel="time (s)", ylabel="frequency (kHz)")
+    panels[0, 0].set_xlim(0, max(len(before), len(after)) / SAMPLE_RATE)
+    figure.colorbar(image, ax=panels[1], label="power (dB)", pad=0.01)
+    with atomic_write(path_png, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=130)
+    return Path(path_png)
+
+
 class AudioOverview:
     """An audio file reduced to the columns of a picture.
 
