@@ -47,6 +47,9 @@ Steps = Annotated[int, Field(ge=1), NUMBER]
 Seed = Annotated[int, Field(ge=0), NUMBER]
 Workers = Annotated[int, Field(ge=0, le=256), NUMBER]
 BatchSize = Annotated[int, Field(ge=1, le=1_000_000), NUMBER]
+Rate = Annotated[float, Field(gt=0, le=1e6), NUMBER]
+Positive = Annotated[float, Field(gt=0), NUMBER]
+Epochs = Annotated[int, Field(ge=1), NUMBER]
 Minutes = Annotated[float, Field(ge=0), NUMBER]
 
 
@@ -56,13 +59,13 @@ class OptimConfig:
 
     base_lr: Float = Field(gt=0, le=1e6, description="learning rate at the start")
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="optimizer")
-    lr_min: Float = Field(0.0, ge=0, description="learning rate that `cosine` and `sgdr` end at")
+    lr_min: Float = Field(0.0, ge=0, description="learning rate that `cosine`, `linear` and `sgdr` end at")
     betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="betas of adam and adamw")
     amsgrad: Bool = Field(False, description="amsgrad of adam and adamw")
     momentum: Float = Field(0.9, ge=0, le=1, description="momentum of sgd")
     nesterov: Bool = Field(False, description="Nesterov momentum of sgd")
     weight_decay: Float = Field(0.0, ge=0, le=1e6, description="weight decay")
-    scheduler: Literal["cosine", "keras_decay", "multistep", "sgdr", "none"] | None = Field(
+    scheduler: Literal["cosine", "linear", "keras_decay", "multistep", "sgdr", "none"] | None = Field(
         "none", description="learning-rate schedule, a step a batch"
     )
     milestones: tuple[Milestone, ...] = Field(
@@ -71,6 +74,35 @@ class OptimConfig:
     lr_decay: Float = Field(0.1, gt=0, le=1, description="factor of `multistep`")
     T0: Int = Field(10, ge=1, description="epochs of the first cycle of `sgdr`")
     Tmult: Int = Field(1, ge=1, description="each cycle of `sgdr` is so many times as long as the one before")
+    front_end_lr: Rate | None = Field(
+        None,
+        description="learning rate of the front end's parameters (the system's `front_end`); null: base_lr",
+    )
+    warmup_steps: Int = Field(
+        0, ge=0, description="steps in which the rates rise linearly from near 0; the schedule follows"
+    )
+    clip_grad_norm: Positive | None = Field(
+        None, description="largest norm of the gradient of all parameters together; null: not limited"
+    )
+    sam_rho: Positive | None = Field(
+        None, description="radius of sharpness-aware minimisation (SAM), 0.05 for example; null: without"
+    )
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Parameters of the losses other than CCE."""
+
+    gamma: Float = Field(2.0, ge=0, le=100, description="focusing of `focal`; 0 is CCE")
+    alpha: Float = Field(20.0, gt=0, le=1e4, description="scale of `OC-Softmax` and `AM-Softmax`")
+    m_real: Float = Field(
+        0.9, ge=-1, le=1, description="`OC-Softmax`: bona fide is to be at least so similar to the centre"
+    )
+    m_fake: Float = Field(0.2, ge=-1, le=1, description="`OC-Softmax`: spoof is to be at most so similar to the centre")
+    margin: Float = Field(0.9, ge=0, le=2, description="margin of `AM-Softmax`")
+
+
+NO_LOSS_CONFIG: LossConfig = read_options(LossConfig, {})[0]
 
 
 @dataclass(frozen=True)
@@ -109,10 +141,15 @@ class Config:
     eval_subset: Literal["eval", "progress", "hidden", "all"] = Field(
         "eval", description="which trials of ASVspoof2021 are scored"
     )
-    loss: Literal["CCE"] = Field(
-        "CCE", description="loss of systems without a loss of their own: class-weighted cross-entropy"
+    loss: Literal["CCE", "focal", "OC-Softmax", "AM-Softmax"] = Field(
+        "CCE",
+        description="loss of the classification: class-weighted cross-entropy; the same, focal; one-class softmax or "
+        "additive-margin softmax on the embedding, see [training.md](training.md)",
     )
-    loss_weights: tuple[Weight, Weight] = Field((0.1, 0.9), description="class weights of the loss: spoof, bona fide")
+    loss_config: LossConfig = Field(NO_LOSS_CONFIG, description="parameters of the loss, see below")
+    loss_weights: tuple[Weight, Weight] = Field(
+        (0.1, 0.9), description="class weights of CCE and focal: spoof, bona fide"
+    )
     eval_all_best: Bool = Field(
         False, description="evaluate eval at every new best dev EER too (logged, never selected on)"
     )
@@ -124,6 +161,12 @@ class Config:
     )
     train_crop: Literal["random", "first"] = Field(
         "random", description="crops in training: from a random start, or the first samples as in scoring"
+    )
+    patience: Epochs | None = Field(
+        None, description="end the training after so many epochs in a row that dev did not select; null: num_epochs"
+    )
+    select_by: Literal["eer", "loss"] = Field(
+        "eer", description="the selected epoch has the lowest dev EER, or the lowest dev loss"
     )
     freq_aug: Bool = Field(False, description="mask a random band of sinc filters in training")
     seed: Seed | None = Field(None, description="seed of everything random; --seed wins; null: 1234")
@@ -228,7 +271,12 @@ CHANGEABLE = {
     "weights_format", "eval_output", "eval_all_best",
 }  # fmt: skip
 # Keys that earlier experiments did not have, with the value that says what those did.
-ADDED: dict[str, Any] = {"augment": [], "train_crop": "random"}
+ADDED: dict[str, Any] = {
+    "augment": [], "train_crop": "random", "patience": None, "select_by": "eer", "loss_config.gamma": 2.0,
+    "loss_config.alpha": 20.0, "loss_config.m_real": 0.9, "loss_config.m_fake": 0.2, "loss_config.margin": 0.9,
+    "optim_config.front_end_lr": None, "optim_config.warmup_steps": 0, "optim_config.clip_grad_norm": None,
+    "optim_config.sam_rho": None,
+}  # fmt: skip
 LONGEST_OUTPUT = 200
 
 
@@ -363,6 +411,11 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         )
     if optim.scheduler == "multistep" and not optim.milestones:
         problems.append(("optim_config.scheduler", "optim_config.scheduler: 'multistep' needs optim_config.milestones"))
+    if optim.scheduler == "sgdr" and (optim.warmup_steps or optim.front_end_lr):
+        key = "optim_config.warmup_steps" if optim.warmup_steps else "optim_config.front_end_lr"
+        problems.append((key, f"{key}: does not work with the scheduler 'sgdr'; choose cosine or linear"))
+    if config.loss_config.m_fake > config.loss_config.m_real:
+        problems.append(("loss_config.m_fake", "loss_config.m_fake: is above m_real; expected it below"))
     if optim.lr_min > optim.base_lr:
         problems.append(
             ("optim_config.lr_min", f"optim_config.lr_min: {optim.lr_min:g} is above base_lr {optim.base_lr:g}")

@@ -4,13 +4,14 @@ A score file has "utterance attack key score" a line; a score is the logit of bo
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -33,11 +34,13 @@ class Evaluation(NamedTuple):
 
     Attributes:
         values: a score a trial of the split, NaN where its audio could not be used; empty if read from a file.
+        loss: what the given loss makes of the split; None: none was given.
     """
 
     scores: CMScores
     metrics: Metrics
     values: Floats = np.zeros(0)
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,29 @@ class ScoredSplit:
     loader: Loader
     asv: ASVScores | None
 
-    def evaluate(self, scorer: Scorer, score_file: Path | None = None) -> Evaluation:
+    def evaluate(
+        self,
+        scorer: Scorer,
+        score_file: Path | None = None,
+        loss: Callable[[Tensor, Tensor], float] | None = None,
+    ) -> Evaluation:
         """Score the split and compute its metrics.
 
         Args:
             score_file: where to write the scores; None: nowhere.
+            loss: logits (n, 2) and labels (n,) to the mean loss; None: it is not computed.
         """
-        scores = score_split(self.loader, scorer, self.trials)
+        logits: list[Tensor] | None = None if loss is None else []
+        scores = score_split(self.loader, scorer, self.trials, logits)
         if score_file is not None:
             write_score_file(score_file, self.trials, scores)
         cm = as_cm_scores(self.trials, scores)
-        return Evaluation(cm, evaluate(cm, self.asv), scores)
+        mean_loss = None
+        if loss is not None and logits is not None:
+            scored = torch.from_numpy(~np.isnan(scores))
+            labels = torch.from_numpy(self.trials.is_bonafide.astype(np.int64))
+            mean_loss = loss(torch.cat(logits)[scored], labels[scored])
+        return Evaluation(cm, evaluate(cm, self.asv), scores, mean_loss)
 
 
 def produce_evaluation_file(
@@ -87,10 +102,13 @@ def produce_evaluation_file(
     write_score_file(save_path, trials, score_split(data_loader, scorer, trials))
 
 
-def score_split(loader: Loader, scorer: Scorer, trials: Trials) -> Floats:
+def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Tensor] | None = None) -> Floats:
     """Scores (n,) of a protocol's trials, in their order; NaN where the audio could not be used.
 
     They have the nine digits of a score file, which give a float32 back exactly.
+
+    Args:
+        logits: takes the logits (B, 2) of each batch; None: they are not kept.
 
     Raises:
         InputError: the loader and the protocol name different utterances, or a score is not finite.
@@ -99,7 +117,12 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials) -> Floats:
     with progress_bar(loader, "score") as bar:
         for *inputs, utterances in batches(loader):
             usable = ~inputs[0][:, 0].isnan()
-            for utterance, score, is_usable in zip(utterances, scorer(*inputs).tolist(), usable.tolist(), strict=True):
+            if logits is None:
+                found = scorer(*inputs)
+            else:
+                logits.append(scorer.logits(*inputs))
+                found = logits[-1][:, 1]
+            for utterance, score, is_usable in zip(utterances, found.tolist(), usable.tolist(), strict=True):
                 _check_trial(trials, count, utterance)
                 if is_usable and not math.isfinite(score):
                     raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")

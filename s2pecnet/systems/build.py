@@ -23,6 +23,7 @@ from s2pecnet.files import sha256_of
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import prepare
 from s2pecnet.systems.inputs import Inputs
+from s2pecnet.systems.losses import add_loss_head, other_loss
 from s2pecnet.systems.published import find_weights, remark_of
 from s2pecnet.systems.registry import count_parameters, find_model, utterance_feature
 from s2pecnet.systems.scorer import Scorer
@@ -54,7 +55,8 @@ class System:
             InputError: there is no such system, or it cannot be built from this `model_config`.
         """
         model = get_model(config.model_config, device, config.channels_last, config.file)
-        return cls(config, model, inputs_of(config), device)
+        inputs = inputs_of(config)
+        return cls(config, add_loss_head(model, config, inputs), inputs, device)
 
     @classmethod
     def load(cls, config: Config, weights: str | PathLike[str] | None, device: torch.device) -> "System":
@@ -71,7 +73,8 @@ class System:
         try:
             load_weights(system.model, path)
         except InputError as error:
-            raise InputError(f"{error}{remark_of(path)}") from None
+            other = other_loss(path, config)
+            raise InputError(f"{path}: {other}" if other else f"{error}{remark_of(path)}") from None
         return cls(config, system.model, system.inputs, device, str(path))
 
     @property

@@ -41,19 +41,23 @@ class Scorer:
         # Utterances at a time; None: all that are given.
         self.chunk: int | None = getattr(model, "cpu_chunk", CPU_CHUNK) if device.type == "cpu" else None
 
-    @torch.inference_mode()
     def __call__(self, waveforms: Tensor | np.ndarray, *features: Tensor) -> Tensor:
         """Scores (B,), float32 on the CPU."""
+        return self.logits(waveforms, *features)[:, 1]
+
+    @torch.inference_mode()
+    def logits(self, waveforms: Tensor | np.ndarray, *features: Tensor) -> Tensor:
+        """Logits (B, 2), float32 on the CPU; column 1 is the score."""
         inputs = [torch.as_tensor(tensor) for tensor in (waveforms, *features)]
         if inputs[0].dim() != 2:
             raise InputError(f"expected waveforms (B, samples), got an array of shape {tuple(inputs[0].shape)}")
         if not len(inputs[0]):
-            return torch.empty(0)
+            return torch.empty(0, 2)
         size = self.chunk or len(inputs[0])
         if self.compiled:
             # What is compiled is compiled for one size of batch.
             self.chunk = size
-        scores = []
+        parts = []
         for chunk in zip(*(tensor.split(size) for tensor in inputs), strict=True):
             count = len(chunk[0])
             if self.compiled and count < size:
@@ -61,8 +65,8 @@ class Scorer:
                 chunk = tuple(torch.cat(pair) for pair in zip(chunk, last, strict=True))
             with self.precision.autocast(self.device):
                 logits = forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in chunk])[1]
-            scores.append(logits[:count, 1].float())
-        return torch.cat(scores).cpu()
+            parts.append(logits[:count].float())
+        return torch.cat(parts).cpu()
 
 
 def fold_batch_norms(model: nn.Module, packed: bool = False) -> nn.Module:

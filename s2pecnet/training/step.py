@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.errors import InputError
 from s2pecnet.precision import FP32, PRECISIONS, Precision, widened
+from s2pecnet.systems.losses import class_weights, utterance_loss
 from s2pecnet.systems.registry import forward
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -76,7 +78,8 @@ class TrainingStep:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.config, self.device = config, device
         self.precision = PRECISIONS[config.precision]
-        self.class_weights = torch.tensor(config.loss_weights, device=device)
+        self.class_weights = class_weights(config, device)
+        self.utterance_loss = utterance_loss(config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision.scales_loss)
         self.skipped, self._loss_is_finite = 0, True
         # A GPU is not waited for: there the loss of a step is looked at when the next step is asked for.
@@ -98,7 +101,12 @@ class TrainingStep:
         # BatchNorm's statistics: a NaN would stay in them for good.
         kept = [(buffer, buffer.clone()) for buffer in self.model.buffers()] if self.config.skip_nonfinite else []
         terms = self._backward(inputs, labels)
+        if self.config.optim_config.sam_rho is not None:
+            self._sharpen(inputs, labels, self.config.optim_config.sam_rho)
         if not self._is_finite(terms):
+            if self.config.optim_config.clip_grad_norm is not None:
+                # The scaler has unscaled gradients, and is to forget them.
+                self.scaler.update()
             if not self._loss_is_finite:
                 for buffer, before in kept:
                     buffer.copy_(before)
@@ -127,7 +135,16 @@ class TrainingStep:
         loss = torch.stack(list(terms.values())).sum()
         # A finite loss can have gradients that are not (the slope of a root at 0), and one step of them is the end of
         # all weights. The scaler of fp16 looks at them itself.
-        norm = loss if self.scaler.is_enabled() else self._gradient_norm()
+        limit = self.config.optim_config.clip_grad_norm
+        if limit is not None:
+            self.scaler.unscale_(self.optimizer)
+        clips = limit is not None or not self.scaler.is_enabled()
+        norm = self._gradient_norm() if clips else loss
+        if limit is not None:
+            # Of a gradient that is not finite nothing is left either; no step is taken with it.
+            clip_grads_with_norm_(self.model.parameters(), limit, norm)
+        if self.scaler.is_enabled():
+            norm = loss
         loss_is_finite = torch.isfinite(loss)
         finite = loss_is_finite & torch.isfinite(norm)
         if self._late:
@@ -141,6 +158,30 @@ class TrainingStep:
             also = ", and its gradient is not finite" if self._loss_is_finite else ""
             raise NonFiniteLoss(_hint(f"the loss is {float(loss):.6g}{also}"))
         return False
+
+    def _sharpen(self, inputs: Sequence[Tensor], labels: Tensor, radius: float) -> None:
+        """Replace the gradients by those at the steepest place nearby (SAM: Foret et al., ICLR 2021).
+
+        Both passes take the batch in its micro-batches. The second one draws dropout anew, and leaves BatchNorm's
+        statistics as the first made them.
+        """
+        parameters = [one for one in self.model.parameters() if one.grad is not None]
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        if not gradients:
+            return
+        scale = radius / (torch.nn.utils.get_total_norm(gradients) + 1e-12)
+        weights = [one.detach().clone() for one in parameters]
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.add_(gradient * scale)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._backward(inputs, labels)
+        with torch.no_grad():
+            for parameter, weight in zip(parameters, weights, strict=True):
+                parameter.copy_(weight)
+            for buffer, before in buffers:
+                buffer.copy_(before)
 
     def _gradient_norm(self) -> Tensor:
         gradients = [one.grad for one in self.model.parameters() if one.grad is not None]
@@ -156,7 +197,13 @@ class TrainingStep:
             total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
             return total / (mean_weight * len(labels))
 
-        criterion: Criterion = of_micro_batch if size < len(labels) else nn.CrossEntropyLoss(weight=weights)
+        def of_utterances(logits: Tensor, labels: Tensor) -> Tensor:
+            total = (weights[labels] * self.utterance_loss(logits, labels)).sum()
+            return total / (mean_weight * len(labels))
+
+        criterion: Criterion = of_utterances
+        if self.config.loss == "CCE":
+            criterion = of_micro_batch if size < len(labels) else nn.CrossEntropyLoss(weight=weights)
         sums: dict[str, Tensor] = {}
         for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
             try:

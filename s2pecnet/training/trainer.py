@@ -13,6 +13,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ from s2pecnet.runtime import random_state, set_random_state
 from s2pecnet.score_files.cm_asv import read_cm_scores
 from s2pecnet.scoring.splits import Evaluation, Loader, ScoredSplit, headline, write_score_file, write_summary
 from s2pecnet.systems.build import System
+from s2pecnet.systems.losses import mean_loss
 from s2pecnet.systems.weights import description, load_weights, save_weights
 from s2pecnet.text import counted
 from s2pecnet.training.checkpoint import prune_states, write_state
 from s2pecnet.training.loop import LossMeter, recompute_batch_norm, run_epoch
-from s2pecnet.training.optim import create_optimizer
+from s2pecnet.training.optim import create_optimizer, parameter_groups
 from s2pecnet.training.step import NonFiniteLoss, TrainingStep
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Progress:
         best_epoch, best_dev: the selected epoch so far (-1: none yet) and its dev metrics.
         best_eval: its eval metrics, where `eval_all_best` has evaluated it already.
         nonfinite: the batches that were skipped because their loss was not finite.
+        best_loss: the dev loss of the selected epoch.
     """
 
     epoch: int = 0
@@ -69,6 +72,7 @@ class Progress:
     best_dev: Metrics | None = None
     best_eval: Metrics | None = None
     nonfinite: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_loss: float | None = None
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Progress":
@@ -76,9 +80,20 @@ class Progress:
         best = {name: state[name] and Metrics(**state[name]) for name in ("best_dev", "best_eval")}
         return cls(**{**state, **best})
 
-    def is_best(self, dev: Metrics) -> bool:
-        """Whether an epoch with these dev metrics is selected; a tie goes to the later epoch, as released."""
-        return self.best_dev is None or dev.eer <= self.best_dev.eer
+    def is_best(self, dev: Metrics, loss: float | None = None) -> bool:
+        """Whether an epoch with these dev metrics is selected; a tie goes to the later epoch, as released.
+
+        Args:
+            loss: the dev loss, where epochs are selected by it.
+        """
+        if self.best_dev is None or loss is None or self.best_loss is None:
+            return self.best_dev is None or dev.eer <= self.best_dev.eer
+        return loss <= self.best_loss
+
+    def is_over(self, num_epochs: int, patience: int | None) -> bool:
+        """Whether all epochs are done, or the last `patience` of them were not selected."""
+        waited = self.epoch - 1 - self.best_epoch
+        return self.epoch >= num_epochs or (patience is not None and self.epoch > 0 and waited >= patience)
 
 
 class Trainer:
@@ -108,7 +123,8 @@ class Trainer:
         self._sampler, self._generator = train_loader.sampler, train_loader.generator
         length = {"epochs": self.config.num_epochs, "steps_per_epoch": len(train_loader)}
         schedule = dataclasses.asdict(self.config.optim_config) | length
-        self.optimizer, self.scheduler = create_optimizer(self.model.parameters(), schedule)
+        parameters = parameter_groups(self.model, self.config.optim_config, self.config.source)
+        self.optimizer, self.scheduler = create_optimizer(parameters, schedule)
         self.progress = Progress()
         self.averaged = AveragedModel(self.model)
         self.meter = LossMeter()
@@ -142,7 +158,7 @@ class Trainer:
             if not self.progress.step and not self.progress.epoch:
                 self.save()
             with Board(self.folder.path, purge_step=self.progress.epoch or None) as board:
-                while self.progress.epoch < self.config.num_epochs:
+                while not self.progress.is_over(self.config.num_epochs, self.config.patience):
                     self._train_epoch()
                     self._end_epoch(board)
                 return self._final_evaluation(board)
@@ -187,24 +203,30 @@ class Trainer:
     def _end_epoch(self, board: Board) -> None:
         """Score dev, log the epoch, keep the weights if they are the best, go to the next epoch."""
         epoch = self.progress.epoch
-        dev = self.dev.evaluate(self.system.scorer())
+        dev = self.dev.evaluate(self.system.scorer(), loss=partial(mean_loss, self.config))
+        rates = [group["lr"] for group in self.optimizer.param_groups]
         write_summary(self.folder.dev_summary(epoch), dev.metrics)
         entry = {
             "epoch": epoch,
             "loss": self.meter.loss(),
             "terms": self.meter.means(),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "dev_loss": dev.loss,
+            "learning_rate": rates[0],
             "utterances_per_second": self.meter.throughput(),
             "dev": dev.metrics.as_dict(),
         }
+        if len(rates) > 1:
+            entry["front_end_learning_rate"] = rates[1]
         self.progress.history.append(entry)
         scalars = {f"loss/{name}": value for name, value in entry["terms"].items()}
-        scalars |= {"loss/total": entry["loss"], "learning_rate": entry["learning_rate"]}
+        scalars |= {"loss/total": entry["loss"], "loss/dev": entry["dev_loss"]}
+        scalars |= {name: entry[name] for name in ("learning_rate", "front_end_learning_rate") if name in entry}
         scalars["throughput/train"] = entry["utterances_per_second"]
         _write_board(board, "dev", dev.metrics, epoch, scalars)
         throughput = f"  {entry['utterances_per_second']:.1f} utt/s"
-        self._log(f"epoch {epoch:3d}  loss {entry['loss']:.5f}  dev {headline(dev.metrics)}", throughput)
-        if self.progress.is_best(dev.metrics):
+        losses = f"loss {entry['loss']:.5f}  dev loss {dev.loss:.5f}"
+        self._log(f"epoch {epoch:3d}  {losses}  dev {headline(dev.metrics)}", throughput)
+        if self.progress.is_best(dev.metrics, dev.loss if self.config.select_by == "loss" else None):
             self._keep_best(epoch, dev, board)
         self.progress.epoch, self.progress.step, self.meter = epoch + 1, 0, LossMeter()
         self.save()
@@ -213,6 +235,7 @@ class Trainer:
         """Save the weights, with the calibration to log-likelihood ratios that dev gives; evaluate them if wanted."""
         progress = self.progress
         progress.best_epoch, progress.best_dev, progress.best_eval = epoch, dev.metrics, None
+        progress.best_loss = dev.loss
         self._evaluations = {"dev": dev}
         write_score_file(self.folder.scores("dev"), self.dev.trials, dev.values)
         fitted = calibration.fit(dev.scores).as_dict()
@@ -251,6 +274,9 @@ class Trainer:
         save_weights(self.model, self.folder.weights("swa"), record.for_weights() | {"swa_epochs": count})
         swa = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval_swa"))
         _write_board(board, "eval_swa", swa.metrics, self.config.num_epochs - 1)
+        if progress.epoch < self.config.num_epochs:
+            waited = counted(progress.epoch - 1 - progress.best_epoch, "epoch")
+            self._log(f"ended after epoch {progress.epoch - 1}: none was selected on dev for {waited} (patience)")
         self._log(f"selected epoch {progress.best_epoch} on dev: {headline(dev.metrics)}")
         self._log(f"eval, selected epoch: {headline(best.metrics)}")
         self._log(f"eval, SWA of {counted(count, 'epoch')}: {headline(swa.metrics)}")

@@ -99,7 +99,7 @@ def test_shipped_configs_have_the_published_values(name: str, batch: int, rate: 
         ('"optimizer": "adam"', '"optimizer": "adamm"', ':17: optim_config.optimizer: got "adamm", expected one of'),
         ('"base_lr": 0.0001,', '"lr": 0.0001,', ":19: unknown key 'optim_config.lr'; did you mean 'optim_config.base"),
         ('"base_lr": 0.0001,', "", ":16: key 'optim_config.base_lr' is missing; expected a number above 0"),
-        ('"loss": "CCE"', '"loss": "BCE"', ':7: loss: got "BCE", expected one of "CCE"'),
+        ('"loss": "CCE"', '"loss": "BCE"', ':7: loss: got "BCE", expected one of "CCE", "focal"'),
         ('"eval_all_best": "True"', '"eval_all_best": "ja"', ':9: eval_all_best: got "ja", expected true or false'),
         ('"architecture": "AASIST"', '"architectur": "AASIST"', ":15: key 'model_config.architecture' is missing"),
         ("[0.9, 0.999]", '[0.9, "x"]', ':21: optim_config.betas[1]: got "x", expected a number from 0 to 1'),

@@ -120,6 +120,8 @@ def _same_command(monkeypatch: pytest.MonkeyPatch) -> None:
         {"optim_config.scheduler": "multistep", "optim_config.milestones": [1], "weights_format": "safetensors"},
         {"model_config": TINY["model_config"]},
         {"optim_config.optimizer": "sgd", "micro_batch_size": 4, "activation_checkpointing": True, "freq_aug": True},
+        {"loss": "OC-Softmax", "optim_config.scheduler": "linear", "optim_config.warmup_steps": 3, "select_by": "loss"},
+        {"loss": "AM-Softmax", "optim_config.sam_rho": 0.05, "micro_batch_size": 4, "optim_config.clip_grad_norm": 0.1},
     ],
     ids=lambda changes: "-".join(map(str, changes)) or "plain",
 )
