@@ -8,6 +8,8 @@ The filters are applied by overlap-save with short FFTs, and the powers of algor
 transform: a small part of the time of the direct convolutions.
 """
 
+import functools
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -24,6 +26,8 @@ Draws = np.random.Generator | np.random.RandomState
 EDGE = 0.001
 # Frequencies, from 0 on and without the highest, among which the gain of a filter is sought.
 BINS = 512
+# Blocks of a waveform that are filtered at a time.
+BLOCKS = 4
 # What each algorithm above 3 is: these, one after the other. 8 is 1 and 2 side by side.
 SERIES = {4: (1, 2, 3), 5: (1, 2), 6: (1, 3), 7: (2, 3)}
 
@@ -62,7 +66,11 @@ def convolutive_noise(x: Waveform, options: RawBoost, rng: Draws) -> Floats:
 def impulsive_noise(x: Waveform, options: RawBoost, rng: Draws) -> Waveform:
     """Algorithm 2: at most P per cent of the samples deviate in proportion to themselves; of the type of `x`."""
     count = int(len(x) * (_uniform(0, options.P, rng) / 100))
-    places = rng.permutation(len(x))[:count]
+    if isinstance(rng, np.random.RandomState):
+        places = rng.permutation(len(x))[:count]
+    else:
+        # The same sets, without drawing the rest of the permutation.
+        places = rng.choice(len(x), count, replace=False, shuffle=False)
     return with_impulses(x, places, rng.random(count), rng.random(count), options.g_sd)
 
 
@@ -107,11 +115,10 @@ def notch_filter(centres: Floats, widths: Floats, taps: NDArray[np.int64], gain_
         high = high if high < SAMPLE_RATE / 2 else SAMPLE_RATE / 2 - EDGE
         count += 1 - count % 2
         # The window method: the ideal band-stop's impulse response under a Hamming window, with gain 1 at 0 Hz.
-        low, high = 2 * low / SAMPLE_RATE, 2 * high / SAMPLE_RATE
-        n = np.arange(count) - (count - 1) / 2
-        ideal = low * np.sinc(low * n) + (np.sinc(n) - high * np.sinc(high * n))
-        stop = ideal * _hamming(count)
-        b = np.convolve(stop / stop.sum(), b)
+        sine, window = _of_taps(count)
+        ideal = (np.sin(2 * low / SAMPLE_RATE * sine) - np.sin(2 * high / SAMPLE_RATE * sine)) * window
+        ideal[count // 2] = 1 - 2 * (high - low) / SAMPLE_RATE
+        b = np.convolve(ideal / ideal.sum(), b)
     # The response at 512 frequencies is a spectrum of 1024; taps beyond that many fold back without changing it.
     folded = np.zeros(-(-len(b) // (2 * BINS)) * 2 * BINS)
     folded[: len(b)] = b
@@ -126,28 +133,34 @@ def sum_of_filtered_powers(x: Waveform, filters: list[Floats]) -> Floats:
     sample before the middle; and powers are those of float32.
     """
     longest = max(map(len, filters))
-    # Short blocks stay in the processor's cache; the last output that a block gives needs `longest` inputs.
     size = 2048
     while size < 4 * longest:
         size *= 2
-    hop = size - longest + 1
-    blocks = -(-len(x) // hop)
     # Output n is the sum of b[k] x[n + ahead - k]; filters of different lengths are put on a common `ahead`.
     ahead = (longest + 1) // 2
-    padded = np.zeros(blocks * hop + longest - 1)
-    behind = longest - 1 - ahead
-    padded[behind : behind + len(x)] = x
-    spectrum = np.zeros((blocks, size // 2 + 1), dtype=np.complex128)
-    product = np.ones(1)
+    spectra = []
     for b in filters:
-        # In float64 and then rounded: what a power of float32 is, without its slow function.
-        product = product * padded
-        power = product.astype(x.dtype).astype(np.float64)
         shifted = np.zeros(longest)
         start = ahead - (len(b) + 1) // 2
         shifted[start : start + len(b)] = b
-        spectrum += np.fft.rfft(sliding_window_view(power, size)[::hop]) * np.fft.rfft(shifted, size)
-    return np.fft.irfft(spectrum, size)[:, longest - 1 :].reshape(-1)[: len(x)]
+        spectra.append(np.fft.rfft(shifted, size))
+    # Of each block the last `hop` outputs are those of the convolution, the others wrap around.
+    hop = size - longest + 1
+    blocks = -(-len(x) // hop)
+    padded = np.zeros(blocks * hop + longest - 1)
+    padded[longest - 1 - ahead :][: len(x)] = x
+    framed, y = sliding_window_view(padded, size)[::hop], np.empty((blocks, hop))
+    # A few blocks at a time: what is computed of them stays in the processor's cache.
+    for first in range(0, blocks, BLOCKS):
+        part = framed[first : first + BLOCKS]
+        product: Floats = np.ones(1)
+        total = np.zeros((len(part), size // 2 + 1), dtype=np.complex128)
+        for spectrum in spectra:
+            # In float64 and then rounded: what a power of float32 is, without its slow function.
+            product = product * part
+            total += np.fft.rfft(product.astype(x.dtype).astype(np.float64)) * spectrum
+        y[first : first + BLOCKS] = np.fft.irfft(total, size)[:, longest - 1 :]
+    return y.reshape(-1)[: len(x)]
 
 
 def with_impulses(x: Waveform, places: NDArray[np.int64], u1: Floats, u2: Floats, gain: float) -> Waveform:
@@ -160,10 +173,11 @@ def with_impulses(x: Waveform, places: NDArray[np.int64], u1: Floats, u2: Floats
 
 def with_coloured_noise(x: Waveform, white: Floats, notches: Floats, snr_db: float) -> Floats:
     """x plus `white` through a filter, at a signal-to-noise ratio in dB over the complete utterance."""
+    # The released code divides by the noise's peak first, which the division by its norm takes back.
     noise = sum_of_filtered_powers(white, [notches])
-    noise /= np.abs(noise).max()
-    scale = _norm(x) / _norm(noise) / 10 ** (snr_db / 20)
-    return np.asarray(x + noise * scale, dtype=np.float64)
+    noise *= _norm(x) / _norm(noise) / 10 ** (snr_db / 20)
+    noise += x
+    return noise
 
 
 def peak_limited(y: Waveform) -> Waveform:
@@ -184,8 +198,13 @@ def _uniform(low: float, high: float, rng: Draws) -> float:
 
 def _norm(x: Waveform) -> float:
     # Not by BLAS, whose sum depends on its threads.
-    return float(np.sqrt(np.square(x, dtype=np.float64).sum()))
+    return float(np.sqrt(np.einsum("n,n->", x, x, dtype=np.float64)))
 
 
-def _hamming(taps: int) -> Floats:
-    return 0.54 + 0.46 * np.cos(np.linspace(-np.pi, np.pi, taps))
+@functools.cache
+def _of_taps(taps: int) -> tuple[Floats, Floats]:
+    """Of a filter with so many taps: pi times the distance from the middle, and a Hamming window over that distance."""
+    distance: Floats = np.pi * (np.arange(taps) - (taps - 1) / 2)
+    window: Floats = 0.54 + 0.46 * np.cos(np.linspace(-np.pi, np.pi, taps))
+    distance[taps // 2] = 1.0
+    return distance, window / distance

@@ -70,7 +70,9 @@ def tiles(run: Run) -> Markup:
     if metrics.n_unscored:
         content.append(_tile("unscored", f"{metrics.n_unscored:,}", "more trials, not in the metrics", "warn"))
     if isinstance(run.about.get("selected_epoch"), int):
-        of = f"of {len(run.history)}, by dev EER" if run.history else "by dev EER"
+        config = run.about.get("config")
+        by = "by dev loss" if isinstance(config, dict) and config.get("select_by") == "loss" else "by dev EER"
+        of = f"of {len(run.history)}, {by}" if run.history else by
         content.append(_tile("selected epoch", str(run.about["selected_epoch"]), of))
     return tag("section", content, class_="tiles")
 

@@ -178,13 +178,14 @@ def training_charts(history: Sequence[Mapping[str, Any]], selected: int | None) 
         history: what results.json holds of each epoch.
         selected: the epoch that was selected.
     """
-    losses = {"loss": over_epochs(history, "loss")}
+    losses = {"loss": over_epochs(history, "loss"), "dev loss": over_epochs(history, "dev_loss")}
     terms = [name for epoch in history for name in mapping(epoch.get("terms"))]
     if len(set(terms)) > 1:
         losses |= {name: over_epochs(history, "terms", name) for name in dict.fromkeys(terms)}
     eers = {f"{split} EER": over_epochs(history, split, "eer", factor=100) for split in ("dev", "eval")}
     tdcf = {f"{split} min t-DCF": over_epochs(history, split, "min_tdcf") for split in ("dev", "eval")}
-    rate = {"learning rate": over_epochs(history, "learning_rate")}
+    rate = {"learning rate": over_epochs(history, "learning_rate"),
+            "learning rate of the front end": over_epochs(history, "front_end_learning_rate")}  # fmt: skip
     wanted = (("Loss", "loss", losses), ("EER by epoch", "EER (%)", eers), ("min t-DCF by epoch", "min t-DCF", tdcf),
               ("Learning rate", "learning rate", rate))  # fmt: skip
     charts = []
