@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s2pecnet.cli.command import make_parser, run_command
+from s2pecnet.config.augmentation import STEPS
 from s2pecnet.config.experiment import Config
 from s2pecnet.config.options import describe_options
 from s2pecnet.errors import InputError
@@ -57,8 +58,11 @@ def made() -> dict[Path, str]:
     if not PAGE.is_file():
         raise InputError(f"{PAGE}: no such file; the reference is written in a checkout")
     systems = [f"### {name}\n\n{reference_table(cls)}" for name, cls in system_options().items()]
+    steps = [f"### {name}\n\n{cls.__doc__}\n\n{reference_table(cls)}" for name, cls in STEPS.items()]
     page = PAGE.read_text(encoding="utf-8")
-    for name, text in (("keys", reference_table(Config)), ("systems", "\n\n".join(systems))):
+    parts = {"keys": [reference_table(Config)], "augment": steps, "systems": systems}
+    for name, texts in parts.items():
+        text = "\n\n".join(texts)
         start, end = f"<!-- made by tools/config_reference.py: {name} -->\n", "\n<!-- end -->"
         before, found, behind = page.partition(start)
         _, closed, after = behind.partition(end)

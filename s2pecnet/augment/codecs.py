@@ -48,7 +48,7 @@ AMR_KBITS = (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)
 CODERS: dict[CodecName, Coder] = {
     "mp3": Coder("libmp3lame", "mp3float", SAMPLE_RATE, "fltp", (16, 24, 32, 48, 64), (("compression_level", "7"),)),
     "aac": Coder("aac", "aac", SAMPLE_RATE, "fltp", (16, 24, 32, 48, 64, 96), (("aac_coder", "fast"),)),
-    "opus": Coder("libopus", "opus", SAMPLE_RATE, "flt", (6, 8, 12, 16, 24, 32, 64), (("compression_level", "5"),)),
+    "opus": Coder("libopus", "opus", SAMPLE_RATE, "flt", (6, 8, 12, 16, 24, 32, 64), (("compression_level", "3"),)),
     "vorbis": Coder("OGG", "VORBIS", SAMPLE_RATE, "", tuple(VORBIS_LEVELS)),
     "g722": Coder("g722", "g722", SAMPLE_RATE, "s16", (64,)),
     "alaw": Coder("pcm_alaw", "pcm_alaw", 8000, "s16", (64,)),

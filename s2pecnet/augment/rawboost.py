@@ -204,7 +204,7 @@ def _norm(x: Waveform) -> float:
 @functools.cache
 def _of_taps(taps: int) -> tuple[Floats, Floats]:
     """Of a filter with so many taps: pi times the distance from the middle, and a Hamming window over that distance."""
-    distance: Floats = np.pi * (np.arange(taps) - (taps - 1) / 2)
-    window: Floats = 0.54 + 0.46 * np.cos(np.linspace(-np.pi, np.pi, taps))
+    distance = np.asarray(np.pi * (np.arange(taps) - (taps - 1) / 2), dtype=np.float64)
+    window = np.asarray(0.54 + 0.46 * np.cos(np.linspace(-np.pi, np.pi, taps)), dtype=np.float64)
     distance[taps // 2] = 1.0
     return distance, window / distance

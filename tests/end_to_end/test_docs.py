@@ -42,6 +42,7 @@ SCRIPTS = {
     "download_dataset.py": "s2pecnet.cli.download",
     "-m tools.config_reference": "tools.config_reference",
     "-m benchmarks": "benchmarks.__main__",
+    "-m benchmarks.augmentation": "benchmarks.augmentation",
 }
 
 # Scripts that need nothing of this repository.
