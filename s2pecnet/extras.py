@@ -3,6 +3,7 @@
     report   matplotlib                         figures: figures.png, those in TensorBoard, predict --plot
     arena    PyYAML                             submissions to the Arena
     hub      huggingface_hub, PyYAML            model cards, trained systems on the Hugging Face Hub
+    ssl      transformers                       self-supervised front ends: XLS-R, HuBERT, WavLM, Whisper ...
     export   onnx, onnxscript, onnxruntime      models as ONNX
 
 `pip install "s2pecnet[report]"` brings an extra; in a checkout requirements.txt is the list of what is needed.

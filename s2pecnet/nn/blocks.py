@@ -105,11 +105,15 @@ class Checkpointed(nn.Module):
 
 
 def checkpoint_activations(model: nn.Module) -> int:
-    """Turn on activation checkpointing in every block that has it; returns how many there are."""
+    """Turn on activation checkpointing in every block that has it; returns how many there are.
+
+    A module made of somebody else's blocks takes part by a method `checkpoint_layers`, which gives their number.
+    """
     blocks = [module for module in model.modules() if isinstance(module, Checkpointed)]
     for block in blocks:
         block.recompute = True
-    return len(blocks)
+    others: list[Any] = [module for module in model.modules() if hasattr(module, "checkpoint_layers")]
+    return len(blocks) + sum(module.checkpoint_layers() for module in others)
 
 
 Convolution = TypeVar("Convolution", nn.Conv1d, nn.Conv2d)
@@ -124,10 +128,16 @@ def fold(convolution: Convolution, norm: Any) -> Convolution:
 
 
 class ResidualBlock2d(Checkpointed):
-    """Residual block of the AASIST family, (B, C_in, F, T) -> (B, C_out, F, T // 3)."""
+    """Residual block of the AASIST family, (B, C_in, F, T) -> (B, C_out, F, T // 3).
 
-    def __init__(self, channels_in: int, channels_out: int, first: bool = False):
+    Args:
+        first: the first of an encoder, which has no idle `bn1`.
+        pooled: max-pool by 3 along time behind the sum; without, T stays.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, first: bool = False, pooled: bool = True):
         super().__init__()
+        self.pooled = pooled
         if not first:
             # In the published checkpoints and parameter counts, but no part of the forward pass.
             self.bn1 = nn.BatchNorm2d(channels_in)
@@ -144,8 +154,8 @@ class ResidualBlock2d(Checkpointed):
 
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3 along time."""
-        y = self.conv2(functional.selu(self.bn2(self.conv1(x)), inplace=True))
-        return functional.max_pool2d(y.add_(self.conv_downsample(x)), (1, 3))
+        y = self.conv2(functional.selu(self.bn2(self.conv1(x)), inplace=True)).add_(self.conv_downsample(x))
+        return functional.max_pool2d(y, (1, 3)) if self.pooled else y
 
 
 def encoder_channels(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -169,10 +179,10 @@ def encoder_channels(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return channels
 
 
-def residual_encoder(channels: list[tuple[int, int]]) -> nn.Sequential:
+def residual_encoder(channels: list[tuple[int, int]], pooled: bool = True) -> nn.Sequential:
     """Residual blocks in a row, each in a Sequential of its own as the published keys have it (`0.0.conv1`, ...)."""
     return nn.Sequential(
-        *(nn.Sequential(ResidualBlock2d(*pair, first=index == 0)) for index, pair in enumerate(channels))
+        *(nn.Sequential(ResidualBlock2d(*pair, first=index == 0, pooled=pooled)) for index, pair in enumerate(channels))
     )
 
 

@@ -6,11 +6,14 @@ Sources: Jung et al., "AASIST", ICASSP 2022; Tak et al., "End-to-end spectro-tem
 ASVspoof 2021 workshop.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from s2pecnet.errors import InputError
 
 
 def attention_vector(size: int) -> nn.Parameter:
@@ -115,3 +118,72 @@ class GraphPool(nn.Module):
         scores = torch.sigmoid(self.proj(self.drop(h)))
         best = scores.topk(self.kept(h.shape[1]), dim=1).indices
         return torch.gather(h * scores, 1, best.expand(-1, -1, h.shape[2]))
+
+
+class SpectroTemporalGraphs(nn.Module):
+    """Graph classifier of AASIST: a spectral and a temporal graph, two branches of heterogeneous attention, a readout.
+
+    A base class: its parameters are those of the system itself, whose `__init__` calls `add_graphs`.
+    """
+
+    def add_graphs(
+        self,
+        channels: int,
+        bins: int,
+        gat_dims: tuple[int, int],
+        pool_ratios: Sequence[float],
+        temperatures: Sequence[float],
+    ) -> None:
+        """Make the layers.
+
+        Args:
+            channels, bins: features and number of the spectral nodes.
+            gat_dims: node features of the first and of the heterogeneous graph layers.
+            pool_ratios, temperatures: spectral, temporal, heterogeneous; more of them are ignored.
+
+        Raises:
+            InputError: fewer than three ratios or temperatures.
+        """
+        # What cannot work, before torch says so in its own words.
+        if len(pool_ratios) < 3 or len(temperatures) < 3:
+            raise InputError("model_config.pool_ratios and model_config.temperatures need at least 3 values")
+        size, hidden = gat_dims
+        spectral_ratio, temporal_ratio, ratio = pool_ratios[:3]
+        spectral_temperature, temporal_temperature, temperature = temperatures[:3]
+
+        self.pos_S = nn.Parameter(torch.randn(1, bins, channels))
+        self.master1 = nn.Parameter(torch.randn(1, 1, size))
+        self.master2 = nn.Parameter(torch.randn(1, 1, size))
+        self.GAT_layer_S = GraphAttention(channels, size, spectral_temperature)
+        self.GAT_layer_T = GraphAttention(channels, size, temporal_temperature)
+        self.pool_S = GraphPool(spectral_ratio, size)
+        self.pool_T = GraphPool(temporal_ratio, size)
+
+        self.HtrgGAT_layer_ST11 = HeterogeneousGraphAttention(size, hidden, temperature)
+        self.HtrgGAT_layer_ST12 = HeterogeneousGraphAttention(hidden, hidden, temperature)
+        self.HtrgGAT_layer_ST21 = HeterogeneousGraphAttention(size, hidden, temperature)
+        self.HtrgGAT_layer_ST22 = HeterogeneousGraphAttention(hidden, hidden, temperature)
+        self.pool_hS1, self.pool_hT1 = GraphPool(ratio, hidden), GraphPool(ratio, hidden)
+        self.pool_hS2, self.pool_hT2 = GraphPool(ratio, hidden), GraphPool(ratio, hidden)
+
+        self.drop_way = nn.Dropout(0.2)
+        self.drop = nn.Dropout(0.5)
+        self.out_layer = nn.Linear(5 * hidden, 2)
+
+    def classify_nodes(self, spectral: Tensor, temporal: Tensor) -> tuple[Tensor, Tensor]:
+        """Nodes (B, bins, C), (B, frames, C) to embedding (B, 5 * gat_dims[1]) and logits (B, 2)."""
+        out_S = self.pool_S(self.GAT_layer_S(spectral + self.pos_S))
+        out_T = self.pool_T(self.GAT_layer_T(temporal))
+        branches = [self._branch(number, out_T, out_S) for number in (1, 2)]
+        # Pair by pair (T1, T2, S1, S2, M1, M2): the order of the dropout draws.
+        T, S, M = (torch.maximum(*map(self.drop_way, pair)) for pair in zip(*branches, strict=True))
+        parts = [T.abs().amax(dim=1), T.mean(dim=1), S.abs().amax(dim=1), S.mean(dim=1), M.squeeze(1)]
+        embedding = self.drop(torch.cat(parts, dim=1))
+        return embedding, self.out_layer(embedding)
+
+    def _branch(self, number: int, T: Tensor, S: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        of_branch = self.get_submodule
+        T, S, master = of_branch(f"HtrgGAT_layer_ST{number}1")(T, S, self.get_parameter(f"master{number}"))
+        T, S = of_branch(f"pool_hT{number}")(T), of_branch(f"pool_hS{number}")(S)
+        more_T, more_S, more_master = of_branch(f"HtrgGAT_layer_ST{number}2")(T, S, master)
+        return T + more_T, S + more_S, master + more_master

@@ -20,6 +20,7 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_SEED
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
+from s2pecnet.nn.front_end import finished_model_config
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import prepare
 from s2pecnet.systems.inputs import Inputs
@@ -27,7 +28,7 @@ from s2pecnet.systems.losses import add_loss_head, other_loss
 from s2pecnet.systems.published import find_weights, remark_of
 from s2pecnet.systems.registry import count_parameters, find_model, utterance_feature
 from s2pecnet.systems.scorer import Scorer
-from s2pecnet.systems.weights import load_weights
+from s2pecnet.systems.weights import load_weights, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +49,16 @@ class System:
     weights: str | None = None
 
     @classmethod
-    def build(cls, config: Config, device: torch.device) -> "System":
-        """The system of a config, with random weights.
+    def build(cls, config: Config, device: torch.device, model_config: Mapping[str, Any] | None = None) -> "System":
+        """The system of a config, with random weights; those of a pre-trained front end are what they are.
+
+        Args:
+            model_config: in the place of the config's; one that opens no pre-trained model, for example.
 
         Raises:
             InputError: there is no such system, or it cannot be built from this `model_config`.
         """
-        model = get_model(config.model_config, device, config.channels_last, config.file)
+        model = get_model(model_config or config.model_config, device, config.channels_last, config.file)
         inputs = inputs_of(config)
         return cls(config, add_loss_head(model, config, inputs), inputs, device)
 
@@ -69,9 +73,14 @@ class System:
             InputError: as `build`, or there are no weights, or they do not fit.
         """
         path = find_weights(weights, config)
-        system = cls.build(config, device)
+        state, model_config = None, config.model_config
+        if "front_end" in model_config:
+            # The trained weights hold those of the pre-trained model too; it is not opened.
+            state = read_weights(path)
+            model_config = finished_model_config(model_config, getattr(state, "about", {}), state)
+        system = cls.build(config, device, model_config)
         try:
-            load_weights(system.model, path)
+            load_weights(system.model, path, state)
         except InputError as error:
             other = other_loss(path, config)
             raise InputError(f"{path}: {other}" if other else f"{error}{remark_of(path)}") from None

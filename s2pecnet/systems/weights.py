@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import atomic_write
+from s2pecnet.files import atomic_write, writes
 from s2pecnet.text import first_line
 
 # Prefixes that other frameworks put before every key, alone or one after the other.
@@ -65,9 +65,14 @@ def save_weights(model: nn.Module, path: str | os.PathLike[str], about: Mapping[
     Raises:
         OSError: the disk is full or the folder cannot be written; a file of that name that was there is untouched.
     """
+    if not writes():
+        return
     state = OrderedDict((name, tensor.detach().cpu().contiguous()) for name, tensor in model.state_dict().items())
+    # What a pre-trained front end was built from: these weights are then all that scoring needs.
+    configuration = getattr(getattr(model, "front_end", None), "configuration", None)
+    about = dict(about or {}) | ({} if configuration is None else {"front_end": configuration})
     # As JSON reads it, so that a description comes back the same from both formats.
-    text = json.dumps(dict(about or {}))
+    text = json.dumps(about)
     notes = {"about": json.loads(text), "sha256": _checksum(state, text)}
     # In memory first: torch turns a full disk into an error that names neither the file nor the reason.
     data: bytes | memoryview
@@ -123,15 +128,24 @@ def description(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(about) if isinstance(about, Mapping) else {}
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+def load_weights(
+    model: nn.Module, path: str | os.PathLike[str], state: "OrderedDict[str, Tensor] | None" = None
+) -> None:
     """Load a checkpoint strictly into `model`.
+
+    A system whose published weights have other names than its own brings them to its own (`from_published`).
+
+    Args:
+        state: the checkpoint, where it has been read.
 
     Raises:
         InputError: as `read_weights`, or the checkpoint is of another architecture or other widths; the first
             differing keys are named. The model is then as it was.
     """
-    state = read_weights(path)
-    own = model.state_dict()
+    state = read_weights(path) if state is None else state
+    own, from_published = model.state_dict(), getattr(model, "from_published", None)
+    if from_published is not None:
+        state = from_published(state)
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     if missing or unexpected:

@@ -1,0 +1,84 @@
+"""What the self-supervised systems share: a front end, a back end, and how their weights are called elsewhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from s2pecnet.config.options import Int, Options, read_model_options
+from s2pecnet.conventions import CROP, LONGEST_CROP
+from s2pecnet.errors import InputError
+from s2pecnet.nn.fairseq import renamed
+from s2pecnet.nn.front_end import FrontEnd, FrontEndOptions, LayerSum, read_front_end
+
+# What stands before a name in the published files; the first where they come from a data-parallel wrapper.
+WRAPPER, FRONT_END = "module.", "ssl_model.model."
+
+
+@dataclass(frozen=True)
+class SelfSupervisedOptions:
+    """What every self-supervised system reads of its `model_config`."""
+
+    front_end: FrontEndOptions = Field(description="the pre-trained model and how it is used")
+    nb_samp: Int = Field(default=CROP, ge=400, le=LONGEST_CROP, description="samples of a crop")
+    architecture: str = ""
+
+
+def read_ssl_options(cls: type[Options], model_config: Mapping[str, Any], system: str) -> Options:
+    """Options of a self-supervised system from its `model_config`; `front_end` may be the model alone."""
+    given = dict(model_config)
+    if "front_end" in given:
+        given["front_end"] = read_front_end(given["front_end"])
+    return read_model_options(cls, given, system)
+
+
+class SelfSupervisedSystem(nn.Module):
+    """A front end and a back end: waveform (B, samples) -> (embedding, logits (B, 2)). A base class.
+
+    A system's `__init__` calls this one and then sets `back_end`, a module that takes (B, frames, width), or (B,
+    layers, frames, width) with `takes_layers`, and returns (embedding, logits).
+
+    Attributes:
+        published_prefix: what the published files put before the names of the back end.
+    """
+
+    published_prefix = ""
+    back_end: nn.Module
+
+    def __init__(self, options: SelfSupervisedOptions, takes_layers: bool = False):
+        super().__init__()
+        self.front_end = FrontEnd(options.front_end)
+        if takes_layers and not self.front_end.picked:
+            raise InputError('model_config.front_end.layers: this back end takes layers; expected "all" or a list')
+        self.layer_sum: nn.Module = nn.Identity()
+        if self.front_end.picked and not takes_layers:
+            self.layer_sum = LayerSum(len(self.front_end.picked))
+        self.frames = self.front_end.frames(options.nb_samp)
+
+    def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
+        """x float32 (B, samples) at 16 kHz."""
+        if Freq_aug:
+            raise InputError("freq_aug masks sinc filters, and this system has none; leave it out")
+        embedding, logits = self.back_end(self.layer_sum(self.front_end(x)))
+        return embedding, logits
+
+    def from_published(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Weights under the names of this system, where they have those of the published files; others as they are.
+
+        Accepted and left out, by name: what only the pre-training of the front end used.
+        """
+        wrapped = all(name.startswith(WRAPPER) for name in state)
+        names = {name.removeprefix(WRAPPER) if wrapped else name: name for name in state}
+        if not any(name.startswith(FRONT_END) for name in names):
+            return state
+        front_end = renamed({name.removeprefix(FRONT_END): state[key] for name, key in names.items()
+                             if name.startswith(FRONT_END)})  # fmt: skip
+        found = {f"front_end.model.{name}": tensor for name, tensor in front_end.items()}
+        for name, key in names.items():
+            if not name.startswith(FRONT_END):
+                known = name.startswith(self.published_prefix)
+                own = f"back_end.{name.removeprefix(self.published_prefix)}" if known else name
+                found[own] = state[key]
+        return found
