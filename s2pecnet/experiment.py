@@ -7,7 +7,6 @@ results.json, plots and report.html.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from s2pecnet import parallel
 from s2pecnet.augment.chain import Augmentation
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
@@ -26,7 +26,7 @@ from s2pecnet.corpora.trials import Corpus, CorpusOptions
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.extras import MissingExtra
-from s2pecnet.files import sha256_of, write_json
+from s2pecnet.files import sha256_of, write_json, writes
 from s2pecnet.interruption import handle_signals
 from s2pecnet.locks import run_lock
 from s2pecnet.metrics import calibration
@@ -42,7 +42,7 @@ from s2pecnet.runs.provenance import (
     finished_record,
     resume_session,
 )
-from s2pecnet.runtime import prepare
+from s2pecnet.runtime import prepare, resolve_device
 from s2pecnet.score_files.cm_asv import ASVScores, read_asv_scores
 from s2pecnet.scoring.splits import Evaluation, ScoredSplit, write_summary
 from s2pecnet.systems.build import System, inputs_of
@@ -95,12 +95,12 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
     finished one the record is returned.
     """
     started = time.monotonic()
-    with handle_signals():
-        device = prepare(options.device, seed, config)
+    device = prepare(parallel.device_of(options.device), seed, config)
+    with handle_signals(), parallel.joined(device):
         corpus = corpus_of(config)
         record = describe_run(config, seed, str(device), corpus, "train", SPLITS)
         folder = options.folder(config)
-        resume = options.resume or config.resume == "auto"
+        resume = options.resume or config.resume == "auto" or parallel.restarted()
         with run_lock(folder.path):
             finished = finished_record(folder.results, record.experiment) if resume else None
             if finished:
@@ -108,13 +108,14 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
                 if folder.states.is_dir():
                     # It was killed behind its results.
                     write_report(read_runs([folder.path], own=True), folder.file("report"))
-                    shutil.rmtree(folder.states)
+                    folder.remove_states()
                 return finished
             trainer = make_trainer(config, seed, device, corpus, folder, record, options.cache, resume)
             evaluations = trainer.run()
             asv = {"dev": trainer.dev.asv, "eval": trainer.eval.asv, "eval_swa": trainer.eval.asv}
             write_results(folder, record, corpus, evaluations, asv, started)
-            shutil.rmtree(folder.states)
+            folder.remove_states()
+            parallel.wait()
     return record
 
 
@@ -137,8 +138,10 @@ def make_trainer(
     prepare_for_training(system.model, config)
     record.parameters = count_parameters(system.model)
     record.audio["train"] = train_loader.dataset.audio.digest  # type: ignore[attr-defined]
-    record.sessions[-1] |= {"system_sha256": system.source_sha256, "audio": dict(record.audio)}
+    own = {"system_sha256": system.source_sha256, "audio": dict(record.audio)}
+    record.sessions[-1] |= own | {"processes": parallel.processes().size}
     left = newest_state(folder.states) if resume else None
+    parallel.wait()
     if left:
         changed = check_same_experiment(record.experiment, left[1]["experiment"], folder.path)
         for difference in (*changed, *resume_session(record, left[1])):
@@ -166,7 +169,8 @@ def train_series(config: Config, seeds: str, options: RunOptions) -> dict[str, A
 
     folder = options.output_dir / f"{run_name(config, options.comment)}_series"
     asv = asv_scores_of(config, corpus, "eval")[1]
-    with handle_signals():
+    device = resolve_device(parallel.device_of(options.device))
+    with handle_signals(), parallel.joined(device):
         return run_series(read_seeds(seeds), lambda seed: train(config, seed, member(seed)), score_files, asv, folder)
 
 
@@ -195,8 +199,8 @@ def _scoring(
     split: str, config: Config, seed: int, options: RunOptions, files: tuple[str, ...]
 ) -> Iterator[tuple[Corpus, ScoredSplit, Evaluation, RunFolder, RunRecord]]:
     """Score a split with trained weights into a folder; earlier `files` and scores there are backed up."""
-    with handle_signals():
-        device = prepare(options.device, seed, config)
+    device = prepare(parallel.device_of(options.device), seed, config)
+    with handle_signals(), parallel.joined(device):
         corpus = corpus_of(config)
         folder = options.folder(config)
         if folder.holds_training:
@@ -217,6 +221,7 @@ def _scoring(
             print(found.metrics.summary())
             record.metrics = {split: found.metrics}
             yield corpus, scored, found, folder, record
+            parallel.wait()
 
 
 def write_results(
@@ -228,6 +233,8 @@ def write_results(
     started: float,
 ) -> None:
     """Write plots, results.json and the report of a finished run."""
+    if not writes():
+        return
     for name, found in evaluations.items():
         record.replicates = replicates_of(found.scores.scores.size)
         intervals = bootstrap_intervals([found.scores], asv[name], replicates=record.replicates, metrics=INTERVALS)
@@ -344,4 +351,5 @@ def _loader(
         skip_list=folder.skip_list(name),
         augmentation=Augmentation(config.augment) if config.augment and name == "train" else None,
         random_crop=config.train_crop == "random",
+        micro_batch_size=config.micro_batch_size,
     )

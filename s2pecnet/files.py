@@ -28,20 +28,41 @@ DISK_ERRORS = {
     if hasattr(errno, name)
 }
 
+_writes = True
+
+
+def writes() -> bool:
+    """Whether this process writes results: of those that share a training, the first one alone does."""
+    return _writes
+
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+def leaving_results_to_others() -> Iterator[None]:
+    """Write no results in this block: `atomic_write` writes nowhere."""
+    global _writes
+    before, _writes = _writes, False
+    try:
+        yield
+    finally:
+        _writes = before
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "w", by_any: bool = False) -> Iterator[IO[Any]]:
     """Open `path` for writing; it appears (or is replaced) only when the block ends without an error.
 
     Args:
         path: target file; its folder is created where it is missing.
         mode: "w" for UTF-8 text, "wb" for bytes.
+        by_any: it is no result, but what any process may write, such as a cache.
 
     Raises:
         OSError: the folder cannot be written or the disk is full (`filename` is the target); a file of
             that name that was there before is untouched.
     """
     target, encoding = Path(os.path.realpath(path)), None if "b" in mode else "utf-8"
+    if not (_writes or by_any):
+        target = Path(os.devnull)
     if target.exists() and not target.is_file() and not target.is_dir():
         with open(target, mode, encoding=encoding) as stream:
             yield stream

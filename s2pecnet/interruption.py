@@ -50,6 +50,17 @@ def stop_requested() -> bool:
     return _noted is not None
 
 
+def requested_signal() -> int:
+    """The number of the signal that has come; 0: none."""
+    return int(_noted or 0)
+
+
+def note_signal(number: int) -> None:
+    """Act as if a signal had come: another process of the same training got it."""
+    global _noted
+    _noted = _noted or signal.Signals(number)
+
+
 def raise_if_stop_requested(where: str) -> None:
     """Raise `Stopped` where a signal has come.
 
@@ -63,9 +74,11 @@ def raise_if_stop_requested(where: str) -> None:
 def _note(number: int, frame: FrameType | None) -> None:
     global _noted
     _noted = signal.Signals(number)
+    # torchrun hands on the signal that a scheduler has sent to all processes already: the second one means no more.
+    again = signal.SIG_IGN if "TORCHELASTIC_RUN_ID" in os.environ else signal.SIG_DFL
     for each in SIGNALS:
         if signal.getsignal(each) == _note:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, again if each != signal.SIGINT else signal.SIG_DFL)
     # Not print: the signal may have come in the middle of one.
     os.write(
         sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_noted.name}: stopping soon; again: at once\n".encode()

@@ -17,7 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import atomic_write, is_running
+from s2pecnet.files import atomic_write, is_running, writes
 from s2pecnet.interruption import raise_if_stop_requested
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,14 @@ SECONDS_UNTIL_WARNING = 2.0
 def run_lock(path: Path) -> Iterator[None]:
     """Hold the lock on a run's folder. The lock of a process that died, however it died, is free.
 
+    Of the processes that share a training, the one that writes holds it.
+
     Raises:
         InputError: another process holds it; with its pid.
     """
+    if not writes():
+        yield
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     holder = path.with_name(f".{path.name}.pid")
@@ -78,7 +83,7 @@ def waiting_lock(path: Path, what: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(lock: FileLock, holder: Path) -> Iterator[None]:
     try:
-        with atomic_write(holder) as stream:
+        with atomic_write(holder, by_any=True) as stream:
             stream.write(f"{os.getpid()} on {platform.node()}\n")
         yield
     finally:

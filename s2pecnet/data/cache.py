@@ -81,7 +81,7 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
             headers[column][index] = value
     if kept is not None and not same.all():
         try:
-            with atomic_write(kept, "wb") as stream:
+            with atomic_write(kept, "wb", by_any=True) as stream:
                 stream.write(_head_of(headers, HEAD.itemsize + headers.nbytes))
                 stream.write(headers)
         except OSError as error:
@@ -229,7 +229,7 @@ class AudioCache(AudioFolder):
             records[column] = headers[column]
         offset = HEAD.itemsize + records.nbytes
         files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials)
-        with atomic_write(self.cache, "wb") as stream:
+        with atomic_write(self.cache, "wb", by_any=True) as stream:
             stream.seek(offset)
             for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
                 records["offset"][index], records["samples"][index] = offset, len(waveform)

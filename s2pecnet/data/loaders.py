@@ -1,5 +1,6 @@
 """Loaders: batches of a split, in an order that is a function of the seed and the epoch alone."""
 
+import os
 from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,21 @@ from s2pecnet.data.datasets import (
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.data.workers import PATIENCE, start_worker, workers_that_fit
 from s2pecnet.errors import InputError
+from s2pecnet.parallel import check_divisible, processes
 from s2pecnet.runtime import usable_cores
 from s2pecnet.systems.inputs import Inputs
 
 
 class SeededShuffle(Sampler[Draw]):
-    """A new permutation an epoch, each item with the seed of its own draws; all of it a function of (seed, epoch)."""
+    """A new permutation an epoch, each item with the seed of its own draws; all of it a function of (seed, epoch).
 
-    def __init__(self, data: Sized, seed: int):
+    Args:
+        batch_size, micro_batch_size: where several processes share a batch, each takes its part of every micro-batch.
+    """
+
+    def __init__(self, data: Sized, seed: int, batch_size: int = 1, micro_batch_size: int | None = None):
         self.size, self.seed = len(data), seed
+        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size or batch_size
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -42,17 +49,42 @@ class SeededShuffle(Sampler[Draw]):
         return np.random.default_rng([self.seed, epoch]).permutation(self.size)
 
     def pending(self) -> np.ndarray:
-        """The items of the next pass, in their order."""
-        return self.order(self.epoch)[self.skip :]
+        """The items of the next pass that this process takes, in their order."""
+        items, group = self.order(self.epoch)[self.skip :], processes()
+        if group.size == 1:
+            return items
+        batches = items[: len(items) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
+        parts = np.split(batches, range(self.micro_batch_size, self.batch_size, self.micro_batch_size), axis=1)
+        return np.concatenate([part[:, group.share(part.shape[1])] for part in parts], axis=1).ravel()
 
     def __len__(self) -> int:
-        return self.size
+        size = processes().size
+        return self.size if size == 1 else self.size // self.batch_size * (self.batch_size // size)
 
     def __iter__(self) -> Iterator[Draw]:
         epoch, items = self.epoch, self.pending()
         self.set_epoch(epoch + 1)
         for index in items.tolist():
             yield Draw(index, (self.seed, epoch, index))
+
+
+class OwnBatches(Sampler[int]):
+    """Of the batches of a split in its order, every one of which this process scores: the first, W-th, 2 W-th ..."""
+
+    def __init__(self, data: Sized, batch_size: int):
+        starts = range(processes().rank * batch_size, len(data), processes().size * batch_size)
+        blocks = [np.arange(start, min(start + batch_size, len(data))) for start in starts]
+        self.positions = np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.int64)
+
+    def pending(self) -> np.ndarray:
+        """The items of a pass, in their order."""
+        return self.positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions.tolist())
 
 
 def make_loader(
@@ -68,10 +100,12 @@ def make_loader(
     skip_list: Path | None = None,
     augmentation: Augmentation | None = None,
     random_crop: bool = True,
+    micro_batch_size: int | None = None,
 ) -> DataLoader[Any]:
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
-    Its batches depend on `seed` and the epoch alone, not on the number of workers, nor on a cache.
+    Its batches depend on `seed` and the epoch alone, not on the number of workers, nor on a cache. Where several
+    processes share a training, each has its part of every batch of train, and every so manieth batch of dev and eval.
 
     Args:
         inputs: makes the model's inputs of a waveform.
@@ -81,6 +115,7 @@ def make_loader(
         audio_cache: keep the decoded samples there too.
         skip_list: where to list files that cannot be used, which are then left out; None: they are errors.
         augmentation, random_crop: what training hears of an utterance; of train alone.
+        micro_batch_size: what processes that share a batch share at once.
 
     Raises:
         InputError: the protocol is malformed, audio is missing, train has less than one batch, or the shared memory is
@@ -96,7 +131,8 @@ def make_loader(
         audio = AudioCache(audio, trials, headers, cache_dir)
     audio.digest = digest_of(headers)
     cuda = torch.cuda.is_available()
-    workers = num_workers if num_workers is not None else min(8, usable_cores()) if cuda else 0
+    cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    workers = num_workers if num_workers is not None else min(8, max(1, cores)) if cuda else 0
     if workers:
         of_one = sum(tensor.nbytes for tensor in inputs(np.ones(inputs.samples, dtype=np.float32)))
         workers = workers_that_fit(workers, prefetch, batch_size * of_one, chosen=num_workers is not None)
@@ -111,10 +147,13 @@ def make_loader(
         # The loader draws a seed for its workers every epoch; not from the generator that the model draws from.
         "generator": torch.Generator().manual_seed(seed),
     }
-    names = trials.utterance
+    names, size = trials.utterance, processes().size
     if split.name != "train":
-        return DataLoader(Dataset_ASVspoof2019_devNeval(names, split.audio, inputs, audio, skipped), **options)
+        scored = Dataset_ASVspoof2019_devNeval(names, split.audio, inputs, audio, skipped)
+        return DataLoader(scored, sampler=None if size == 1 else OwnBatches(scored, batch_size), **options)
+    check_divisible(batch_size, micro_batch_size)
     data = Dataset_ASVspoof2019_train(
         names, trials.is_bonafide, split.audio, inputs, audio, skipped, augmentation, random_crop
     )
-    return DataLoader(data, sampler=SeededShuffle(data, seed), drop_last=True, **options)
+    sampler = SeededShuffle(data, seed, batch_size, micro_batch_size)
+    return DataLoader(data, sampler=sampler, drop_last=True, **options | {"batch_size": batch_size // size})

@@ -14,6 +14,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from s2pecnet.errors import describe_error
+from s2pecnet.files import writes
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Board:
         # The writer has a thread of its own, whose exceptions come back at the next call; python is not to print them.
         self._hook = threading.excepthook
         threading.excepthook = self._on_exception
-        self._writer = self._try(lambda: SummaryWriter(str(folder), purge_step=purge_step))
+        if writes():
+            self._writer = self._try(lambda: SummaryWriter(str(folder), purge_step=purge_step))
 
     def __enter__(self) -> "Board":
         return self

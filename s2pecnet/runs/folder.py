@@ -23,12 +23,13 @@ for its scores.
 import logging
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.conventions import RUN_FILES
-from s2pecnet.files import atomic_write, write_json
+from s2pecnet.files import atomic_write, write_json, writes
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class RunFolder:
         Raises:
             OSError: it cannot be written.
         """
+        if not writes():
+            return
         moved = None if resume else back_up(self.path)
         if moved:
             unfinished = (
@@ -101,6 +104,11 @@ class RunFolder:
             log.info("the earlier run is now %s%s", moved, unfinished)
         self.file("weights").mkdir(parents=True, exist_ok=True)
         self.file("metrics").mkdir(exist_ok=True)
+
+    def remove_states(self) -> None:
+        """Remove the states of a training that is finished."""
+        if writes():
+            shutil.rmtree(self.states)
 
     def write_log(self, lines: Sequence[str]) -> None:
         """Write the log, a line an entry."""
@@ -119,7 +127,7 @@ class RunFolder:
             return int(found[1]) if found else -1
 
         found = sorted(self.file("weights").glob("epoch_*_*"), key=epoch)
-        for path in found[:-keep]:
+        for path in found[:-keep] if writes() else []:
             path.unlink(missing_ok=True)
 
 
@@ -135,7 +143,7 @@ def back_up(path: Path) -> Path | None:
     Returns:
         where it is now, None where there was nothing (or an empty folder).
     """
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not writes() or not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return None
     stem, ending = (path.name, "") if path.is_dir() else (path.stem, path.suffix)
     number = 1

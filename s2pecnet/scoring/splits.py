@@ -23,6 +23,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.files import atomic_write
 from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
+from s2pecnet.parallel import gathered
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, Floats
 from s2pecnet.systems.scorer import Scorer
 
@@ -113,6 +114,8 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
     Raises:
         InputError: the loader and the protocol name different utterances, or a score is not finite.
     """
+    # Of several processes each scores a part of the batches.
+    own = getattr(getattr(loader, "sampler", None), "positions", None)
     scores, count = np.full(len(trials), np.nan), 0
     with progress_bar(loader, "score") as bar:
         for *inputs, utterances in batches(loader):
@@ -123,13 +126,24 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
                 logits.append(scorer.logits(*inputs))
                 found = logits[-1][:, 1]
             for utterance, score, is_usable in zip(utterances, found.tolist(), usable.tolist(), strict=True):
-                _check_trial(trials, count, utterance)
+                index = count if own is None else int(own[count])
+                _check_trial(trials, index, utterance)
                 if is_usable and not math.isfinite(score):
                     raise InputError(f"the score of {utterance} is {score}; the weights or the audio are broken")
-                scores[count] = float(f"{score:.9g}") if is_usable else math.nan
+                scores[index] = float(f"{score:.9g}") if is_usable else math.nan
                 count += 1
             raise_if_stop_requested("scoring was not finished")
             bar.update(len(utterances))
+    if own is not None:
+        mine = torch.cat([torch.empty(0, 2), *(logits or [])])
+        ordered = torch.empty(len(trials), 2)
+        for positions, values, rows in gathered((own, scores[own], mine)):
+            scores[positions] = values
+            if logits is not None:
+                ordered[torch.from_numpy(positions)] = rows
+        if logits is not None:
+            logits[:] = [ordered]
+        return scores
     if count < len(trials):
         raise InputError(
             f"{trials.path}:{trials.line[count]}: {trials.utterance[count]!r} was not scored; is it the protocol of "

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
-from s2pecnet.files import atomic_write, remove_leftovers
+from s2pecnet.files import atomic_write, remove_leftovers, writes
 from s2pecnet.systems.weights import DamagedFile, load_plain
 
 VERSION = 1
@@ -46,6 +46,8 @@ def write_state(path: str | os.PathLike[str], content: Any) -> None:
         TypeError: the content holds something that could not be read back; the message names the place.
         OSError: the disk is full or the folder cannot be written; `filename` is `path`.
     """
+    if not writes():
+        return
     _check_plain(content, "content")
     stream = io.BytesIO()
     torch.save(content, stream)
@@ -117,6 +119,8 @@ def prune_states(folder: str | os.PathLike[str], keep: int = 2, pattern: str = "
     """
     if keep < 1:
         raise ValueError(f"keep is {keep}; at least one state has to stay")
+    if not writes():
+        return []
     remove_leftovers(folder)
     paths = _by_age(folder, pattern)
     kept: list[Path] = []

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.errors import InputError
+from s2pecnet.nn.whole_batch import spread
+from s2pecnet.parallel import mean_of, processes
 from s2pecnet.precision import FP32, PRECISIONS, Precision, widened
 from s2pecnet.systems.losses import class_weights, utterance_loss
 from s2pecnet.systems.registry import forward
@@ -34,10 +37,15 @@ def loss_terms(
     criterion: Criterion,
     freq_aug: bool = False,
     precision: Precision = FP32,
+    run: nn.Module | None = None,
 ) -> dict[str, Tensor]:
-    """Run the model on a batch and give the terms of its loss; the loss is their sum."""
+    """Run the model on a batch and give the terms of its loss; the loss is their sum.
+
+    Args:
+        run: what is called in the model's place, such as a DistributedDataParallel of it.
+    """
     with precision.autocast(inputs[0].device):
-        outputs = forward(model, inputs, freq_aug)
+        outputs = forward(run or model, inputs, freq_aug)
     outputs = tuple(output if output is None else widened(output) for output in outputs)
     own_loss = getattr(model, "loss", None)
     if own_loss is None:
@@ -84,6 +92,15 @@ class TrainingStep:
         self.skipped, self._loss_is_finite = 0, True
         # A GPU is not waited for: there the loss of a step is looked at when the next step is asked for.
         self._late = device.type == "cuda" and not config.skip_nonfinite
+        self._spread = None
+        if processes().size > 1:
+            # Some parameters of the published systems take no part in the loss.
+            self._spread = DistributedDataParallel(
+                spread(model),
+                [device.index] if device.type == "cuda" else None,
+                broadcast_buffers=False,
+                find_unused_parameters=True,
+            )
         self._unseen: tuple[Tensor, torch.cuda.Event] | None = None
 
     def __call__(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
@@ -188,10 +205,11 @@ class TrainingStep:
         return torch.nn.utils.get_total_norm(gradients) if gradients else self.class_weights.sum()
 
     def _backward(self, inputs: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        size = self.config.micro_batch_size or len(labels)
+        # Of several processes each has its rows of every micro-batch.
+        size = self.config.micro_batch_size // processes().size if self.config.micro_batch_size else len(labels)
         # The released loss: cross-entropy with weights for spoof and bona fide. Those of micro-batches, each counted by
         # its share of the utterances, add up to that of the batch.
-        weights, mean_weight = self.class_weights, self.class_weights[labels].mean()
+        weights, mean_weight = self.class_weights, mean_of([self.class_weights[labels].mean()])[0]
 
         def of_micro_batch(logits: Tensor, labels: Tensor) -> Tensor:
             total = functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
@@ -203,11 +221,18 @@ class TrainingStep:
 
         criterion: Criterion = of_utterances
         if self.config.loss == "CCE":
-            criterion = of_micro_batch if size < len(labels) else nn.CrossEntropyLoss(weight=weights)
+            complete = size >= len(labels) and self._spread is None
+            criterion = nn.CrossEntropyLoss(weight=weights) if complete else of_micro_batch
         sums: dict[str, Tensor] = {}
-        for *part, part_labels in zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True):
+        parts = list(zip(*(tensor.split(size) for tensor in (*inputs, labels)), strict=True))
+        for number, (*part, part_labels) in enumerate(parts, 1):
+            if self._spread is not None:
+                # Gradients travel once a batch.
+                self._spread.require_backward_grad_sync = number == len(parts)
             try:
-                terms = loss_terms(self.model, part, part_labels, criterion, self.config.freq_aug, self.precision)
+                terms = loss_terms(
+                    self.model, part, part_labels, criterion, self.config.freq_aug, self.precision, self._spread
+                )
             except ValueError as error:
                 # A single value has no variance.
                 if "Expected more than 1 value per channel" not in str(error):
@@ -221,7 +246,7 @@ class TrainingStep:
             self.scaler.scale(torch.stack(list(terms.values())).sum() * share).backward()
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
-        return sums
+        return dict(zip(sums, mean_of(list(sums.values())), strict=True))
 
 
 def _hint(what: str) -> str:
@@ -251,6 +276,12 @@ def explain_oom(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) ->
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        if processes().size > 1:
+            # The others would have to take part in the search.
+            raise InputError(
+                f"out of memory on {step.device}: its part of a batch of {step.config.batch_size} does not fit; set "
+                "micro_batch_size or activation_checkpointing=true, or use more processes"
+            ) from None
         # The search begins outside of this block: the exception holds on to the frames, and they to the tensors.
         failed = True
     if failed:

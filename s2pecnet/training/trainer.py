@@ -28,6 +28,7 @@ from s2pecnet.files import atomic_write, write_json
 from s2pecnet.interruption import raise_if_stop_requested, stop_requested
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
+from s2pecnet.parallel import agree_on_signals, wait
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.reporting.board import Board
 from s2pecnet.reporting.plots import board_figures
@@ -193,6 +194,7 @@ class Trainer:
             path = self._write_nonfinite(progress.step)
             log.warning("skipped a batch without a finite loss and gradient (its utterances: %s)", path)
         progress.step += 1
+        agree_on_signals()
         minutes, every = self.config.save_every_minutes, self.config.save_every_steps
         due = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
         if due or (every is not None and progress.step % every == 0) or stop_requested():
@@ -295,7 +297,12 @@ class Trainer:
             InputError: it is lost, damaged or another epoch's, and so is that of the epoch.
         """
         best, epoch, dev = self.folder.weights("best"), self.progress.best_epoch, self.progress.best_dev
-        if dev is None or _epoch_of(best) == epoch:
+        # Where several processes train: the one that writes is done, then all have looked, then it repairs.
+        wait()
+        is_right = dev is None or _epoch_of(best) == epoch
+        wait()
+        if dev is None or is_right:
+            wait()
             return
         twin = self.folder.epoch_weights(epoch, dev.eer)
         if _epoch_of(twin) != epoch:
@@ -306,6 +313,7 @@ class Trainer:
         log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, twin.name)
         with atomic_write(best, "wb") as stream:
             stream.write(twin.read_bytes())
+        wait()
 
     def _best(self, split: ScoredSplit, metrics: Metrics) -> Evaluation:
         """The evaluation of the selected epoch, whose weights the model has; of an earlier process, its score file.

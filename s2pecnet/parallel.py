@@ -1,0 +1,183 @@
+"""One training by several processes, started by torchrun: each takes its share of every batch.
+
+    torchrun --nproc_per_node=2 main.py --config ./config/S2pecNet.conf
+
+`batch_size` is that of the whole batch, and the result is that of one process but for rounding: the gradients are
+averaged by torch's DistributedDataParallel, class weights and BatchNorm's statistics are those of the whole batch
+(`nn/whole_batch.py`), dropout draws the whole batch's mask, crops and augmentation depend on the utterance alone.
+
+Only the process of rank 0 writes files and prints. All functions here do nothing in a process that is alone.
+"""
+
+import contextlib
+import datetime
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+from s2pecnet.errors import InputError
+from s2pecnet.files import leaving_results_to_others
+from s2pecnet.interruption import note_signal, requested_signal
+
+log = logging.getLogger(__name__)
+
+# How long a process waits for the others before it counts them as lost. One that evaluates alone takes less.
+PATIENCE = datetime.timedelta(minutes=30)
+# What torch says, in many words, where another process has gone.
+LOST = ("Connection closed by peer", "Connection reset by peer", "connection closed", "Broken pipe", "NCCL", "gloo",
+        "Gloo", "recvValue failed", "Socket", "Timed out")  # fmt: skip
+
+
+class ProcessLost(InputError):
+    """Another process of the training has ended."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a training, as one of them sees them.
+
+    Attributes:
+        rank: the number of this one; 0 writes the files.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def share(self, rows: int) -> slice:
+        """Which of the rows of a batch this process takes; all take the same number of them."""
+        each = rows // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+
+ALONE = Processes()
+_joined = ALONE
+
+
+def processes() -> Processes:
+    """The processes of this training."""
+    return _joined
+
+
+def by_torchrun() -> bool:
+    """Whether torchrun has started this process, alone or beside others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
+
+
+def restarted() -> bool:
+    """Whether torchrun starts this training again after a failure (`--max-restarts`)."""
+    return by_torchrun() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def device_of(name: str) -> str:
+    """The device of this process where `name` is "auto" or "cuda": the GPU of its local rank."""
+    if by_torchrun() and name in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return name
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Processes]:
+    """Take part in the training that torchrun started; outside of torchrun, be alone.
+
+    Raises:
+        ProcessLost: another process ends while this one waits for it.
+    """
+    global _joined
+    if not by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1 or _joined is not ALONE:
+        yield _joined
+        return
+    # Gradients travel between GPUs, what is agreed on between the CPUs.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, **_meeting_point(), timeout=PATIENCE)
+    _joined = Processes(distributed.get_rank(), distributed.get_world_size())
+    level = logging.getLogger("s2pecnet").level
+    try:
+        with contextlib.ExitStack() as stack:
+            if _joined.rank:
+                # What there is to say, rank 0 says.
+                stack.enter_context(leaving_results_to_others())
+                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+                logging.getLogger("s2pecnet").setLevel(logging.ERROR)
+            yield _joined
+    except RuntimeError as error:
+        if not any(word in str(error) for word in LOST):
+            raise
+        raise ProcessLost(
+            "another process of this training has ended; --resume continues from the last saved state (with torchrun "
+            "--max-restarts by itself)"
+        ) from None
+    finally:
+        logging.getLogger("s2pecnet").setLevel(level)
+        _joined = ALONE
+        with contextlib.suppress(RuntimeError):
+            distributed.destroy_process_group()
+
+
+def _meeting_point() -> dict[str, Any]:
+    """Where the processes find each other: torchrun's own store, under another name after each restart.
+
+    Its store may be the same one again, and would answer with the addresses of processes that are gone.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = distributed.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not hosted, PATIENCE
+    )
+    prefix = f"s2pecnet/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    return {"store": distributed.PrefixStore(prefix, store), "rank": rank, "world_size": size}
+
+
+def agree_on_signals() -> None:
+    """Let a signal that came to one process have come to all; all have to ask."""
+    if _joined.size > 1:
+        found = torch.tensor(requested_signal())
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+        if found:
+            note_signal(int(found))
+
+
+def wait() -> None:
+    """Wait until all processes have come here."""
+    if _joined.size > 1:
+        distributed.barrier()
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process has, in the order of their ranks."""
+    if _joined.size == 1:
+        return [value]
+    found: list[Any] = [None] * _joined.size
+    distributed.all_gather_object(found, value)
+    return found
+
+
+def mean_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The means over all processes of scalars."""
+    if _joined.size == 1:
+        return list(tensors)
+    together = torch.stack([tensor.detach() for tensor in tensors])
+    distributed.all_reduce(together)
+    return list((together / _joined.size).unbind())
+
+
+def check_divisible(batch_size: int, micro_batch_size: int | None) -> None:
+    """Make sure that batches can be shared evenly.
+
+    Raises:
+        InputError: they cannot.
+    """
+    size, micro = _joined.size, micro_batch_size or batch_size
+    for name, rows in (("batch_size", batch_size), ("micro_batch_size", micro), ("its last", batch_size % micro)):
+        if rows % size:
+            what = (
+                f"micro_batch_size {micro} leaves a last part of {rows}, which"
+                if name == "its last"
+                else f"{name} {rows}"
+            )
+            raise InputError(f"{what} cannot be shared evenly by {size} processes; choose a multiple of {size}")

@@ -1,0 +1,222 @@
+"""Processes that share a training, started by torchrun, compute what one process would; one that is lost ends all.
+
+Two processes with gloo on the CPU. In float64, where rounding cannot hide or make a difference, losses and weights are
+those of one process to 1e-7.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from s2pecnet.cli import train
+from s2pecnet.systems.weights import read_weights
+from tests.helpers import ROOT
+from tests.helpers.samples import TINIEST, TINY
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed"),
+]
+
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "AASIST": TINIEST["model_config"],
+    "S2pecNet": TINY["model_config"],
+    "RawNet2": {
+        "architecture": "RawNet2Spoof", "nb_samp": 3000, "first_conv": 33, "in_channels": 1,
+        "filts": [8, [8, 8], [8, 12], [12, 12]], "blocks": [2, 4], "nb_fc_node": 16, "gru_node": 16, "nb_gru_layer": 1,
+        "nb_classes": 2,
+    },
+    "RawGAT-ST": {
+        "architecture": "RawNetGatSpoofST", "nb_samp": 6000, "first_conv": 33, "filts": [70, [8, 8], [8, 12], [12, 12]],
+    },
+}  # fmt: skip
+
+STEPS = """
+import json, sys, torch
+from s2pecnet import parallel
+from s2pecnet.config.experiment import as_config
+from s2pecnet.data.loaders import SeededShuffle
+from s2pecnet.systems.build import System
+from s2pecnet.training.optim import create_optimizer
+from s2pecnet.training.step import TrainingStep
+
+torch.set_default_dtype(torch.float64)
+torch.set_num_threads(1)
+config, out = as_config(json.loads(sys.argv[1])), sys.argv[2]
+with parallel.joined(torch.device("cpu")) as group:
+    torch.manual_seed(3)
+    system = System.build(config, torch.device("cpu"))
+    system.model.double().train()
+    optimizer, _ = create_optimizer(system.model.parameters(), config.optim_config)
+    step = TrainingStep(system.model, optimizer, None, config, torch.device("cpu"))
+    utterances = torch.randn(24, config.samples, generator=torch.Generator().manual_seed(0)) * 0.1
+    labels = torch.arange(24) % 3 % 2
+    torch.manual_seed(11)
+    shuffle = SeededShuffle(range(24), 5, config.batch_size, config.micro_batch_size)
+    items = torch.tensor([draw.item for draw in shuffle])
+    losses = []
+    for rows in items.split(config.batch_size // group.size):
+        inputs = [utterances[rows]]
+        feature = system.inputs.feature
+        if feature is not None:
+            inputs.append(torch.stack([feature(one.float()).double() for one in inputs[0]]))
+        losses.append({name: float(term) for name, term in step(inputs, labels[rows]).items()})
+    if not group.rank:
+        torch.save({"losses": losses, "state": system.model.state_dict()}, out)
+"""
+
+
+def torchrun(*command: object, processes: int = 2, restarts: int = 0) -> list[str]:
+    own = ["--standalone", f"--nproc_per_node={processes}", f"--max-restarts={restarts}"]
+    return [sys.executable, "-m", "torch.distributed.run", *own, *map(str, command)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.mark.parametrize("micro", [None, 4])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_steps_are_those_of_one_process(name: str, micro: int | None, tmp_path: Path) -> None:
+    if micro and name != "AASIST":
+        pytest.skip("micro-batches are the same code for every system")
+    config = TINIEST | {
+        "model_config": SYSTEMS[name],
+        "batch_size": 8,
+        "micro_batch_size": micro,
+        "optim_config": {"base_lr": 0.001, "weight_decay": 1e-4},
+    }
+    script = tmp_path / "steps.py"
+    script.write_text(STEPS)
+    found = []
+    for way in ("one", "two"):
+        given = [script, json.dumps(config), tmp_path / way]
+        command = torchrun(*given) if way == "two" else [sys.executable, *map(str, given)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        found.append(torch.load(tmp_path / way, weights_only=True))
+    one, two = found
+    assert len(one["losses"]) == len(two["losses"]) == 3
+    for before, now in zip(one["losses"], two["losses"], strict=True):
+        assert now == pytest.approx(before, rel=1e-9)
+    assert list(two["state"]) == list(one["state"])
+    for key, tensor in one["state"].items():
+        torch.testing.assert_close(
+            two["state"][key], tensor, rtol=1e-7, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
+        )
+
+
+@pytest.fixture
+def config(tiniest_config: Path) -> Path:
+    """A training that lasts long enough to be interrupted, and saves every step."""
+    content = json.loads(tiniest_config.read_text()) | {"num_epochs": 6, "save_every_steps": 1}
+    tiniest_config.write_text(json.dumps(content))
+    return tiniest_config
+
+
+def arguments(config: Path, output: Path, *more: object) -> list[object]:
+    return [ROOT / "main.py", "--config", config, "--output_dir", output, "--seed", "3", "--device", "cpu", *more]
+
+
+@contextlib.contextmanager
+def started(output: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A training in its second epoch, and the pids of its processes by rank."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("LA*/state/00001_*")):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+        yield process, [int(child) for child in children]
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def history(output: Path) -> list[float]:
+    results = json.loads((output / "LA_tiniest_ep6_bs6" / "results.json").read_text())
+    return [row["loss"] for row in results["history"]]
+
+
+def test_a_training_by_two_processes_is_that_of_one(config: Path, tmp_path: Path) -> None:
+    train.main(["--config", str(config), "--output_dir", str(tmp_path / "one"), "--seed", "3", "--device", "cpu"])
+    done = subprocess.run(torchrun(*arguments(config, tmp_path / "two")), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    # Only one of them prints and writes.
+    assert done.stdout.count("epoch   0  loss") == done.stdout.count("results in ") == 1
+    assert history(tmp_path / "two") == pytest.approx(history(tmp_path / "one"), rel=2e-3)
+    assert history(tmp_path / "two")[0] == pytest.approx(history(tmp_path / "one")[0], rel=1e-5)
+    folder = tmp_path / "two" / "LA_tiniest_ep6_bs6"
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        path.name if "tfevents" not in path.name else next(folder.glob("*tfevents*")).name
+        for path in (tmp_path / "one" / folder.name).iterdir()
+    )
+    assert json.loads((folder / "results.json").read_text())["sessions"][0]["processes"] == 2
+
+    # Scoring: the same bytes.
+    weights, name = folder / "weights" / "swa.pth", "eval_scores_using_best_dev_model.txt"
+    for processes in (1, 2):
+        given = arguments(config, tmp_path / f"scored{processes}", "--eval", "--eval_model_weights", weights)
+        command = torchrun(*given, processes=processes)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert len({(tmp_path / f"scored{one}" / folder.name / name).read_bytes() for one in (1, 2)}) == 1
+
+
+def test_a_signal_to_one_process_saves_and_ends_all_and_one_process_resumes(config: Path, tmp_path: Path) -> None:
+    with started(tmp_path / "cut", torchrun(*arguments(config, tmp_path / "cut"))) as (process, ranks):
+        os.kill(ranks[1], signal.SIGTERM)
+        err = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert "the training's state is saved, --resume continues it" in err
+    assert not [line for line in err.splitlines() if line.startswith("[rank")], err
+    given = ["--config", str(config), "--output_dir", str(tmp_path / "cut"), "--seed", "3", "--device", "cpu"]
+    train.main([*given, "--resume"])
+    train.main([*given[:2], "--output_dir", str(tmp_path / "whole"), *given[4:]])
+    np.testing.assert_allclose(history(tmp_path / "cut"), history(tmp_path / "whole"), rtol=2e-3)
+    sessions = json.loads((tmp_path / "cut" / "LA_tiniest_ep6_bs6" / "results.json").read_text())["sessions"]
+    assert [one["processes"] for one in sessions] == [2, 1]
+
+
+def test_a_process_that_is_killed_ends_all_and_torchrun_restarts_them(config: Path, tmp_path: Path) -> None:
+    with started(tmp_path / "lost", torchrun(*arguments(config, tmp_path / "lost"))) as (process, ranks):
+        os.kill(ranks[1], signal.SIGKILL)
+        err = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert err.count("error: another process of this training has ended; --resume continues from the last") == 1
+
+    command = torchrun(*arguments(config, tmp_path / "again"), restarts=1)
+    with started(tmp_path / "again", command) as (process, ranks):
+        os.kill(ranks[1], signal.SIGKILL)
+        err = process.communicate(timeout=200)[1]
+    assert process.returncode == 0, err
+    assert "note: resuming after step" in err
+    whole = subprocess.run(torchrun(*arguments(config, tmp_path / "whole")), cwd=ROOT, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    # The same number of processes: the same bytes.
+    states = [read_weights(tmp_path / one / "LA_tiniest_ep6_bs6" / "weights" / "swa.pth") for one in ("again", "whole")]
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_batches_that_cannot_be_shared_are_refused(config: Path, tmp_path: Path) -> None:
+    command = torchrun(*arguments(config, tmp_path, "--set=batch_size=5"))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "error: batch_size 5 cannot be shared evenly by 2 processes; choose a multiple of 2" in done.stderr
+    assert "[rank" not in done.stderr
