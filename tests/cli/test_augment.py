@@ -48,7 +48,7 @@ def test_draws_and_pictures(config: Path, clip: Path, tmp_path: Path, capsys: py
     [
         (["--set", "augment=[]"], r"no augmentation; give steps"),
         (["--draws", "0"], r"--draws is to be at least 1"),
-        (["--set", 'augment=[{"step": "noise", "folder": "nowhere"}]'], r"augment\[0\]\.folder: there is no folder nowhere"),
+        (["--set", 'augment=[{"step": "noise", "folder": "nowhere"}]'], r"augment\[0\]\.folder: there is no folder no"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_line(more: list[str], message: str, config: Path, clip: Path, tmp_path: Path) -> None:

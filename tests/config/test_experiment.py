@@ -378,3 +378,12 @@ def test_values_under_a_former_name_are_named_with_their_line(tmp_path: Path, ca
     with pytest.raises(InputError, match=r'x\.conf:5: split_policy: got "evil", expected one of "divide", "eval"'):
         load_config(path)
     assert caplog.messages == [f"{path}:5: key unsplit is now called split_policy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"), [("XLSR_AASIST", 5), ("XLSR_AASIST_DF", 3), ("XLSR_Nes2Net", 4), ("XLSR_SLS", 3)]
+)
+def test_recipes_have_the_rawboost_of_their_authors(name: str, algorithm: int) -> None:
+    config = load_config(ROOT / "config" / f"{name}.conf")
+    assert [(one.step, getattr(one, "algorithm", None)) for one in config.augment] == [("rawboost", algorithm)]
+    assert (config.train_crop, config.select_by) == ("first", "loss")
