@@ -52,6 +52,7 @@ COMMANDS = {
     "augment": Command("augment", "what training would hear of recordings: audio and pictures"),
     "predict": Command("predict", "score audio files: bona fide or spoof?"),
     "evaluate": Command("evaluate", "metrics of score files: EER, min t-DCF, intervals, tests, tables"),
+    "crosseval": Command("crosseval", "systems over corpora: one table, at own and at one shared threshold"),
     "calibrate": Command("calibrate", "fit log-likelihood ratios and thresholds on scores of dev"),
     "fuse": Command("fuse", "one score file out of several systems'"),
     "export": Command("export", "a system as an ONNX or .pt2 file that scores without this framework"),

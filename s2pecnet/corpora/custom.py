@@ -34,6 +34,8 @@ from s2pecnet.corpora.trials import (
     Corpus,
     CorpusOptions,
     MissingClassError,
+    OneClassError,
+    OneClassPartError,
     OnError,
     Split,
     Trial,
@@ -249,7 +251,10 @@ def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
     note = None
     found: dict[str, tuple[Path, str | None]] = {name: (by_split[name], None) for name in SPLITS if name in by_split}
     if not by_split:
-        if len({LABELS[folder.name.lower()] for folder in labelled}) < len(KEYS):
+        classes = {LABELS[folder.name.lower()] for folder in labelled}
+        # Folders of one class are a corpus where all of it is to be scored, and no other folder may be of the other.
+        others = any(path.is_dir() and path not in labelled for path in root.iterdir() if path.name[0] != ".")
+        if len(classes) < (1 if options.split_policy == "eval" and not others else len(KEYS)):
             return None
         if options.split_policy == "eval":
             found = {"eval": (root, None)}
@@ -305,7 +310,8 @@ def read_folders(root: Path, folder: Path, part: str | None = None, on_error: On
         what = f"its {part} part" if part else "the folder"
         found = f"{what} is all {keys[0]}" if keys else f"{what} has no audio files"
         hint = f"; it is divided by a hash, {SHARES_TEXT}" if part else ""
-        error = (MissingClassError if part else InputError)(f"{folder}: {found}; both classes are needed{hint}")
+        kind = (OneClassPartError if part else OneClassError) if keys else (MissingClassError if part else InputError)
+        error = kind(f"{folder}: {found}; both classes are needed{hint}")
         if on_error is None:
             raise error
         on_error(error)

@@ -106,7 +106,8 @@ def why_nothing(root: Path) -> str:
     if labelled:
         return (
             f"holds {', '.join(labelled)} and no folder of the other class ({', '.join(others) or 'no other folder'}); "
-            f"expected one of each: {', '.join(LABELS)}. Files of one class can be scored by s2pecnet predict"
+            f"expected one of each: {', '.join(LABELS)}. Files of one class can be scored by s2pecnet predict, and "
+            "by s2pecnet crosseval with --set split_policy=eval"
         )
     return (
         "no corpus in it, such as docs/own-data.md describes (no folder ASVspoof2019_<track>_cm_protocols ...); python "

@@ -67,6 +67,14 @@ class MissingClassError(InputError):
     """A part of a list has no trials, or none of a class; the list itself may be in order."""
 
 
+class OneClassError(InputError):
+    """All trials of a complete list, or of a folder, are of one class: they can be scored, not trained on."""
+
+
+class OneClassPartError(MissingClassError, OneClassError):
+    """The same of a part of a list."""
+
+
 class _Column(Sequence[Item]):
     """A sequence whose slices are lists."""
 
@@ -242,13 +250,13 @@ class TrialList:
         trials = everything.select(rows, digest.hexdigest())
         keys, found = trials.keys(), list(problems)
         what = f"its {' and '.join(parts)} part" if parts else "the protocol"
-        missing = MissingClassError if parts else InputError
+        missing, one_class = (MissingClassError, OneClassPartError) if parts else (InputError, OneClassError)
         if not len(everything):
             found += [] if problems else [InputError(f"{self.path}: the protocol is empty")]
         elif not keys:
             found.append(missing(f"{self.path}: {what} is empty, though it lists {len(everything)} trials{hint}"))
         elif both_classes and len(keys) < len(KEYS):
-            found.append(missing(f"{self.path}: {what} is all {keys[0]}; both classes are needed{hint}"))
+            found.append(one_class(f"{self.path}: {what} is all {keys[0]}; both classes are needed{hint}"))
         for problem in found:
             if on_error is None:
                 raise problem
@@ -316,6 +324,21 @@ class Split:
             InputError: the protocol is missing or malformed; with file and line.
         """
         return self.read(None)
+
+    def of_any_class(self) -> "Split":
+        """The same split, whose trials may all be of one class: such trials are scored, not trained on."""
+
+        def read(on_error: OnError | None) -> Trials:
+            def tolerate(problem: InputError) -> None:
+                if isinstance(problem, OneClassError):
+                    return
+                if on_error is None:
+                    raise problem
+                on_error(problem)
+
+            return self.read(tolerate)
+
+        return replace(self, read=read)
 
 
 @dataclass(eq=False)

@@ -36,7 +36,7 @@ def describe_systems(systems: Mapping[str, Metrics], points: Mapping[str, Tandem
     for name, metrics in systems.items():
         numbers = [_number(getattr(metrics, metric), factor) for metric, _, factor in shown]
         rows.append([name, *numbers, *([_number(points[name].t_eer, 100)] if points else [])])
-    lines = [f"trials       {first.n_bonafide} bona fide, {first.n_spoof} spoofed", "", *_table(header, rows)]
+    lines = [f"trials       {first.n_bonafide} bona fide, {first.n_spoof} spoofed", "", *text_table(header, rows)]
     return lines if first.cllr is not None else [*lines, f"actDCF, Cllr {NO_LLRS}"]
 
 
@@ -61,7 +61,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         [name, *(_ends(comparison.intervals[name][metric], factor) for metric, _, factor in shown)] for name in names
     ]
     lines = [f"95 % intervals ({comparison.replicates} draws of the {_HOW})"]
-    lines += [*_table(["", *(heading for _, heading, _ in shown)], rows), ""]
+    lines += [*text_table(["", *(heading for _, heading, _ in shown)], rows), ""]
     headings = {metric: (heading, factor) for metric, heading, factor in SHOWN}
     # Of two systems there is one pair, and nothing to correct for.
     header = ["", "metric", "difference", "95 % interval", "p", "p (Holm)"][: 6 if len(names) > 2 else 5]
@@ -71,7 +71,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         numbers = [f"{factor * one.difference:+.4f}", _ends(one.interval, factor), f"{one.p:.4f}", f"{one.p_holm:.4f}"]
         rows.append([f"{one.first} - {one.second}", heading, *numbers][: len(header)])
     lines.append("differences, first minus second (below 0: the first is better), by the same draws")
-    return lines + _table(header, rows)
+    return lines + text_table(header, rows)
 
 
 def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
@@ -90,7 +90,7 @@ def describe_breakdowns(breakdowns: Mapping[str, Breakdown]) -> list[str]:
         for same in zip(*(breakdown.groups for breakdown in breakdowns.values()), strict=True):
             values = [_number(getattr(one, metric), factor) for one in same for metric, _, factor in metrics]
             rows.append([_clipped(same[0].name), str(same[0].n_bonafide), str(same[0].n_spoof), *values])
-        lines += [*([""] if len(lines) > 1 else []), *_table(header, rows)]
+        lines += [*([""] if len(lines) > 1 else []), *text_table(header, rows)]
     for reason in sorted({group.reason for group in first.groups} - {""}):
         names = ", ".join(group.name for group in first.groups if group.reason == reason)
         lines += textwrap.wrap(f"n/a, {reason}: {names}", WIDTH, subsequent_indent="  ")
@@ -102,7 +102,7 @@ def describe_rates(systems: Mapping[str, FixedThreshold]) -> list[str]:
     threshold = next(iter(systems.values())).threshold
     rows = [[name, *(_number(getattr(one, rate), 100) for rate, _ in RATES)] for name, one in systems.items()]
     lines = [f"at threshold {threshold:.6g}: a score above it is accepted as bona fide"]
-    return lines + _table(["", *(f"{title} %" for _, title in RATES)], rows)
+    return lines + text_table(["", *(f"{title} %" for _, title in RATES)], rows)
 
 
 def describe_rates_by(column: str, groups: Mapping[str, FixedThreshold], system: str = "") -> list[str]:
@@ -112,7 +112,7 @@ def describe_rates_by(column: str, groups: Mapping[str, FixedThreshold], system:
         for name, one in groups.items()
     ]
     header = [column, "bona fide", "spoofed", "FRR %", "FAR %"]
-    return [f"by {column}{f', {system}' if system else ''}, at the same threshold", *_table(header, rows)]
+    return [f"by {column}{f', {system}' if system else ''}, at the same threshold", *text_table(header, rows)]
 
 
 def _clipped(name: str) -> str:
@@ -127,7 +127,7 @@ def _number(value: float | None, factor: int) -> str:
     return "n/a" if value is None else f"{factor * value:.4f}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table, the first column to the left, the others to the right.
 
     Columns that do not fit into `WIDTH` follow in blocks below, each with the first column again.

@@ -19,7 +19,7 @@ from s2pecnet.cli import train
 from s2pecnet.conventions import LABELS, LONGEST_FIELD
 from s2pecnet.corpora.custom import SPLIT_WORDS, divide
 from s2pecnet.corpora.detect import CORPORA, find_corpus, find_split
-from s2pecnet.corpora.trials import LONGEST_NAME, Trial, decode_name, encode_name
+from s2pecnet.corpora.trials import LONGEST_NAME, CorpusOptions, OneClassError, Trial, decode_name, encode_name
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError
 from s2pecnet.systems.inputs import Inputs
@@ -349,3 +349,13 @@ def test_the_longest_name_is_the_longest_that_score_files_take() -> None:
 def test_the_docs_have_all_words() -> None:
     text = (ROOT / "docs" / "own-data.md").read_text()
     assert [word for word in (*LABELS, *SPLIT_WORDS, *CORPORA) if f"`{word}`" not in text] == []
+
+
+def test_folders_of_one_class_are_scored_whole_and_never_trained_on(tmp_path: Path) -> None:
+    touch(tmp_path, "fake/tts/a.wav", "fake/tts/b.wav")
+    with pytest.raises(InputError, match="split_policy=eval"):
+        find_corpus(tmp_path)
+    split = find_corpus(tmp_path, options=CorpusOptions(split_policy="eval"))["eval"]
+    with pytest.raises(OneClassError, match="is all spoof"):
+        _ = split.trials
+    assert list(split.of_any_class().trials.attack) == ["tts", "tts"]

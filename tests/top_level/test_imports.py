@@ -12,6 +12,7 @@ from tests.helpers import ROOT
 # From the top: a package imports only from lower lines.
 ORDER = [
     {"cli"},
+    {"crosseval"},
     {"experiment"},
     {"training"},
     {"reporting"},
