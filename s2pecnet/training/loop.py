@@ -15,6 +15,7 @@ from s2pecnet.data.workers import batches
 from s2pecnet.errors import InputError
 from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.nn.blocks import checkpoint_activations
+from s2pecnet.parallel import processes
 from s2pecnet.precision import FP32, Precision
 from s2pecnet.scoring.splits import Loader, progress_bar
 from s2pecnet.systems.registry import forward
@@ -121,7 +122,7 @@ def run_epoch(
             with explain_oom(step, inputs, labels):
                 terms = step(inputs, labels)
             if terms:
-                meter.add(terms, len(labels))
+                meter.add(terms, len(labels) * processes().size)
             bar.update(len(labels))
             now = time.monotonic()
             if not bar.disable and now - shown > SECONDS_BETWEEN_READINGS:

@@ -38,7 +38,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "nb_classes": 2,
     },
     "RawGAT-ST": {
-        "architecture": "RawNetGatSpoofST", "nb_samp": 6000, "first_conv": 33, "filts": [70, [8, 8], [8, 12], [12, 12]],
+        "architecture": "RawNetGatSpoofST", "nb_samp": 6000, "first_conv": 33,
+        "filts": [12, [1, 8], [8, 8], [8, 12], [12, 12]],
     },
 }  # fmt: skip
 
@@ -122,7 +123,7 @@ def test_steps_are_those_of_one_process(name: str, micro: int | None, tmp_path: 
 @pytest.fixture
 def config(tiniest_config: Path) -> Path:
     """A training that lasts long enough to be interrupted, and saves every step."""
-    content = json.loads(tiniest_config.read_text()) | {"num_epochs": 6, "save_every_steps": 1}
+    content = json.loads(tiniest_config.read_text()) | {"num_epochs": 4, "save_every_steps": 1}
     tiniest_config.write_text(json.dumps(content))
     return tiniest_config
 
@@ -150,7 +151,7 @@ def started(output: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen
 
 
 def history(output: Path) -> list[float]:
-    results = json.loads((output / "LA_tiniest_ep6_bs6" / "results.json").read_text())
+    results = json.loads((output / "LA_tiniest_ep4_bs6" / "results.json").read_text())
     return [row["loss"] for row in results["history"]]
 
 
@@ -162,7 +163,7 @@ def test_a_training_by_two_processes_is_that_of_one(config: Path, tmp_path: Path
     assert done.stdout.count("epoch   0  loss") == done.stdout.count("results in ") == 1
     assert history(tmp_path / "two") == pytest.approx(history(tmp_path / "one"), rel=2e-3)
     assert history(tmp_path / "two")[0] == pytest.approx(history(tmp_path / "one")[0], rel=1e-5)
-    folder = tmp_path / "two" / "LA_tiniest_ep6_bs6"
+    folder = tmp_path / "two" / "LA_tiniest_ep4_bs6"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         path.name if "tfevents" not in path.name else next(folder.glob("*tfevents*")).name
         for path in (tmp_path / "one" / folder.name).iterdir()
@@ -190,7 +191,7 @@ def test_a_signal_to_one_process_saves_and_ends_all_and_one_process_resumes(conf
     train.main([*given, "--resume"])
     train.main([*given[:2], "--output_dir", str(tmp_path / "whole"), *given[4:]])
     np.testing.assert_allclose(history(tmp_path / "cut"), history(tmp_path / "whole"), rtol=2e-3)
-    sessions = json.loads((tmp_path / "cut" / "LA_tiniest_ep6_bs6" / "results.json").read_text())["sessions"]
+    sessions = json.loads((tmp_path / "cut" / "LA_tiniest_ep4_bs6" / "results.json").read_text())["sessions"]
     assert [one["processes"] for one in sessions] == [2, 1]
 
 
@@ -210,7 +211,7 @@ def test_a_process_that_is_killed_ends_all_and_torchrun_restarts_them(config: Pa
     whole = subprocess.run(torchrun(*arguments(config, tmp_path / "whole")), cwd=ROOT, capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     # The same number of processes: the same bytes.
-    states = [read_weights(tmp_path / one / "LA_tiniest_ep6_bs6" / "weights" / "swa.pth") for one in ("again", "whole")]
+    states = [read_weights(tmp_path / one / "LA_tiniest_ep4_bs6" / "weights" / "swa.pth") for one in ("again", "whole")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
 
 
