@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from s2pecnet.config.options import NUMBER
+from s2pecnet.config.options import NUMBER, read_model_options
 from s2pecnet.errors import InputError
 from s2pecnet.nn.back_ends import GraphBackEnd
 from s2pecnet.nn.blocks import encoder_channels
-from s2pecnet.systems.self_supervised import SelfSupervisedOptions, SelfSupervisedSystem, read_ssl_options
+from s2pecnet.systems.self_supervised import SelfSupervisedOptions, SelfSupervisedSystem
 
 Channels = Annotated[int, Field(ge=1, le=1024), NUMBER]
 Pair = tuple[Channels, Channels]
@@ -40,13 +40,14 @@ class SSLAASISTOptions(SelfSupervisedOptions):
     temperatures: tuple[Temperature, ...] = Field(
         default=(2.0, 2.0, 100.0), description="softmax temperatures: spectral, temporal, heterogeneous attention"
     )
+    architecture: str = "SSL_AASIST"
 
 
 class Model(SelfSupervisedSystem):
     """Waveform (B, samples) -> (embedding (B, 160), logits (B, 2))."""
 
     def __init__(self, model_config: Mapping[str, Any]):
-        options = read_ssl_options(SSLAASISTOptions, model_config, "SSL_AASIST")
+        options = read_model_options(SSLAASISTOptions, model_config, "SSL_AASIST")
         super().__init__(options)
         if self.frames < 3 or options.filts[0] < 3:
             raise InputError(

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from s2pecnet.config.options import NUMBER
+from s2pecnet.config.options import NUMBER, read_model_options
 from s2pecnet.nn.back_ends import Nes2NetX
-from s2pecnet.systems.self_supervised import SelfSupervisedOptions, SelfSupervisedSystem, read_ssl_options
+from s2pecnet.systems.self_supervised import SelfSupervisedOptions, SelfSupervisedSystem
 
 Groups = Annotated[int, Field(ge=2, le=64), NUMBER]
 
@@ -22,6 +22,7 @@ class Nes2NetOptions(SelfSupervisedOptions):
     """What SSL_Nes2Net reads of its `model_config`."""
 
     groups: tuple[Groups, Groups] = Field(default=(8, 8), description="groups of channels, and of each group")
+    architecture: str = "SSL_Nes2Net"
 
 
 class Model(SelfSupervisedSystem):
@@ -30,6 +31,6 @@ class Model(SelfSupervisedSystem):
     published_prefix = "Nested_Res2Net_TDNN."
 
     def __init__(self, model_config: Mapping[str, Any]):
-        options = read_ssl_options(Nes2NetOptions, model_config, "SSL_Nes2Net")
+        options = read_model_options(Nes2NetOptions, model_config, "SSL_Nes2Net")
         super().__init__(options)
         self.back_end = Nes2NetX(self.front_end.width, options.groups)

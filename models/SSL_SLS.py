@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from s2pecnet.config.options import Int
+from s2pecnet.config.options import Int, read_model_options
 from s2pecnet.nn.back_ends import SLS
-from s2pecnet.systems.self_supervised import SelfSupervisedOptions, SelfSupervisedSystem, read_ssl_options
+from s2pecnet.systems.self_supervised import SelfSupervisedOptions, SelfSupervisedSystem
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,13 @@ class SLSOptions(SelfSupervisedOptions):
     """What SSL_SLS reads of its `model_config`."""
 
     hidden: Int = Field(default=1024, ge=1, le=16384, description="width of the hidden layer")
+    architecture: str = "SSL_SLS"
 
 
 class Model(SelfSupervisedSystem):
     """Waveform (B, nb_samp) -> (embedding (B, hidden), log-probabilities (B, 2)); `front_end.layers` "all"."""
 
     def __init__(self, model_config: Mapping[str, Any]):
-        options = read_ssl_options(SLSOptions, model_config, "SSL_SLS")
+        options = read_model_options(SLSOptions, model_config, "SSL_SLS")
         super().__init__(options, takes_layers=True)
         self.back_end = SLS(self.front_end.width, self.frames, options.hidden)

@@ -20,9 +20,9 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_SEED
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
-from s2pecnet.nn.front_end import finished_model_config
 from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import prepare
+from s2pecnet.systems.front_end import finished_model_config
 from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.losses import add_loss_head, other_loss
 from s2pecnet.systems.published import find_weights, remark_of

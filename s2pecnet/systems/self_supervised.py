@@ -1,17 +1,16 @@
 """What the self-supervised systems share: a front end, a back end, and how their weights are called elsewhere."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from s2pecnet.config.options import Int, Options, read_model_options
+from s2pecnet.config.options import Int
 from s2pecnet.conventions import CROP, LONGEST_CROP
 from s2pecnet.errors import InputError
-from s2pecnet.nn.fairseq import renamed
-from s2pecnet.nn.front_end import FrontEnd, FrontEndOptions, LayerSum, read_front_end
+from s2pecnet.systems.fairseq import renamed
+from s2pecnet.systems.front_end import FrontEnd, FrontEndOptions, LayerSum
 
 # What stands before a name in the published files; the first where they come from a data-parallel wrapper.
 WRAPPER, FRONT_END = "module.", "ssl_model.model."
@@ -23,15 +22,6 @@ class SelfSupervisedOptions:
 
     front_end: FrontEndOptions = Field(description="the pre-trained model and how it is used")
     nb_samp: Int = Field(default=CROP, ge=400, le=LONGEST_CROP, description="samples of a crop")
-    architecture: str = ""
-
-
-def read_ssl_options(cls: type[Options], model_config: Mapping[str, Any], system: str) -> Options:
-    """Options of a self-supervised system from its `model_config`; `front_end` may be the model alone."""
-    given = dict(model_config)
-    if "front_end" in given:
-        given["front_end"] = read_front_end(given["front_end"])
-    return read_model_options(cls, given, system)
 
 
 class SelfSupervisedSystem(nn.Module):

@@ -169,7 +169,7 @@ def test_a_system_of_ones_own_is_found_where_the_command_runs(
     assert done.stderr.splitlines()[0] == "note: config Mine is config/Mine.conf"
     places = f"models/, {project.resolve() / 'models'}"
     assert f"unknown architecture 'Mine': there is no such file in {places}" in done.stderr
-    assert "Renamed, S2pecNet)" in done.stderr
+    assert "Renamed, S2pecNet, " in done.stderr
 
 
 def test_configs_of_the_framework_are_found_by_name(s2pec: Run, installed: Path, tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ BACK_ENDS: dict[str, dict[str, Any]] = {
 
 def model_config(architecture: str, samples: int = 4000) -> dict[str, Any]:
     """A system of a few thousand parameters with random weights."""
-    return {"architecture": architecture, "nb_samp": samples, "front_end": TINY_XLSR} | BACK_ENDS[architecture]
+    return {"architecture": architecture, "nb_samp": samples, "front_end": {"model": TINY_XLSR}} | BACK_ENDS[
+        architecture
+    ]
 
 
 def filled(shared: Path, shapes: Mapping[str, list[int]], seed: int) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ import transformers
 
 from s2pecnet.config.experiment import as_config
 from s2pecnet.errors import InputError
-from s2pecnet.nn.front_end import FrontEnd, FrontEndOptions, finished_model_config, read_front_end
 from s2pecnet.systems.build import System, get_model
+from s2pecnet.systems.front_end import FrontEnd, FrontEndOptions, finished_model_config
 from s2pecnet.systems.weights import save_weights
 from tests.helpers.ssl import FAMILIES, GOLDEN_TINY, TINY_XLSR, filled, golden, model_config
 
@@ -22,7 +22,7 @@ X = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (2, 6400)).astype(n
 
 
 def front_end(model: Any, **options: Any) -> FrontEnd:
-    return FrontEnd(FrontEndOptions(**read_front_end(model), **options))
+    return FrontEnd(FrontEndOptions(model=model, **options))
 
 
 def saved(tmp_path: Path, family: str, head: bool = False) -> Path:
@@ -169,10 +169,9 @@ def test_copies_are_independent_and_fold_the_positional_convolution() -> None:
         (TINY_XLSR | {"conv_dim": "wide"}, r"transformers (cannot build|makes no) .*model"),
     ],
 )
-def test_models_that_cannot_be_had(model: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = model if isinstance(model, str) else {"model": model}
+def test_models_that_cannot_be_had(model: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        FrontEnd(FrontEndOptions(**read_front_end(given)))
+        front_end(model)
     assert "\n" not in str(caught.value)
 
 
@@ -255,9 +254,12 @@ def test_published_weights_tell_the_configuration(shared: Path) -> None:
     state = filled(shared, described["shapes"], 0)
     for prefix in ("", "module."):
         named = {prefix + name: tensor for name, tensor in state.items()}
-        found = finished_model_config({"front_end": "facebook/wav2vec2-xls-r-300m"}, {}, named)["front_end"]["model"]
+        found = finished_model_config({"front_end": {"model": "facebook/wav2vec2-xls-r-300m"}}, {}, named)["front_end"][
+            "model"
+        ]
         assert {name: found[name] for name in GOLDEN_TINY if name != "num_attention_heads"} == {
             name: value for name, value in GOLDEN_TINY.items() if name != "num_attention_heads"
         }
-    assert finished_model_config({"front_end": GOLDEN_TINY}, {}, state) == {"front_end": GOLDEN_TINY}
+    given = {"front_end": {"model": GOLDEN_TINY}}
+    assert finished_model_config(given, {}, state) == given
     assert finished_model_config({"architecture": "AASIST"}, {}, {}) == {"architecture": "AASIST"}

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from s2pecnet.errors import InputError
 from s2pecnet.nn.back_ends import SLS, Nes2NetX
 from s2pecnet.nn.blocks import checkpoint_activations
-from s2pecnet.nn.fairseq import PRETRAINING, transformers_name
-from s2pecnet.nn.front_end import XLSR_300M
 from s2pecnet.systems.build import get_model
+from s2pecnet.systems.fairseq import PRETRAINING, transformers_name
+from s2pecnet.systems.front_end import XLSR_300M
 from s2pecnet.systems.scorer import Scorer
 from s2pecnet.systems.self_supervised import SelfSupervisedSystem
 from s2pecnet.systems.weights import load_weights, save_weights
@@ -45,7 +45,8 @@ class Tiny:
         return nn.CrossEntropyLoss(weight=self.tensors["class_weights"].to(dtype))
 
 
-def built(front_end: Any = GOLDEN_TINY) -> SelfSupervisedSystem:
+def built(configuration: Any = GOLDEN_TINY, **options: Any) -> SelfSupervisedSystem:
+    front_end = {"model": configuration, **options}
     model = get_model({"architecture": "SSL_AASIST", "front_end": front_end}, "cpu")
     assert isinstance(model, SelfSupervisedSystem)
     return model
@@ -84,7 +85,7 @@ def test_tiny_outputs_are_the_released_ones(tiny: Tiny) -> None:
 
 @torch.no_grad()
 def test_fused_and_plain_attention_agree(tiny: Tiny) -> None:
-    plain = built({"model": GOLDEN_TINY, "attention": "eager"})
+    plain = built(attention="eager")
     load_weights(plain, tiny.file)
     assert plain.front_end.model.config._attn_implementation == "eager"
     assert tiny.model.front_end.model.config._attn_implementation == "sdpa"
@@ -301,8 +302,10 @@ def test_other_systems_take_any_length(architecture: str) -> None:
             r"unknown key 'model_config.front_ends'; did you mean",
         ),
         ("SSL_Nes2Net", {"groups": [3, 8]}, r"a width of 16 is not divisible by 3 x 8"),
-        ("SSL_SLS", {"front_end": GOLDEN_TINY}, r'this back end takes layers; expected "all" or a list'),
+        ("SSL_SLS", {"front_end": {"model": GOLDEN_TINY}}, r'this back end takes layers; expected "all" or a list'),
         ("SSL_SLS", {"nb_samp": 700}, r"1 frames of the front end, and SLS needs at least 3"),
+        ("SSL_Linear", {"front_end": "x"}, r'model_config.front_end: got "x", expected an object'),
+        ("SSL_Linear", {"front_end": {"model": "x", "layer": 1}}, r"did you mean 'model_config.front_end.layers'"),
         ("SSL_MHFA", {"heads": 0}, r"model_config.heads: got 0, expected an integer from 1"),
         ("SSL_Linear", {"nb_samp": 300}, r"model_config.nb_samp: got 300, expected an integer from 400"),
     ],

@@ -24,7 +24,7 @@ VALUES: list[Any] = [
     "Weights", "t-DCF_EER.txt", "LA\n", "LA\u0000", "adam", "cosine", "fp32", "auto", "csv", "eval", "CCE", "pth",
     "error", "lfcc", "max", 0, 1, -1, 2, 3, 0.5, 1.0, 1.5, -0.5, 1e7, 2e6, 300, 9_600_001, 10**12, [], [1], [1, 2],
     [0.5, 0.5], [0, 0], [0.9, 1], [1, 2, 3], ["a", "b"], [None, 1], {}, {"a": 1}, [70, [1, 8], [8, 8], [8, 8], [8,
-    8]], [20, [1, 8], [8, 8], [8, 8]],
+    8]], [20, [1, 8], [8, 8], [8, 8]], "all", "none", "sdpa", "weighted", [8, 4], {"model_type": "wavlm"},
 ]  # fmt: skip
 
 
@@ -87,10 +87,14 @@ def test_each_key_of_a_system_takes_what_the_system_takes(system: str, key: str,
     sizes = TINY["model_config"] if system in ("AASIST", "S2pecNet") else {"nb_samp": 4800}
     known = {row[0] for row in describe_options(cls)}
     base = {name: value for name, value in sizes.items() if name in known} | {"architecture": system, "filts": filts}
+    if system.startswith("SSL"):
+        base = {"architecture": system, "front_end": {"model": {"model_type": "wav2vec2"}}}
     for value in VALUES:
         if beyond_a_schema(key, kind, value):
             continue
-        model_config = base | {key: value}
+        model_config = copy.deepcopy(base)
+        place, last = (model_config["front_end"], key[10:]) if key.startswith("front_end.") else (model_config, key)
+        place[last] = value
         try:
             read_model_options(cls, model_config, system)
             taken = True

@@ -30,8 +30,8 @@ from s2pecnet.config.options import NUMBER, Bool
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
-from s2pecnet.nn.fairseq import configuration_of, read_fairseq
 from s2pecnet.precision import float32_region
+from s2pecnet.systems.fairseq import configuration_of, read_fairseq
 from s2pecnet.text import clipped, first_line
 
 LEAST_SAMPLES = 400
@@ -83,13 +83,6 @@ class FrontEndOptions:
     attention: Literal["sdpa", "eager"] = Field(
         default="sdpa", description="torch's fused attention where the model has it, or one product after the other"
     )
-
-
-def read_front_end(given: Any) -> Any:
-    """The value of `model_config.front_end` as an object: a text or a configuration stands for its key `model`."""
-    if isinstance(given, str) or (isinstance(given, Mapping) and "model_type" in given):
-        return {"model": given}
-    return given
 
 
 class FrontEnd(nn.Module):
@@ -293,7 +286,7 @@ def finished_model_config(
         state: the weights; published ones have shapes, which tell enough.
     """
     result = dict(model_config)
-    given = read_front_end(model_config.get("front_end"))
+    given = model_config.get("front_end")
     if not isinstance(given, Mapping) or not isinstance(given.get("model"), str):
         return result
     configuration = about.get("front_end") or KNOWN.get(given["model"])

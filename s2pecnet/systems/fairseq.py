@@ -3,10 +3,10 @@
 Only the kind of XLS-R and of the large models is known: layer norms in the extractor and before the attention.
 """
 
-import argparse
 import re
 from collections.abc import Mapping
 from os import PathLike
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -107,7 +107,9 @@ def read_fairseq(path: str | PathLike[str]) -> tuple[dict[str, Any], dict[str, T
     Raises:
         InputError: it is no such file.
     """
-    with open(path, "rb") as stream, torch.serialization.safe_globals([argparse.Namespace]):
+    # Its options, in the place of a class that does no more.
+    plain = torch.serialization.safe_globals([(SimpleNamespace, "argparse.Namespace")])
+    with open(path, "rb") as stream, plain:
         content = load_plain(stream, path)
     state = content.get("model") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
