@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.errors import InputError
-from s2pecnet.precision import float32_region
+from s2pecnet.precision import float32_region, widened
 from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.registry import forward
 from s2pecnet.systems.weights import read_weights
@@ -51,7 +51,7 @@ class CentreHead(nn.Module):
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits; column 1 is bona fide."""
         with float32_region(embedding.device):
-            similarity = functional.normalize(embedding.float()) @ functional.normalize(self.centres).T
+            similarity = functional.normalize(widened(embedding)) @ functional.normalize(self.centres).T
             return torch.cat((-similarity, similarity), dim=1) if len(self.centres) == 1 else self.alpha * similarity
 
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from s2pecnet.systems import build
 from s2pecnet.training.optim import create_optimizer, parameter_groups
 from s2pecnet.training.step import TrainingStep
 from s2pecnet.training.trainer import Progress
+from tests.helpers import ROOT
 from tests.helpers.samples import TINIEST
+from tests.training.test_parallel import STEPS as SCRIPT
+from tests.training.test_parallel import torchrun
 
 CPU = torch.device("cpu")
 STEPS, EPOCHS = 5, 4
@@ -212,3 +217,26 @@ def test_a_training_without_progress_ends_early(tiniest_config: Path, tmp_path: 
     log = (folder / "metric_log.txt").read_text()
     assert ("(patience)" in log) == (len(losses) < 9)
     assert f"dev loss {losses[0]:.5f}" in log
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+@pytest.mark.parametrize("loss", ["OC-Softmax", "focal"])
+def test_processes_that_share_a_training_take_the_same_steps(
+    loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    config = TINIEST | {"loss": loss, "batch_size": 8, "micro_batch_size": 4}
+    config |= {"optim_config": {"base_lr": 0.001, "sam_rho": 0.05, "clip_grad_norm": 0.1}}
+    script = tmp_path / "steps.py"
+    script.write_text(SCRIPT)
+    for way, command in (("one", [sys.executable, script]), ("two", torchrun(script))):
+        words = [*map(str, command), json.dumps(config), str(tmp_path / way)]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / way, weights_only=True) for way in ("one", "two"))
+    for before, now in zip(one["losses"], two["losses"], strict=True):
+        assert now == pytest.approx(before, rel=1e-9)
+    for key, tensor in one["state"].items():
+        torch.testing.assert_close(two["state"][key], tensor, rtol=1e-7, atol=1e-7)
