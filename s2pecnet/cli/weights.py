@@ -26,8 +26,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet weights") -> i
         for name, one in PUBLISHED.items():
             path = kept_at(name)
             size = f"{one.size:,} bytes" if one.size else "size not known"
-            print(f"{name}: {path if path.is_file() else f'not here; fetch it with `{prog} {name}`'}")
-            print(f"  {one.url}\n  {size}, {one.digest.replace(':', ' ')}, licence: {one.licence}")
+            how = f"get it by the links of the page, as {path}" if one.page else f"fetch it with `{prog} {name}`"
+            print(f"{name}: {path if path.is_file() else f'not here; {how}'}")
+            print(f"  {one.page or one.url}\n  {size}, {one.digest.replace(':', ' ')}, licence: {one.licence}")
             if one.remark:
                 print(f"  {one.remark}")
     return 0

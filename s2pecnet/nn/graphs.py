@@ -110,7 +110,7 @@ class GraphPool(nn.Module):
         if not isinstance(nodes, int):
             # While a graph with any number of nodes is traced, which can neither round nor compare them.
             share = Fraction(str(self.ratio))
-            return nodes * share.numerator // share.denominator
+            return torch.sym_max(self.at_least, nodes * share.numerator // share.denominator)
         return min(nodes, max(int(nodes * self.ratio), self.at_least))
 
     def forward(self, h: Tensor) -> Tensor:

@@ -35,9 +35,11 @@ class PublishedWeights:
     """A file of weights that somebody published.
 
     Attributes:
+        url: the file's address; of a `page`, the name of the file alone.
         size: bytes; None: not known here.
         digest: "sha256:..." of the content, or "git:..." as git names it (SHA-1 over "blob <length>\\0" and content).
         remark: what users should know of it.
+        page: where a person finds the file, of one without an address that a program can fetch.
     """
 
     name: str
@@ -46,6 +48,7 @@ class PublishedWeights:
     digest: str
     licence: str
     remark: str = ""
+    page: str = ""
 
     @property
     def file(self) -> str:
@@ -63,6 +66,11 @@ class PublishedWeights:
 _AASIST = "https://raw.githubusercontent.com/clovaai/aasist/a04c9863f63d44471dde8a6abcb3b082b07cd1d1/models/weights/"
 _S2PECNET = (
     "https://raw.githubusercontent.com/ph-w2000/S2pecNet/6d7022c7a9f69dbedc88b87ba545d7ed1fc82211/models/weights/"
+)
+_XLSR_PAGE = "https://github.com/TakHemlata/SSL_Anti-spoofing"
+_XLSR_REMARK = (
+    "XLS-R 300M and AASIST, for config/XLSR_AASIST.conf; size and SHA-256 as third parties state them: the file was "
+    "never opened by the authors of this framework"
 )
 PUBLISHED = {
     one.name: one
@@ -89,6 +97,24 @@ PUBLISHED = {
             "MIT",
             "never opened by the authors of this framework: if its keys do not fit config/S2pecNet.conf, it was "
             "trained with other code than was released, and none of its scores can be had here",
+        ),
+        PublishedWeights(
+            "LA_model",
+            "LA_model.pth",
+            1_271_633_441,
+            "sha256:bd6f36097259fe54e7004eb983651e5304d807be81156dbd04faccb70d91e10c",
+            "MIT",
+            _XLSR_REMARK,
+            _XLSR_PAGE,
+        ),
+        PublishedWeights(
+            "Best_LA_model_for_DF",
+            "Best_LA_model_for_DF.pth",
+            1_271_642_081,
+            "sha256:1cf904f1d84c867c278cd42161df5367939d61cc28bfefd239bc995af59c2804",
+            "MIT",
+            _XLSR_REMARK,
+            _XLSR_PAGE,
         ),
     )
 }
@@ -166,6 +192,11 @@ def remark_of(path: Path) -> str:
 
 def _fetch(published: PublishedWeights, path: Path) -> None:
     mirror = os.environ.get(MIRROR, "").rstrip("/")
+    if published.page and not mirror:
+        raise InputError(
+            f"{path}: not here, and it has no address that a program can fetch: get {published.file} "
+            f"({published.size or 0:,} bytes) by the links of {published.page}, and put it there"
+        )
     url = f"{mirror}/{published.file}" if mirror else published.url
     if os.environ.get(OFFLINE, "") not in ("", "0"):
         raise InputError(

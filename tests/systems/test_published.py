@@ -162,3 +162,21 @@ def test_the_command_lists_and_fetches(server: Server, capsys: pytest.CaptureFix
     assert f"AASIST: {published.kept_at('AASIST')}\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="did you mean AASIST"):
         main(["AASIS"])
+
+
+def test_a_file_without_an_address_says_where_a_person_gets_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    made = PublishedWeights("LA_model", "LA_model.pth", 300_000, digest, "MIT", "so", "https://page")
+    monkeypatch.setitem(PUBLISHED, "LA_model", made)
+    mirror = server.url.rpartition("/")[0]
+    monkeypatch.delenv("S2PEC_WEIGHTS_MIRROR")
+    message = r"LA_model.pth: not here, .* get LA_model.pth \(300,000 bytes\) by the links of https://page"
+    with pytest.raises(InputError, match=message):
+        find_weights(None, load_config("XLSR_AASIST"))
+    assert main([]) == 0
+    assert "LA_model: not here; get it by the links of the page, as " in capsys.readouterr().out
+    # A mirror that has it, and the check of what it sends.
+    monkeypatch.setenv("S2PEC_WEIGHTS_MIRROR", mirror)
+    assert find_weights("LA_model", load_config("XLSR_AASIST")).read_bytes() == CONTENT
