@@ -2,7 +2,7 @@
 
     report   matplotlib                         figures: figures.png, those in TensorBoard, predict --plot
     arena    PyYAML                             submissions to the Arena
-    hub      huggingface_hub, PyYAML            model cards, trained systems on the Hugging Face Hub
+    hub      huggingface_hub, pyarrow, PyYAML   model cards, systems and data sets of the Hugging Face Hub, Parquet
     ssl      transformers                       self-supervised front ends: XLS-R, HuBERT, WavLM, Whisper ...
     export   onnx, onnxscript, onnxruntime      models as ONNX
 

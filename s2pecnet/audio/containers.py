@@ -38,6 +38,23 @@ class Recording(NamedTuple):
     to_prove: bool = False
 
 
+class AudioBytes:
+    """An audio file in memory, such as a row of a table holds it: taken wherever the path of a file is.
+
+    Args:
+        name: what messages call it.
+    """
+
+    def __init__(self, name: str, data: bytes):
+        self.name, self.data = name, data
+
+    def __fspath__(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Content:
     """The bytes of a file, a window of them in memory; those of a pipe are all kept, for it is read once only.
 
@@ -45,7 +62,11 @@ class Content:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: "str | os.PathLike[str] | AudioBytes"):
+        if isinstance(path, AudioBytes):
+            self.file: io.RawIOBase | io.FileIO = io.BytesIO()  # type: ignore[assignment]
+            self.is_pipe, self.begin, self.held, self.size = True, 0, path.data, len(path.data)
+            return
         self.file = open(path, "rb", buffering=0)  # noqa: SIM115
         status = os.fstat(self.file.fileno())
         self.is_pipe = not stat.S_ISREG(status.st_mode)

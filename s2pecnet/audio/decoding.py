@@ -6,6 +6,8 @@
     inspect         length, rate and channels, true to what the file holds
     check_waveform  samples that are in memory already, held to the same rules
 
+Where a path is expected, the bytes of a file do as well (`containers.AudioBytes`).
+
 libsndfile decodes, and PyAV what libsndfile does not read or refuses though it is complete; `containers` looks after
 what headers announce. Recordings that are joined to one file are read one after the other.
 
@@ -18,6 +20,7 @@ import contextlib
 import math
 import os
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +31,7 @@ import soundfile
 
 from s2pecnet.audio.containers import (
     SECOND_ONLY,
+    AudioBytes,
     Content,
     DamagedError,
     PiecedFile,
@@ -44,7 +48,7 @@ from s2pecnet.audio.second_decoder import SecondDecoder, flac_md5
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
 
-PathLike = str | Path
+PathLike = str | Path | AudioBytes
 
 # 10 ms.
 SHORTEST = 0.01
@@ -118,7 +122,11 @@ def read_crop(path: PathLike, samples: int, start: Start = first_sample) -> Floa
         stream = file.only_stream()
         frames = stream.frames or 0 if stream is not None and stream.can_seek and stream.rate == SAMPLE_RATE else 0
         if stream is not None and samples < frames:
-            if stream.floats:
+            if stream.floats and isinstance(path, AudioBytes):
+                # Nothing is remembered of it, which would keep it in memory.
+                for _ in read_blocks(path):
+                    pass
+            elif stream.floats:
                 _check_floats(path, *file.identity)
             levels = _Levels(path)
             stream.seek(start(frames - samples))
@@ -282,6 +290,12 @@ class _AudioFile:
         self.path, self.second = path, False
         self.current: _Stream | None = None
         self._content: Content | None = None
+        if isinstance(path, AudioBytes):
+            if not path.data:
+                raise BadAudio(f"{path}: the audio file is empty")
+            self.identity, self.is_pipe = (len(path.data), zlib.crc32(path.data), 0), True
+            self.kind, self.recordings = self._structure()
+            return
         try:
             status = os.stat(path)
         except ValueError:  # a zero byte in the name

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 TRACKS = ("LA", "PA", "DF")
 EXAMPLES = """examples:
-  %(prog)s --config AASIST LA=/data/LA 21DF=/data/ASVspoof2021@DF wild=/data/wild --threshold-of LA
-  %(prog)s --config AASIST --weights AASIST.pth --calibration calibration.json /data/LA mine.csv --plot corpora.png
+  %(prog)s --config AASIST LA=/data/LA DF=/data/ASVspoof2021@DF wild=/data/wild --threshold-of LA
+  %(prog)s --config AASIST --weights AASIST.pth --calibration calibration.json /data/LA mine.csv --plot all.png
   %(prog)s --scores A:LA=A_LA.txt --scores A:wild=A_wild.txt --scores B:LA=B_LA.txt --scores B:wild=B_wild.txt \\
       --threshold-of LA --format markdown
   %(prog)s --scores A:LA=A_LA.txt --scores A:DF=DF.txt --keys DF=trial_metadata.txt --threshold -1.5

@@ -131,7 +131,7 @@ class Config:
         description="the <track> in the corpus's file names: LA, PA, DF, or your own; names result folders",
     )
     corpus: Literal[
-        "auto", "asvspoof2019", "asvspoof2021", "asvspoof5", "in-the-wild", "spoofceleb", "csv", "folders"
+        "auto", "asvspoof2019", "asvspoof2021", "asvspoof5", "in-the-wild", "spoofceleb", "csv", "folders", "parquet"
     ] = Field("auto", description="which corpus it is; auto: recognised by its files")
     split_policy: Literal["divide", "eval"] = Field(
         "divide",

@@ -1,6 +1,7 @@
 """Whether a corpus on the disk is complete: its lists of trials, their audio files, its splits beside each other.
 
-Only the presence and the size of the audio files are looked at; they are not decoded. All tracks of ASVspoof2019 and
+Only the presence and the size of the audio files are looked at (of Parquet, whether rows have some); they are not
+decoded. All tracks of ASVspoof2019 and
 ASVspoof2021 that a folder holds are checked, and of ASVspoof2021 all subsets; any other corpus as `protocols` finds it.
 """
 
@@ -80,6 +81,10 @@ def _check_corpus(label: str, corpus: Corpus, report: TreeReport) -> None:
         report.problems.append(
             f"{label}: audio that belongs to no split, and is not used: {_some_of(list(corpus.unused))}"
         )
+    stores = {split.store for split in corpus.splits.values() if split.store is not None}
+    without = sum(store.without_audio() for store in stores)
+    if without:
+        report.problems.append(f"{corpus.root}: {without:,} rows without audio bytes")
     if corpus.title == "CSV":
         spare = columns_not_read(next(iter(corpus.splits.values())).protocol)
         report.facts += [f"{label}: note: columns that are not read: {', '.join(spare)}"] if spare else []
@@ -127,6 +132,8 @@ def _check_split(
     if len(parts) > 1:
         subsets = ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items()))
         report.facts.append(f"{label}: subsets {subsets}")
+    if split.store is not None:
+        return trials
     home = (split.audio / split.files).parent
     missing: list[str] = []
     empty: list[str] = []

@@ -73,6 +73,11 @@ def divide(speaker_or_path: str) -> str:
     return next(split for split, end in SHARES.items() if location < end)
 
 
+def split_of(speaker: str, utterance: str) -> str:
+    """The split that a trial falls into: by its speaker ("" or "-": not known), else by its path."""
+    return divide(speaker if speaker not in ("", "-") else decode_name(utterance))
+
+
 # --------------------------------------------------------------------------------- CSV
 
 
@@ -95,7 +100,7 @@ def find_csv(root: Path, options: CorpusOptions) -> Corpus | None:
     note, hint = None, ""
     if divided:
         hint = f"; it is divided by a hash, {SHARES_TEXT}; add a column split to divide it otherwise"
-        note = _division_note(file, "speaker" if "speaker" in columns else "path")
+        note = division_note(file, "speaker" if "speaker" in columns else "path")
     splits = {}
     for name in ("eval",) if whole else SPLITS:
         read = partial(listed.part, None if whole else (name,), hint=hint)
@@ -103,7 +108,8 @@ def find_csv(root: Path, options: CorpusOptions) -> Corpus | None:
     return Corpus("CSV", splits, note, root)
 
 
-def _division_note(root: Path, by: str) -> str:
+def division_note(root: Path, by: str) -> str:
+    """What a user should know of a corpus that is divided by a hash."""
     return (
         f"{root} names no splits: it is divided by a hash of the {by}, {SHARES_TEXT} "
         "(--set split_policy=eval takes all of it as eval)"
@@ -151,27 +157,33 @@ def _parse(
         raise InputError(f"{location}: the path is empty")
     if "\\" in path:
         raise InputError(f"{location}: path {path!r} has a backslash; separate folders with '/'")
-    utterance = _short_name(location, "path", encode_name(str(PurePosixPath(path))))
+    utterance = short_name(location, "path", encode_name(str(PurePosixPath(path))))
     if bonafide_attack is not None:
         row = (
             row | {"label": "bonafide"} | {"attack": ""}
             if row["attack"] == bonafide_attack
             else row | {"label": "spoof"}
         )
-    key = _known(location, "label", row["label"], LABELS)
+    key = known(location, "label", row["label"], LABELS)
     speaker = row.get("speaker", "")
-    part = _known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
+    part = known(location, "split", row["split"], SPLIT_WORDS) if "split" in row else ""
     if divided:
-        part = divide(speaker or decode_name(utterance))
-    attack = row.get("attack", "")
+        part = split_of(speaker, utterance)
+    return Trial(speaker or "-", utterance, trial_attack(location, key, row.get("attack", "")), key, number, part)
+
+
+def trial_attack(location: str, key: str, attack: str) -> str:
+    """A trial's attack, from what a list says of it.
+
+    Raises:
+        InputError: bona fide speech has one, or it is too long a name.
+    """
     if key == "spoof":
-        attack = UNKNOWN_ATTACK if attack in ("", "-") else _short_name(location, "attack", encode_name(attack))
-    elif attack in ("", "-") or LABELS.get(attack.lower()) == "bonafide":
-        attack = "-"
-    else:
-        what = f"a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty"
-        raise InputError(f"{location}: {what}")
-    return Trial(speaker or "-", utterance, attack, key, number, part)
+        return UNKNOWN_ATTACK if attack in ("", "-") else short_name(location, "attack", encode_name(attack))
+    if attack in ("", "-") or LABELS.get(attack.lower()) == "bonafide":
+        return "-"
+    what = f"a bona fide trial with attack {attack!r}; correct the label, or leave its attack empty"
+    raise InputError(f"{location}: {what}")
 
 
 def _split_line(location: str, line: str, delimiter: str) -> list[str]:
@@ -212,7 +224,12 @@ def columns_not_read(file: Path) -> list[str]:
     return [name for name in _read_header(file)[1] if name not in COLUMNS]
 
 
-def _known(location: str, column: str, word: str, words: dict[str, str]) -> str:
+def known(location: str, column: str, word: str, words: dict[str, str]) -> str:
+    """What a word of a list means.
+
+    Raises:
+        InputError: it is none of the words.
+    """
     found = words.get(word.lower())
     if found is None:
         number = "; numbers are refused: in some corpora 1 means fake, in others bona fide" if word.isdecimal() else ""
@@ -220,7 +237,12 @@ def _known(location: str, column: str, word: str, words: dict[str, str]) -> str:
     return found
 
 
-def _short_name(location: str, what: str, name: str) -> str:
+def short_name(location: str, what: str, name: str) -> str:
+    """The name, if it is short enough for score files.
+
+    Raises:
+        InputError: it is not.
+    """
     if len(name.encode()) > LONGEST_NAME:
         raise InputError(
             f"{location}: {what} of {len(name.encode())} bytes, expected at most {LONGEST_NAME}, as it stands in "
@@ -259,7 +281,7 @@ def find_folders(root: Path, options: CorpusOptions) -> Corpus | None:
         if options.split_policy == "eval":
             found = {"eval": (root, None)}
         else:
-            note, found = _division_note(root, "path"), {name: (root, name) for name in SPLITS}
+            note, found = division_note(root, "path"), {name: (root, name) for name in SPLITS}
     splits = {}
     for name, (folder, part) in found.items():
         splits[name] = Split(name, folder, root, None, partial(read_folders, root, folder, part), PATH_NAMES)
@@ -301,7 +323,7 @@ def read_folders(root: Path, folder: Path, part: str | None = None, on_error: On
         for path in _audio_below(top):
             relative = os.path.relpath(path, root)
             if part is None or divide(relative) == part:
-                names.append(_short_name(path, "path", encode_name(relative)))
+                names.append(short_name(path, "path", encode_name(relative)))
     depth = len(folder.relative_to(root).parts)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
     trials = as_columns(folder, (_trial_of(name, depth) for name in names), digest)

@@ -2,6 +2,7 @@
 
 asvspoof2019, asvspoof2021, asvspoof5, in-the-wild, spoofceleb    as published, see `published`
 csv, folders                                                      custom corpora, see `custom`
+parquet                                                           shards with the audio in them, see `parquet`
 """
 
 import contextlib
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from s2pecnet.conventions import LABELS
 from s2pecnet.corpora.custom import find_csv, find_folders, folders_named
+from s2pecnet.corpora.parquet import fetch_from_hub, find_parquet
 from s2pecnet.corpora.published import (
     asvspoof2019,
     find_asvspoof5,
@@ -33,6 +35,7 @@ CORPORA: dict[str, Callable[[Path, CorpusOptions], Corpus | None]] = {
     "spoofceleb": find_spoofceleb,
     "csv": find_csv,
     "folders": find_folders,
+    "parquet": find_parquet,
 }
 DEFAULT_OPTIONS = CorpusOptions()
 
@@ -46,7 +49,7 @@ def find_corpus(database_path: str | Path, corpus: str = "auto", options: Corpus
     Raises:
         InputError: it is not what `corpus` says, or not in order; what is there, and what to do, is named.
     """
-    root = Path(database_path)
+    root = fetch_from_hub(str(database_path)) or Path(database_path)
     if corpus == "asvspoof2019":
         return asvspoof2019(root, options.track)
     for name, find in CORPORA.items():
@@ -90,7 +93,7 @@ def why_nothing(root: Path) -> str:
             "a small synthetic corpus"
         )
     if not root.is_dir():
-        return "neither a folder nor a list of trials, whose name ends in .csv or .tsv"
+        return "neither a folder nor a list of trials, whose name ends in .csv, .tsv or .parquet"
     wanted = lists_wanted(root)
     if wanted:
         return wanted

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, TypeVar, overload
 from urllib.parse import quote, unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
+from s2pecnet.audio.containers import AudioBytes
 from s2pecnet.conventions import KEYS
 from s2pecnet.errors import InputError
 
@@ -297,6 +298,19 @@ class TrialList:
                         problems.append(error)
 
 
+class AudioStore(Protocol):
+    """Audio files inside of others, by their rows from 0."""
+
+    def audio(self, row: int) -> AudioBytes:
+        """The audio file of a row; raises InputError."""
+
+    def status(self, row: int) -> tuple[int, int, int]:
+        """Size and times (modification, change; ns) of what holds it; raises OSError."""
+
+    def without_audio(self) -> int:
+        """How many rows are known to have none."""
+
+
 @dataclass(eq=False)
 class Split:
     """A split of a corpus.
@@ -307,6 +321,7 @@ class Split:
         asv_scores: where the layout has them, if anywhere.
         read: reads the trials; its argument gets every problem (None: the first problem is raised).
         files: names of audio files, see `audio_path`.
+        store: where the audio lies that is in no files of its own; a trial's `line` is its row there, from 1.
     """
 
     name: str
@@ -315,6 +330,7 @@ class Split:
     asv_scores: Path | None
     read: Callable[[OnError | None], Trials]
     files: str = FLAC_NAMES
+    store: "AudioStore | None" = None
 
     @cached_property
     def trials(self) -> Trials:
@@ -324,6 +340,18 @@ class Split:
             InputError: the protocol is missing or malformed; with file and line.
         """
         return self.read(None)
+
+    def row_of(self, utterance: str) -> int:
+        """The row of an utterance in the store, from 0.
+
+        Raises:
+            InputError: the split has no such trial.
+        """
+        trials = self.of_any_class().trials
+        found = np.flatnonzero(trials.utterance.encoded == utterance.encode())
+        if not found.size:
+            raise InputError(f"{self.protocol}: its {self.name} part has no trial {utterance!r}")
+        return int(trials.line[found[0]]) - 1
 
     def of_any_class(self) -> "Split":
         """The same split, whose trials may all be of one class: such trials are scored, not trained on."""

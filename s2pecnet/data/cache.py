@@ -110,7 +110,7 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
     shown, what = (missing, "are missing") if len(missing) else (bad, "cannot be used")
     named = []
     for index, line in zip(shown[:3].tolist(), trials.line[shown[:3]], strict=True):
-        reason = "" if len(missing) else f": {_reason(audio.path(index))}"
+        reason = "" if len(missing) else f": {_reason(audio, index)}"
         named.append(f"{audio.path(index).name}{f' (line {line})' if line else ''}{reason}")
     first = (", " if len(missing) else "; ").join(named)
     raise InputError(
@@ -141,7 +141,7 @@ class AudioCache(AudioFolder):
     """
 
     def __init__(self, audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path):
-        super().__init__(audio.base_dir, audio.utterances, audio.files, audio.trials)
+        super().__init__(audio.base_dir, audio.utterances, audio.files, audio.trials, audio.store)
         self.cache = cache_dir / f"audio-{_key(audio, trials)}.bin"
         self._opened: _Opened | None = None
         self._usable = True
@@ -228,7 +228,7 @@ class AudioCache(AudioFolder):
         for column, _ in STATUS:
             records[column] = headers[column]
         offset = HEAD.itemsize + records.nbytes
-        files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials)
+        files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials, self.store)
         with atomic_write(self.cache, "wb", by_any=True) as stream:
             stream.seek(offset)
             for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
@@ -301,25 +301,25 @@ def _key(audio: AudioFolder, trials: Trials) -> str:
 
 def _stat(audio: AudioFolder, index: int) -> tuple[int, int, int]:
     try:
-        status = os.stat(audio.path(index))
+        return audio.status(index)
     except OSError:
         return -1, 0, 0
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _header(audio: AudioFolder, index: int) -> tuple[int, int, int, bool]:
     try:
-        return tuple(inspect(audio.path(index)))  # type: ignore[return-value]
+        return tuple(inspect(audio.source(index)))  # type: ignore[return-value]
     except BadAudio:
         return 0, 0, 0, False
 
 
-def _reason(path: Path) -> str:
+def _reason(audio: AudioFolder, index: int) -> str:
     """Why a file cannot be used, as any command says it."""
     try:
+        path = audio.source(index)
         read_audio(path)
     except BadAudio as why:
-        return str(why).removeprefix(f"{path}: ")
+        return str(why).removeprefix(f"{audio.path(index) if audio.store is None else ''}: ")
     return "it could not be opened a moment ago"
 
 

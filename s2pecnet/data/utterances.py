@@ -1,14 +1,17 @@
 """Utterances as audio files: item `index` is one file below a folder."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from s2pecnet.audio.containers import AudioBytes
 from s2pecnet.audio.crops import Start, first_sample
 from s2pecnet.audio.decoding import BadAudio, read_audio, read_crop
-from s2pecnet.corpora.trials import FLAC_NAMES, Split, Trials, audio_path
+from s2pecnet.corpora.trials import FLAC_NAMES, AudioStore, Split, Trials, audio_path
+from s2pecnet.errors import InputError
 
 
 class AudioFolder:
@@ -17,6 +20,7 @@ class AudioFolder:
     Args:
         files: other names than that, see `corpora.trials.audio_path`.
         trials: those of the utterances, so that messages can name their lines.
+        store: where they lie, in the rows that `trials` names, if not in files of their own.
 
     Attributes:
         digest: SHA-256 of the files' sizes and lengths, as far as their headers were read; None: they were not.
@@ -25,14 +29,20 @@ class AudioFolder:
     digest: str | None = None
 
     def __init__(
-        self, base_dir: str | Path, utterances: Sequence[str], files: str = FLAC_NAMES, trials: Trials | None = None
+        self,
+        base_dir: str | Path,
+        utterances: Sequence[str],
+        files: str = FLAC_NAMES,
+        trials: Trials | None = None,
+        store: AudioStore | None = None,
     ):
         self.base_dir, self.utterances, self.files, self.trials = Path(base_dir), utterances, files, trials
+        self.store = store
 
     @classmethod
     def of(cls, split: Split) -> "AudioFolder":
         """The utterances of a split."""
-        return cls(split.audio, split.trials.utterance, split.files, split.trials)
+        return cls(split.audio, split.trials.utterance, split.files, split.trials, split.store)
 
     @property
     def folder(self) -> Path:
@@ -42,6 +52,30 @@ class AudioFolder:
     def path(self, index: int) -> Path:
         """The file of an item."""
         return audio_path(self.base_dir, self.files, self.utterances[index])
+
+    def source(self, index: int) -> Path | AudioBytes:
+        """The file of an item, or its bytes.
+
+        Raises:
+            BadAudio: the store has none.
+        """
+        if self.store is None or self.trials is None:
+            return self.path(index)
+        try:
+            return self.store.audio(int(self.trials.line[index]) - 1)
+        except InputError as error:
+            raise BadAudio(str(error)) from None
+
+    def status(self, index: int) -> tuple[int, int, int]:
+        """Size and times (modification, change; ns) of an item's file, or of what holds it.
+
+        Raises:
+            OSError: there is none.
+        """
+        if self.store is None or self.trials is None:
+            status = os.stat(self.path(index))
+            return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return self.store.status(int(self.trials.line[index]) - 1)
 
     def complete(self, index: int) -> np.ndarray:
         """The complete utterance, float32 (samples,).
@@ -57,9 +91,10 @@ class AudioFolder:
 
     def _read(self, index: int, read: Callable[..., np.ndarray], *more: Any) -> np.ndarray:
         try:
-            return read(self.path(index), *more)
+            return read(self.source(index), *more)
         except BadAudio as error:
-            location = self.trials.location(index) if self.trials is not None else ""
+            # A row of a store is named already.
+            location = self.trials.location(index) if self.trials is not None and self.store is None else ""
             if not location:
                 raise
             raise BadAudio(f"{error} ({location})") from None

@@ -25,7 +25,15 @@ from s2pecnet.metrics.calibration import fit
 from s2pecnet.systems.registry import find_model
 from tests.helpers import ROOT
 from tests.helpers.audio_zoo import encoded, written
-from tests.helpers.made_corpora import clips, make_2021, make_asvspoof5, make_csv, make_folders, make_in_the_wild
+from tests.helpers.made_corpora import (
+    clips,
+    make_2021,
+    make_asvspoof5,
+    make_csv,
+    make_folders,
+    make_in_the_wild,
+    make_parquet,
+)
 from tests.helpers.run_samples import make_run, write_scores
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -129,6 +137,7 @@ def _make_other_corpora(folder: Path, corpus: Path) -> None:
         ("ASVspoof2021", make_2021),
         ("ASVspoof5", make_asvspoof5),
         ("wild", make_in_the_wild),
+        ("shards", make_parquet),
     ):
         (folder / name).mkdir()
         make(corpus, folder / name)

@@ -1,9 +1,10 @@
 """Small corpora of every kind, made of hard links to the clips of the tiny corpus in the ASVspoof2019 layout."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from s2pecnet.conventions import SPLITS
 from s2pecnet.corpora.detect import find_split
@@ -45,6 +46,34 @@ def make_folders(corpus: Path, root: Path, by_split: bool = True) -> Path:
     for split, trial, file in clips(corpus):
         top = root / split if by_split else root
         link(file, top / ("real" if trial.label else f"fake/{trial.attack}") / file.name)
+    return root
+
+
+def write_parquet(path: Path, columns: dict[str, list[Any]], group: int = 4, classes: bool = False) -> Path:
+    """A shard; the numbers of its labels are those of a ClassLabel with `classes`."""
+    import pyarrow
+    import pyarrow.parquet
+
+    features = {"label": {"names": ["real", "fake"], "_type": "ClassLabel"}}
+    about = {b"huggingface": json.dumps({"info": {"features": features}}).encode()} if classes else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.table(columns).replace_schema_metadata(about), path, row_group_size=group)
+    return path
+
+
+def make_parquet(corpus: Path, root: Path, classes: bool = True) -> Path:
+    """data/<split>-0000N-of-00002.parquet, as the Hub has it."""
+    for split, name in (("train", "train"), ("dev", "validation"), ("eval", "test")):
+        rows = list(clips(corpus, split))
+        for number, part in enumerate((rows[: len(rows) // 2], rows[len(rows) // 2 :])):
+            columns = {
+                "audio": [{"bytes": row.file.read_bytes(), "path": row.file.name} for row in part],
+                "label": [1 - row.trial.label if classes else row.trial.key for row in part],
+                "attack": [row.trial.attack for row in part],
+                "speaker_id": [row.trial.speaker for row in part],
+                "transcript": ["not read" for _ in part],
+            }
+            write_parquet(root / "data" / f"{name}-{number:05d}-of-00002.parquet", columns, classes=classes)
     return root
 
 

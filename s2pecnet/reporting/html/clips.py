@@ -95,10 +95,11 @@ class ClipMaker:
         from s2pecnet.audio.decoding import read_crop
 
         try:
-            path = audio_path(split.audio, split.files, utterance)
+            path = audio_path(split.audio, split.files, utterance) if split.store is None else split.audio
             if within is not None and not path.resolve().is_relative_to(within.resolve()):
                 return f"left out: its file does not lie below {within}"
-            samples = read_crop(path, CLIP_SAMPLES)
+            source = path if split.store is None else split.store.audio(split.row_of(utterance))
+            samples = read_crop(source, CLIP_SAMPLES)
         except OSError as error:
             return describe_error(error)
         except ValueError as error:
