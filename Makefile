@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test check torture lint bench docs figures wheel install clean
+.PHONY: help demo quick test check torture league lint bench docs figures wheel install clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ lint: $(VENV)/.installed-dev ## ruff, mypy, and whether the reference of configs
 
 bench: $(VENV)/.installed ## measure speed and memory on this machine
 	$(BIN)/python -m benchmarks
+
+league: $(VENV)/.installed ## train the small systems on CORPUS=DIR with five seeds each (hours; continues where it was stopped)
+	$(BIN)/python -m benchmarks.league --corpus $(CORPUS)
 
 docs: $(VENV)/.installed ## write docs/config.md and config/config.schema.json from the code
 	$(BIN)/python -m tools.config_reference

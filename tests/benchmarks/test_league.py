@@ -1,0 +1,62 @@
+"""The league trains what is missing, never twice, and its table is that of the runs."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+
+from benchmarks import league
+from s2pecnet.config.experiment import load_config
+from s2pecnet.errors import InputError
+from s2pecnet.systems.build import get_model
+
+CONFIGS = sorted(league.CONFIGS.glob("*.conf"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_its_configs_are_small_systems(path: Path) -> None:
+    config = load_config(path)
+    assert sum(one.numel() for one in get_model(config.model_config, "cpu").parameters()) < 120_000
+    assert {one.stem for one in CONFIGS} == set(league.SYSTEMS)
+
+
+@pytest.mark.slow
+def test_a_league_of_two_systems(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["num_epochs=1", "model_config.nb_samp=4000", "model_config.filts=[12,[1,4],[4,4],[4,8],[8,8]]"]
+    arguments = [
+        "--corpus",
+        str(corpus),
+        "--output_dir",
+        str(tmp_path),
+        "--seeds",
+        "2",
+        "--systems",
+        "AASIST",
+        "S2pecNet",
+    ]
+    arguments += [word for one in small for word in ("--set", one)]
+    league.main([*arguments, "--baselines", "--minutes", "0"])
+    assert "missing: AASIST, seed 1, 2" in capsys.readouterr().out
+    league.main(arguments)
+    assert capsys.readouterr().err.count("seed ") == 4
+    league.main(arguments)
+    captured = capsys.readouterr()
+    assert "seed " not in captured.err
+    rows = json.loads((tmp_path / "league.json").read_text())["rows"]
+    assert [row["system"] for row in rows] == ["AASIST", "S2pecNet", "LFCC-GMM", "LFCC-LR"]
+    assert [row["seeds"] for row in rows] == [2, 2, 2, 1]
+    for row in rows[:2]:
+        runs = sorted(tmp_path.glob(f"LA_{row['system']}_ep1_bs12_seed*/results.json"))
+        eers = [json.loads(path.read_text())["metrics"]["eval"]["eer"] for path in runs]
+        assert row["eval"] == eers
+        assert f"{100 * statistics.fmean(eers):.1f} ± {100 * statistics.stdev(eers):.1f}" in captured.out
+    for row in rows:
+        low, high = row["interval"]
+        assert 0 <= low <= high <= 1
+    assert all(0 < row["p"] <= 1 for row in rows[1:])
+
+
+def test_an_unknown_system_is_one_line(corpus: Path) -> None:
+    with pytest.raises(InputError, match="--systems AASISTX: there is no "):
+        league.main(["--corpus", str(corpus), "--systems", "AASISTX"])
