@@ -143,16 +143,19 @@ def read_crop(path: PathLike, samples: int, start: Start = first_sample) -> Floa
     return cropped(blocks[0] if len(blocks) == 1 else np.concatenate(blocks), samples, start)
 
 
-def read_blocks(path: PathLike, on_second: Callable[[], object] = lambda: None) -> Iterator[Floats32]:
+def read_blocks(
+    path: PathLike, on_second: Callable[[], object] = lambda: None, remember: bool = True
+) -> Iterator[Floats32]:
     """All samples of a file in blocks of bounded size, float32, mono, 16 kHz.
 
     Args:
         on_second: called where the second decoder is needed.
+        remember: what the file is made of, for the next time that it is read.
 
     Raises:
         BadAudio: as `read_audio`; possibly after the first blocks.
     """
-    with opened(path) as file:
+    with opened(path, remember) as file:
         yield from _blocks(path, file)
         if file.second:
             on_second()
@@ -260,13 +263,13 @@ class _Levels:
 
 
 @contextlib.contextmanager
-def opened(path: PathLike) -> "Iterator[_AudioFile]":
+def opened(path: PathLike, remember: bool = True) -> "Iterator[_AudioFile]":
     """An audio file open for decoding; whatever goes wrong while it is open is a `BadAudio`."""
     if os.fspath(path)[-4:].lower() == ".raw":
         raise BadAudio(f"{path}: samples without a header, their rate and format are not known; convert it to FLAC")
     with contextlib.ExitStack() as stack:
         try:
-            file = _AudioFile(path)
+            file = _AudioFile(path, remember)
             stack.callback(file.close)
             yield file
         except DamagedError as error:
@@ -286,7 +289,7 @@ class _AudioFile:
         second: whether the second decoder was needed so far.
     """
 
-    def __init__(self, path: PathLike):
+    def __init__(self, path: PathLike, remember: bool = True):
         self.path, self.second = path, False
         self.current: _Stream | None = None
         self._content: Content | None = None
@@ -308,7 +311,9 @@ class _AudioFile:
             raise BadAudio(f"{path}: the audio file is empty")
         try:
             key = (os.fspath(path), *self.identity, self.is_pipe and id(self))
-            self.kind, self.recordings = _remembered(_STRUCTURES, key, self._structure)
+            self.kind, self.recordings = (
+                _remembered(_STRUCTURES, key, self._structure) if remember else self._structure()
+            )
         except BaseException:
             self.close()
             raise

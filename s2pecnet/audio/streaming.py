@@ -36,7 +36,7 @@ def read_windows(
         BadAudio: as `decoding.read_audio`; of a long file possibly after its first windows.
     """
     held, begin, start = np.zeros(0, dtype=np.float32), 0, 0
-    for block in read_blocks(path, on_second):
+    for block in read_blocks(path, on_second, remember=False):
         held = np.concatenate((held, block))
         while start + length <= begin + len(held):
             window = held[start - begin :][:length]

@@ -1,7 +1,7 @@
 """`s2pecnet predict`: is this audio bona fide speech or a spoof?
 
-Rows go to stdout as they come, in the order of the files; everything else goes to stderr. Scores and log-likelihood
-ratios are higher for bona fide speech; the verdict is bonafide where the score is above the threshold.
+Rows go to stdout, or to --output, as they come, in the order of the files; everything else goes to stderr. Scores and
+log-likelihood ratios are higher for bona fide speech; the verdict is bonafide where the score is above the threshold.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
@@ -25,6 +25,7 @@ from s2pecnet.text import printable
 
 if TYPE_CHECKING:
     from s2pecnet.scoring.recordings import FileScorer, Prediction
+    from s2pecnet.scoring.resume import Table
     from s2pecnet.scoring.verdicts import Rule
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ EXAMPLES = """examples:
   %(prog)s --config AASIST clip.wav                fetches the published weights
   %(prog)s --config AASIST --weights AASIST.pth --format csv clips/ 'more/**/*.flac' > scores.csv
   find /data -name '*.mp3' | %(prog)s --config AASIST --weights AASIST.pth --format jsonl -
+  %(prog)s --config AASIST --format csv --output scores.csv --resume /data
   %(prog)s --config AASIST --weights AASIST.pth --hop 1 --plot talk.png talk.mp3
 
 exit status: 0 all files scored; 1 some file could not be used (a line each on stderr), the others were scored;
@@ -79,13 +81,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
         # Names of files need not be valid text; they leave as they came.
         sys.stdout.reconfigure(errors="surrogateescape")
     tally: Counter[str | None] = Counter()
-    with _progress(files, tally):
+    with _progress(files, tally), _output(arguments) as (write, table):
+        if table is not None:
+            found = table.remaining(found, tally)
         predictions = _good_ones(files(found), rule, tally)
         if arguments.plot:
             predictions = _plotted(predictions, arguments.plot, rule)
         width = max(len(path) if os.path.isfile(path) else WIDEST for path in arguments.paths)
         for line in FORMATS[arguments.format](predictions, rule, about, min(width, WIDEST)):
-            _print_line(line)
+            write(line)
     if skipped:
         log.info("skipped: %s", skipped_in_words(skipped))
     second = tally.pop("second", 0)
@@ -118,6 +122,10 @@ def build_parser(prog: str = "s2pecnet predict") -> argparse.ArgumentParser:
     add("--weights", metavar="FILE",
         help="its weights, or the name of published ones (default: the config's model_path)")  # fmt: skip
     add("--format", choices=sorted(FORMATS), default="table", help="what is printed (default: %(default)s)")
+    add("--output", metavar="FILE",
+        help="write the rows to this file instead, csv and jsonl row by row")  # fmt: skip
+    add("--resume", action="store_true",
+        help="go on where a killed run left --output; the same command ends with the same bytes")  # fmt: skip
     add("--threshold", metavar="NUMBER|llr|eer|min-dcf",
         help="verdict bonafide above this score, or above that threshold of the calibration (default: llr, where the "
              "log-likelihood ratio is 0; without a calibration there is no verdict)")  # fmt: skip
@@ -137,6 +145,9 @@ def build_parser(prog: str = "s2pecnet predict") -> argparse.ArgumentParser:
 def parse_arguments(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> argparse.Namespace:
     """Read the command line."""
     arguments = build_parser(prog).parse_args(argv)
+    if arguments.resume and (not arguments.output or arguments.format not in ("csv", "jsonl")):
+        raise InputError("--resume continues a table: it needs --output FILE, and --format csv or jsonl")
+    check_output(arguments.output, [*arguments.paths, arguments.weights, arguments.calibration, arguments.config])
     if arguments.plot and (len(arguments.paths) != 1 or not os.path.isfile(arguments.paths[0])):
         raise InputError("--plot draws one file; expected a single PATH that is a file")
     if arguments.plot and Path(arguments.plot).suffix.lower() != ".png":
@@ -189,14 +200,16 @@ def _as_table(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str
 
 
 def _as_csv(predictions: "Iterable[Prediction]", rule: "Rule", about: dict[str, Any], width: int) -> Lines:
-    columns = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold")
-    yield _csv_line([*columns, "windows"])
+    from s2pecnet.scoring.resume import COLUMNS, plain
+
+    columns = COLUMNS[:-1]
+    yield _csv_line(COLUMNS)
     for prediction in predictions:
         record = as_record(prediction, rule)
         cells = (f"{value:.6f}" if isinstance(value, float) else value for value in map(record.get, columns))
         path, *rest = cells
         # A spreadsheet would take it for a formula: "./" in front leaves it the same path.
-        path = f"./{path}" if str(path).startswith(("=", "+", "-", "@", "\t", "\r")) else path
+        path = plain(str(path), "csv")
         yield _csv_line([path, *rest, len(prediction.windows)])
 
 
@@ -220,6 +233,28 @@ def _csv_line(fields: Sequence[Any]) -> str:
     stream = io.StringIO()
     csv.writer(stream).writerow(fields)
     return stream.getvalue().removesuffix("\r\n")
+
+
+@contextlib.contextmanager
+def _output(arguments: argparse.Namespace) -> "Iterator[tuple[Callable[[str], object], Table | None]]":
+    """What takes the lines: stdout, a table that can be continued, or a file that appears when it is complete."""
+    if not arguments.output:
+        yield _print_line, None
+    elif arguments.format in ("csv", "jsonl"):
+        from s2pecnet.scoring.resume import Table
+
+        table = Table(arguments.output, arguments.format, arguments.resume)
+        try:
+            yield table.write, table
+        except BaseException:
+            table.stream.close()
+            raise
+        table.close()
+    else:
+        from s2pecnet.files import atomic_write
+
+        with atomic_write(arguments.output, "wb") as stream:
+            yield lambda line: stream.write(f"{line}\n".encode(errors="surrogateescape")), None
 
 
 # ---- on the way --------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def make_parquet(corpus: Path, root: Path, classes: bool = True) -> Path:
     for split, name in (("train", "train"), ("dev", "validation"), ("eval", "test")):
         rows = list(clips(corpus, split))
         for number, part in enumerate((rows[: len(rows) // 2], rows[len(rows) // 2 :])):
-            columns = {
+            columns: dict[str, list[Any]] = {
                 "audio": [{"bytes": row.file.read_bytes(), "path": row.file.name} for row in part],
                 "label": [1 - row.trial.label if classes else row.trial.key for row in part],
                 "attack": [row.trial.attack for row in part],
