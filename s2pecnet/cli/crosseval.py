@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TRACKS = ("LA", "PA", "DF")
 EXAMPLES = """examples:
   %(prog)s --config AASIST LA=/data/LA DF=/data/ASVspoof2021@DF wild=/data/wild --threshold-of LA
-  %(prog)s --config AASIST --weights AASIST.pth --calibration calibration.json /data/LA mine.csv --plot all.png
-  %(prog)s --scores A:LA=A_LA.txt --scores A:wild=A_wild.txt --scores B:LA=B_LA.txt --scores B:wild=B_wild.txt \\
+  %(prog)s --config AASIST --weights AASIST.pth --calibration calibration.json LA mine.csv --plot all.png
+  %(prog)s --scores A:LA=a1.txt --scores A:wild=a2.txt --scores B:LA=b1.txt --scores B:wild=b2.txt \\
       --threshold-of LA --format markdown
   %(prog)s --scores A:LA=A_LA.txt --scores A:DF=DF.txt --keys DF=trial_metadata.txt --threshold -1.5
 """
@@ -81,8 +81,8 @@ def build_parser(prog: str = "s2pecnet crosseval") -> argparse.ArgumentParser:
     """The command line."""
     parser = make_parser(
         prog,
-        "Systems over corpora, each corpus at its own threshold (EER) and all of them at one, with intervals, pooled "
-        "and averaged.\nEither the systems score the corpora, or their score files are given: docs/crosseval.md",
+        "Systems over corpora, each corpus at its own threshold (EER) and all of them at one, with intervals, pooled, "
+        "averaged.\nEither the systems score the corpora, or their score files are given: docs/crosseval.md",
         EXAMPLES,
     )
     add = parser.add_argument
