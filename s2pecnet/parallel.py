@@ -13,6 +13,7 @@ import contextlib
 import datetime
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,10 @@ PATIENCE = datetime.timedelta(minutes=30)
 # What torch says, in many words, where another process has gone.
 LOST = ("Connection closed by peer", "Connection reset by peer", "connection closed", "Broken pipe", "NCCL", "gloo",
         "Gloo", "recvValue failed", "Socket", "Timed out")  # fmt: skip
+
+
+# Hints of torch about speed, for systems in channels-last order, and for those that use all of their parameters.
+HARMLESS = ("Grad strides do not match bucket view strides", "find_unused_parameters=True was specified")
 
 
 class ProcessLost(InputError):
@@ -99,6 +104,9 @@ def joined(device: torch.device) -> Iterator[Processes]:
     level = logging.getLogger("s2pecnet").level
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings())
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message)
             if _joined.rank:
                 # What there is to say, rank 0 says.
                 stack.enter_context(leaving_results_to_others())

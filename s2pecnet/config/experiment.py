@@ -268,7 +268,8 @@ NOT_IDENTITY = {
 # Remedies: they decide about the results, and a training that needs one resumes with it; the run record says so.
 CHANGEABLE = {
     "on_bad_audio", "skip_nonfinite", "micro_batch_size", "activation_checkpointing", "compile", "channels_last",
-    "weights_format", "eval_output", "eval_all_best",
+    "weights_format", "eval_output", "eval_all_best", "optim_config.base_lr", "optim_config.front_end_lr",
+    "optim_config.clip_grad_norm",
 }  # fmt: skip
 # Keys that earlier experiments did not have, with the value that says what those did.
 ADDED: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules by name."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -78,6 +78,22 @@ def parameter_groups(
     own = {id(parameter) for parameter in front_end.parameters()}
     others: dict[str, Any] = {"params": [parameter for parameter in model.parameters() if id(parameter) not in own]}
     return [others, {"params": list(front_end.parameters()), "lr": config.front_end_lr}]
+
+
+def base_rates(optimizer: Optimizer) -> list[float]:
+    """The learning rate that the schedule of each group of parameters starts from."""
+    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+
+
+def set_base_rates(optimizer: Optimizer, scheduler: LRScheduler | None, rates: Sequence[float]) -> None:
+    """Let the schedules go on from where they are with other base rates; nothing happens where they are the same."""
+    for group, rate, before in zip(optimizer.param_groups, rates, base_rates(optimizer), strict=True):
+        if rate != before:
+            group["lr"] *= rate / before
+            if "initial_lr" in group:
+                group["initial_lr"] = rate
+    if scheduler is not None:
+        scheduler.base_lrs = list(rates)
 
 
 def _schedule(name: str, optimizer: Optimizer, config: OptimConfig, steps: Any, epochs: Any) -> LRScheduler | None:

@@ -43,7 +43,7 @@ from s2pecnet.systems.weights import description, load_weights, save_weights
 from s2pecnet.text import counted
 from s2pecnet.training.checkpoint import prune_states, write_state
 from s2pecnet.training.loop import LossMeter, recompute_batch_norm, run_epoch
-from s2pecnet.training.optim import create_optimizer, parameter_groups
+from s2pecnet.training.optim import base_rates, create_optimizer, parameter_groups, set_base_rates
 from s2pecnet.training.step import NonFiniteLoss, TrainingStep
 
 log = logging.getLogger(__name__)
@@ -336,8 +336,18 @@ class Trainer:
     # ---- the state -----------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Save the state of the training as it is now."""
+        """Save the state of the training as it is now.
+
+        Raises:
+            NonFiniteLoss: a weight or a statistic is not finite; the states before stay.
+        """
         progress = self.progress
+        numbers = [one.detach() for one in (*self.model.parameters(), *self.model.buffers()) if one.is_floating_point()]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(numbers)):
+            raise NonFiniteLoss(
+                f"the weights are not finite after step {progress.step} of epoch {progress.epoch}; the last state is "
+                "kept: --resume with a lower optim_config.base_lr, or with optim_config.clip_grad_norm"
+            )
         state = {
             "experiment": self.record.experiment,
             "sessions": self.record.sessions,
@@ -355,9 +365,11 @@ class Trainer:
         """Go back to a saved state."""
         self.progress = Progress.from_state(state["progress"])
         self.meter = LossMeter(state["meter"])
+        rates = base_rates(self.optimizer)
         for name, part in self._parts.items():
             if part is not None:
                 part.load_state_dict(state[name])
+        set_base_rates(self.optimizer, self.scheduler, rates)
         self.step.skipped = len(self.progress.nonfinite)
         self._generator.set_state(state["loader"])
         set_random_state(state["random"])

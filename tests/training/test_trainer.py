@@ -206,7 +206,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(
 def test_another_experiments_state_is_refused(unfinished: Path, tiniest_config: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
     for change, named in [
-        ("--set=optim_config.base_lr=0.5", "optim_config.base_lr is 0.001 there and 0.5 here"),
+        ("--set=optim_config.weight_decay=0.5", "optim_config.weight_decay is 0.0 there and 0.5 here"),
         ("--set=model_config.gat_dims=[8,16]", "model_config.gat_dims is [8, 8] there and [8, 16] here"),
         ("--seed=4", "seed is 3 there and 4 here"),
     ]:
@@ -309,6 +309,31 @@ def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_pat
     assert batch["epoch"] == 0
     assert len(set(batch["utterances"])) == 6
     assert all(name.startswith("LA_T_") for name in batch["utterances"])
+
+
+def test_a_state_that_is_not_finite_is_not_written(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The states before it stay, and the training resumes from them, with the lower rate that the message asks for."""
+    states = {path.name: path.read_bytes() for path in (unfinished / "state").iterdir()}
+    real = trainer.TrainingStep.__call__
+
+    def poisoned(self: Any, *given: Any) -> Any:
+        terms = real(self, *given)
+        next(self.model.parameters()).data.view(-1)[0] = float("inf")
+        return terms
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.TrainingStep, "__call__", poisoned)
+        with pytest.raises(InputError, match=r"weights are not finite after step 3 of epoch 1; the last state is kept"):
+            train.main(arguments(tiniest_config, tmp_path / "out", "--resume", "--set=save_every_steps=1"))
+    assert {path.name: path.read_bytes() for path in (unfinished / "state").iterdir()} == states
+    lower = "--set=optim_config.base_lr=1e-4"
+    train.main(arguments(tiniest_config, tmp_path / "out", "--resume", lower))
+    results = json.loads((unfinished / "results.json").read_text())
+    # Cosine from 1e-4 to 1e-5 over 8 steps, of which all are done.
+    assert results["history"][1]["learning_rate"] == pytest.approx(1e-5, rel=1e-3)
+    assert results["config"]["optim_config"]["base_lr"] == 1e-4
 
 
 # ---- real processes --------------------------------------------------------------------------------------------------
