@@ -21,7 +21,7 @@ from s2pecnet.data.datasets import (
     SkipList,
 )
 from s2pecnet.data.utterances import AudioFolder
-from s2pecnet.data.workers import PATIENCE, start_worker, workers_that_fit
+from s2pecnet.data.workers import PATIENCE, end_with_python, start_worker, workers_that_fit
 from s2pecnet.errors import InputError
 from s2pecnet.parallel import check_divisible, processes
 from s2pecnet.runtime import usable_cores
@@ -135,6 +135,7 @@ def make_loader(
     workers = num_workers if num_workers is not None else min(8, max(1, cores)) if cuda else 0
     if workers:
         of_one = sum(tensor.nbytes for tensor in inputs(np.ones(inputs.samples, dtype=np.float32)))
+        end_with_python()
         workers = workers_that_fit(workers, prefetch, batch_size * of_one, chosen=num_workers is not None)
     options: dict[str, Any] = {
         "batch_size": batch_size,

@@ -7,6 +7,7 @@ finds no shared memory is one line that names the files that were asked for.
 
 import atexit
 import contextlib
+import functools
 import logging
 import math
 import multiprocessing
@@ -55,9 +56,15 @@ def _take_over_child_signals() -> None:
     if callable(handler) and handler is not _on_child:
         _torch_handler = handler
         signal.signal(signal.SIGCHLD, _on_child)
-        # When python exits, one that is stuck would not end by being asked to. Not before: one that is killed may hold
-        # a lock that torch wants.
-        atexit.register(_kill_children)
+
+
+@functools.cache
+def end_with_python() -> None:
+    """Let loading processes end when python exits: they do not heed the signal by which they would be asked to.
+
+    Not before: one that is killed may hold a lock that torch wants.
+    """
+    atexit.register(_kill_children)
 
 
 def _kill_children() -> None:

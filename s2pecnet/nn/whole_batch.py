@@ -96,7 +96,7 @@ class WholeBatchDropout(nn.Dropout):
             return super().forward(input)
         rows = input.shape[0] * group.size
         # torch draws in the order of memory, which is not that of the axes where the input is transposed.
-        order = sorted(range(input.dim()), key=lambda axis: -input.stride(axis))
+        order = sorted(range(input.dim()), key=input.stride, reverse=True)
         shape = [rows if axis == 0 else input.shape[axis] for axis in order]
         ones = input.new_ones(shape).permute([order.index(axis) for axis in range(input.dim())])
         return input * functional.dropout(ones, self.p)[group.share(rows)]

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from s2pecnet.data import workers
 from s2pecnet.data.workers import WorkerFailed, batches, start_worker, workers_that_fit
 from s2pecnet.errors import InputError
+from tests.helpers import ROOT
 
 
 class Files(Dataset[tuple[torch.Tensor]]):
@@ -96,3 +99,20 @@ def test_full_shared_memory_is_known_beforehand(
 def test_errors_of_torch_in_words(message: str, expected: str | None) -> None:
     reason = workers._why_failed(message)
     assert reason is None if expected is None else expected in str(reason)
+
+
+def test_a_script_with_a_loader_of_its_own_ends(corpus: Path, tmp_path: Path) -> None:
+    """Loading processes ignore the signal by which python asks them to end; they must not keep it waiting."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from s2pecnet.experiment import get_loader\n"
+        "from tests.helpers.samples import TINIEST\n"
+        "loader = get_loader(sys.argv[1], 1, TINIEST | {'num_workers': 2, 'num_epochs': 1})[0]\n"
+        "print(len(next(iter(loader))[1]))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(script), str(corpus)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "6\n"), done.stderr

@@ -92,7 +92,7 @@ def test_each_key_of_a_system_takes_what_the_system_takes(system: str, key: str,
     for value in VALUES:
         if beyond_a_schema(key, kind, value):
             continue
-        model_config = copy.deepcopy(base)
+        model_config: dict[str, Any] = copy.deepcopy(base)
         place, last = (model_config["front_end"], key[10:]) if key.startswith("front_end.") else (model_config, key)
         place[last] = value
         try:

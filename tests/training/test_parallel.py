@@ -115,9 +115,7 @@ def test_steps_are_those_of_one_process(name: str, micro: int | None, tmp_path: 
         assert now == pytest.approx(before, rel=1e-9)
     assert list(two["state"]) == list(one["state"])
     for key, tensor in one["state"].items():
-        torch.testing.assert_close(
-            two["state"][key], tensor, rtol=1e-7, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
-        )
+        torch.testing.assert_close(two["state"][key], tensor, rtol=1e-7, atol=1e-7, msg=f"{key} differs")
 
 
 @pytest.fixture
