@@ -26,11 +26,12 @@ from s2pecnet.corpora.trials import Corpus, CorpusOptions
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.extras import MissingExtra
-from s2pecnet.files import sha256_of, write_json, writes
+from s2pecnet.files import atomic_write, sha256_of, write_json, writes
 from s2pecnet.interruption import handle_signals
 from s2pecnet.locks import run_lock
 from s2pecnet.metrics import calibration
 from s2pecnet.metrics.bootstrap import bootstrap_intervals
+from s2pecnet.metrics.fixed_threshold import FixedThreshold
 from s2pecnet.reporting.html.runs import INTERVALS, Run, read_runs, replicates_of
 from s2pecnet.reporting.plots import save_figures
 from s2pecnet.reporting.report import write_report
@@ -44,7 +45,15 @@ from s2pecnet.runs.provenance import (
 )
 from s2pecnet.runtime import prepare, resolve_device
 from s2pecnet.score_files.cm_asv import ASVScores, read_asv_scores
-from s2pecnet.scoring.splits import Evaluation, ScoredSplit, write_summary
+from s2pecnet.scoring.splits import (
+    Evaluation,
+    ScoredSplit,
+    as_cm_scores,
+    score_split,
+    write_score_file,
+    write_summary,
+)
+from s2pecnet.scoring.verdicts import load_calibration, make_rule
 from s2pecnet.systems.build import System, inputs_of
 from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.registry import count_parameters
@@ -179,6 +188,10 @@ def evaluate(config: Config, seed: int, options: RunOptions) -> RunRecord:
     started = time.monotonic()
     with _scoring("eval", config, seed, options, ("eval_summary", "results", "plots", "report")) as scoring:
         corpus, scored, found, folder, record = scoring
+        if found is None:
+            record.wall_time_s = round(time.monotonic() - started, 3)
+            record.write(folder.results)
+            return record
         write_results(folder, record, corpus, {"eval": found}, {"eval": scored.asv}, started)
         return record
 
@@ -187,6 +200,7 @@ def calibrate(config: Config, seed: int, options: RunOptions) -> calibration.Cal
     """Score dev with trained weights, and fit what turns their scores into log-likelihood ratios and verdicts."""
     with _scoring("dev", config, seed, options, ("dev_summary", "calibration")) as scoring:
         _, _, found, folder, record = scoring
+        assert found is not None
         fitted = calibration.fit(found.scores, str(folder.scores("dev")))
         fitted = replace(fitted, weights_sha256=record.weights_sha256)
         write_json(folder.file("calibration"), fitted.as_dict())
@@ -197,11 +211,16 @@ def calibrate(config: Config, seed: int, options: RunOptions) -> calibration.Cal
 @contextmanager
 def _scoring(
     split: str, config: Config, seed: int, options: RunOptions, files: tuple[str, ...]
-) -> Iterator[tuple[Corpus, ScoredSplit, Evaluation, RunFolder, RunRecord]]:
-    """Score a split with trained weights into a folder; earlier `files` and scores there are backed up."""
+) -> Iterator[tuple[Corpus, ScoredSplit, Evaluation | None, RunFolder, RunRecord]]:
+    """Score a split with trained weights into a folder; earlier `files` and scores there are backed up.
+
+    Trials of eval may all be of one class; they have no `Evaluation`.
+    """
     device = prepare(parallel.device_of(options.device), seed, config)
     with handle_signals(), parallel.joined(device):
         corpus = corpus_of(config)
+        if split == "eval":
+            corpus = replace(corpus, splits={name: one.of_any_class() for name, one in corpus.splits.items()})
         folder = options.folder(config)
         if folder.holds_training:
             # Its results stay what they are.
@@ -216,12 +235,37 @@ def _scoring(
             folder.make(resume=True)
             for path in (folder.scores(split), *map(folder.file, files)):
                 back_up(path)
+            if len(scored.trials.keys()) == 1:
+                _score_one_class(system, scored, folder)
+                yield corpus, scored, None, folder, record
+                parallel.wait()
+                return
             found = scored.evaluate(system.scorer(), folder.scores(split))
             write_summary(folder.summary(split), found.metrics)
             print(found.metrics.summary())
             record.metrics = {split: found.metrics}
             yield corpus, scored, found, folder, record
             parallel.wait()
+
+
+def _score_one_class(system: System, scored: ScoredSplit, folder: RunFolder) -> None:
+    """Score trials of one class: rates at the threshold that goes with the weights, if there is one, and no EER."""
+    values = score_split(scored.loader, system.scorer(), scored.trials)
+    write_score_file(folder.scores("eval"), scored.trials, values)
+    cm = as_cm_scores(scored.trials, values, both_classes=False)
+    n_bonafide, n_spoof = cm.bonafide.size, cm.spoof.size
+    lines = [f"trials       {n_bonafide} bona fide, {n_spoof} spoofed"]
+    lines += [f"unscored     {cm.n_unscored} more, not in the metrics"] if cm.n_unscored else []
+    lines.append(f"EER, minDCF  not defined: no {'spoofed' if n_bonafide else 'bona fide'} trials")
+    rule = make_rule(None, load_calibration(None, str(system.weights)))
+    if rule.threshold is None:
+        lines.append(f"no rates: {rule.reason}; s2pecnet evaluate --cm {folder.scores('eval')} --threshold SCORE")
+    else:
+        lines += [*FixedThreshold.of(cm, rule.threshold).lines(), f"  threshold: {rule.reason}"]
+    with atomic_write(folder.summary("eval")) as stream:
+        stream.write("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(f"scores in {folder.scores('eval')}")
 
 
 def write_results(

@@ -165,15 +165,20 @@ def write_score_file(path: str | Path, trials: Trials, scores: Floats) -> None:
             stream.write(f"{utterance} {attack} {KEYS[0] if is_bonafide else KEYS[1]} {text}\n")
 
 
-def as_cm_scores(trials: Trials, scores: Floats) -> CMScores:
+def as_cm_scores(trials: Trials, scores: Floats, both_classes: bool = True) -> CMScores:
     """The scored trials, as `read_cm_scores` reads them from the file.
 
+    Args:
+        both_classes: as in `read_cm_scores`.
+
     Raises:
-        InputError: no bona fide trial, or no spoofed one, has a score.
+        InputError: no trial has a score, or none of a class (see `both_classes`).
     """
     scored = ~np.isnan(scores)
+    if not scored.any():
+        raise InputError(f"{trials.path}: no trial has a score")
     for key, rows in zip(KEYS, (trials.is_bonafide, ~trials.is_bonafide), strict=True):
-        if not (scored & rows).any():
+        if both_classes and not (scored & rows).any():
             raise InputError(f"{trials.path}: no {key} trial has a score; metrics need both classes")
     return CMScores(
         utterances=np.char.decode(trials.utterance.encoded[scored], "utf-8"),

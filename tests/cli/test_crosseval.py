@@ -14,7 +14,7 @@ import pytest
 from s2pecnet.cli import crosseval
 from s2pecnet.errors import InputError
 from s2pecnet.files import write_json
-from s2pecnet.metrics.calibration import fit
+from s2pecnet.metrics.calibration import Calibration, fit
 from s2pecnet.reporting.text import WIDTH
 from s2pecnet.score_files.cm_asv import read_cm_scores
 from s2pecnet.systems.registry import find_model
@@ -262,3 +262,36 @@ def test_scores_are_taken_again_only_where_they_are_of_the_same(
     torch.save(weights, tmp_path / "weights.pth")
     assert "again, as weights_sha256 differ" in scored()
     assert score_file.read_text() != first
+
+
+def test_a_corpus_of_one_class_is_scored_by_the_command_of_runs(
+    system: list[str], corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`main.py --eval`: scores, and what is defined; with a calibration in the weights the rate at its threshold."""
+    from s2pecnet.cli import train
+    from s2pecnet.systems.weights import load_weights, save_weights
+
+    spoofs = make_one_class(corpus, tmp_path / "spoofs")
+    words = ["--eval", *system[:2], *system[4:], "--set", f"database_path={spoofs}", "--set", "split_policy=eval"]
+    assert train.main([*words, "--eval_model_weights", system[3]]) == 0
+    out = capsys.readouterr().out
+    assert "EER, minDCF  not defined: no bona fide trials" in out
+    assert "no rates: no calibration, and no --threshold; s2pecnet evaluate --cm" in out
+    path = next((tmp_path / "out").glob("LA_tiny*/eval_scores*.txt"))
+    scores = read_cm_scores(path, both_classes=False)
+    assert scores.scores.size == 12
+    results = json.loads((path.parent / "results.json").read_text())
+    assert results["metrics"] == {}
+    assert results["weights_sha256"]
+    model, calibrated = find_model("AASIST")(TINIEST["model_config"]), tmp_path / "calibrated.pth"
+    load_weights(model, system[3])
+    middle = float(np.median(scores.scores))
+    fitted = Calibration(1.0, -middle, 0.0, 0.0, 0.05, 1.0, 10.0, 5, 5, False, "dev")
+    save_weights(model, calibrated, {"calibration": fitted.as_dict()})
+    assert train.main([*words, "--eval_model_weights", str(calibrated)]) == 0
+    out = capsys.readouterr().out
+    assert "FRR             not defined: no bona fide trials" in out
+    assert "FAR              50.0000 %" in out
+    # Training needs both classes.
+    with pytest.raises(InputError):
+        train.main([*system[:2], *system[4:], "--set", f"database_path={spoofs}"])
