@@ -259,7 +259,8 @@ def _score_one_class(system: System, scored: ScoredSplit, folder: RunFolder) -> 
     lines.append(f"EER, minDCF  not defined: no {'spoofed' if n_bonafide else 'bona fide'} trials")
     rule = make_rule(None, load_calibration(None, str(system.weights)))
     if rule.threshold is None:
-        lines.append(f"no rates: {rule.reason}; s2pecnet evaluate --cm {folder.scores('eval')} --threshold SCORE")
+        why = rule.reason if rule.calibration else "no calibration is stored with the weights"
+        lines.append(f"no rates: {why}; s2pecnet evaluate --cm {folder.scores('eval')} --threshold SCORE")
     else:
         lines += [*FixedThreshold.of(cm, rule.threshold).lines(), f"  threshold: {rule.reason}"]
     with atomic_write(folder.summary("eval")) as stream:

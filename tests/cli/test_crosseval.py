@@ -276,7 +276,7 @@ def test_a_corpus_of_one_class_is_scored_by_the_command_of_runs(
     assert train.main([*words, "--eval_model_weights", system[3]]) == 0
     out = capsys.readouterr().out
     assert "EER, minDCF  not defined: no bona fide trials" in out
-    assert "no rates: no calibration, and no --threshold; s2pecnet evaluate --cm" in out
+    assert "no rates: no calibration is stored with the weights; s2pecnet evaluate --cm" in out
     path = next((tmp_path / "out").glob("LA_tiny*/eval_scores*.txt"))
     scores = read_cm_scores(path, both_classes=False)
     assert scores.scores.size == 12

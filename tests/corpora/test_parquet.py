@@ -1,7 +1,10 @@
 """Parquet shards: the same trials and samples as the files that they were made of, in every command."""
 
 import json
+import os
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from s2pecnet.data.loaders import make_loader
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
 from s2pecnet.score_files.cm_asv import read_cm_scores
+from tests.helpers import ROOT
 from tests.helpers.audio_zoo import written
 from tests.helpers.made_corpora import make_parquet, write_parquet
 from tests.helpers.samples import TINIEST
@@ -255,3 +259,22 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path, monkeypatch:
     ) as e:
         find_corpus("hf://datasets/nobody/nothing-of-it")
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.slow
+def test_a_run_takes_a_data_set_from_the_cache_of_the_hub(corpus: Path, tmp_path: Path) -> None:
+    """The real command and the real huggingface_hub, without a network; the cache has the Hub's own layout."""
+    pytest.importorskip("huggingface_hub")
+    commit, home = "a" * 40, tmp_path / "home" / "hub" / "datasets--who--what"
+    make_parquet(corpus, home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    config = tmp_path / "tiny.conf"
+    config.write_text(json.dumps(TINIEST | {"num_epochs": 1, "database_path": "hf://datasets/who/what"}))
+    words = [sys.executable, ROOT / "main.py", "--config", config, "--output_dir", tmp_path / "out", "--device", "cpu"]
+    done = subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=os.environ | {"HF_HOME": str(tmp_path / "home"), "S2PEC_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "eval, selected epoch" in done.stdout
