@@ -117,11 +117,11 @@ def test_other_precisions_take_nearly_the_same_step(precision: str) -> None:
     terms, state = stepped("S2pecNet", without_batch_effects, steps=1)
     near_terms, near_state = stepped("S2pecNet", without_batch_effects, steps=1, precision=precision)
     for name in terms:
-        # bfloat16 has eight bits; how much of them is lost depends on the instructions of the processor.
-        torch.testing.assert_close(near_terms[name], terms[name], rtol=5e-3, atol=0)
+        torch.testing.assert_close(near_terms[name], terms[name], rtol=2e-3, atol=0)
     assert all(near_state[name].dtype == state[name].dtype for name in state)
     moved = max(float((near_state[name] - state[name]).abs().max()) for name in state)
-    assert moved < 2e-3
+    # bfloat16 has eight bits; which of them are lost depends on the instructions of the processor.
+    assert moved < 4e-3
     assert (precision == "tf32") == (moved == 0)
 
 
