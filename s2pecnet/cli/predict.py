@@ -24,6 +24,7 @@ from s2pecnet.extras import require
 from s2pecnet.text import printable
 
 if TYPE_CHECKING:
+    from s2pecnet.config.experiment import Config
     from s2pecnet.scoring.recordings import FileScorer, Prediction
     from s2pecnet.scoring.resume import Table
     from s2pecnet.scoring.verdicts import Rule
@@ -47,22 +48,35 @@ exit status: 0 all files scored; 1 some file could not be used (a line each on s
 def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> int:
     """Run the command line, which help calls `prog`; returns the exit status."""
     arguments = parse_arguments(argv, prog)
-    from s2pecnet.audio.paths import find_audio, require_files, skipped_in_words
     from s2pecnet.config.experiment import load_config
-    from s2pecnet.scoring.recordings import FileScorer
+
+    config = load_config(arguments.config, arguments.set)
+    from s2pecnet import parallel
+    from s2pecnet.runtime import resolve_device
+
+    arguments.device = parallel.device_of(arguments.device)
+    with parallel.joined(resolve_device(arguments.device)) as group:
+        return _predict(arguments, config, group.rank)
+
+
+def _predict(arguments: argparse.Namespace, config: "Config", rank: int) -> int:
+    from s2pecnet.audio.paths import find_audio, require_files, skipped_in_words
+    from s2pecnet.scoring.recordings import FileScorer, by_all
     from s2pecnet.scoring.verdicts import load_calibration, make_rule
     from s2pecnet.systems.build import load_system
     from s2pecnet.systems.published import find_weights
 
-    config = load_config(arguments.config, arguments.set)
     skipped: Counter[str] = Counter()
-    found = require_files(find_audio(arguments.paths, skipped), arguments.paths)
+    # Where several processes share the files, the first one finds them and has the last word.
+    found = iter(()) if rank else require_files(find_audio(arguments.paths, skipped), arguments.paths)
     hop = _hop(arguments.hop, config.samples)
     weights = str(find_weights(arguments.weights, config))
     rule = make_rule(arguments.threshold, load_calibration(arguments.calibration, weights))
     system = load_system(config, weights, arguments.device)
     scorer = system.scorer()
     files = FileScorer(scorer, system.inputs, hop, scorer.chunk or config.batch_size)
+    if rank:
+        return sum(0 for _ in by_all(files, found))
     about = {
         "system": config.architecture,
         "config": config.source,
@@ -84,7 +98,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet predict") -> i
     with _progress(files, tally), _output(arguments) as (write, table):
         if table is not None:
             found = table.remaining(found, tally)
-        predictions = _good_ones(files(found), rule, tally)
+        predictions = _good_ones(by_all(files, found), rule, tally)
         if arguments.plot:
             predictions = _plotted(predictions, arguments.plot, rule)
         width = max(len(path) if os.path.isfile(path) else WIDEST for path in arguments.paths)

@@ -22,12 +22,15 @@ from s2pecnet.audio.paths import Found
 from s2pecnet.audio.streaming import Window, read_windows
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
+from s2pecnet.parallel import gathered, processes
 from s2pecnet.runtime import usable_cores
 from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.scorer import Scorer
 
 # What is read of a file before its turn comes.
 WINDOWS_AHEAD = 8
+# Files that are scored together where a table can be continued, and by one process where several share them.
+GROUP = 256
 
 
 class WindowScore(NamedTuple):
@@ -141,6 +144,39 @@ class FileScorer:
             file.scores.append(WindowScore(window.start / SAMPLE_RATE, end / SAMPLE_RATE, score))
         self.on_scored(len(batch))
         batch.clear()
+
+
+def by_all(files: FileScorer, found: Iterator[Found]) -> Iterator[Prediction | InputError]:
+    """What `files(found)` gives, where the files are shared by all processes that torchrun has started.
+
+    The first process has the paths; the others give none. Each scores a group of files in turn, and all get all
+    predictions, in the order of the paths.
+
+    Raises:
+        ProcessLost: another process has ended.
+    """
+    group = processes()
+    if group.size == 1:
+        yield from files(found)
+        return
+    groups = _groups(found)
+    while work := gathered(list(itertools.islice(groups, group.size)))[0]:
+        own = work[group.rank] if group.rank < len(work) else []
+        for results in gathered(list(files(own))):
+            yield from results
+
+
+def _groups(found: Iterator[Found]) -> Iterator[list[Found]]:
+    """The paths in lists: as far as a pause, and of GROUP paths at most."""
+    paths: list[Found] = []
+    for item in found:
+        if item is not None:
+            paths.append(item)
+        if paths and (item is None or len(paths) == GROUP):
+            yield paths
+            paths = []
+    if paths:
+        yield paths
 
 
 # Gives a file's windows with their inputs, and calls what it is given where the second decoder is needed.

@@ -20,12 +20,11 @@ from typing import IO, Any
 
 from s2pecnet.audio.paths import Found
 from s2pecnet.errors import InputError
+from s2pecnet.scoring.recordings import GROUP
 from s2pecnet.text import quoted
 
 log = logging.getLogger(__name__)
 
-# Paths whose windows are scored together, and that are scored again where a run goes on.
-GROUP = 256
 FORMATS = ("csv", "jsonl")
 COLUMNS = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold", "windows")
 # Another machine, or another number of threads, may round a score otherwise.

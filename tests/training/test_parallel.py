@@ -7,6 +7,7 @@ those of one process to 1e-7.
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,8 @@ import pytest
 import torch
 
 from s2pecnet.cli import train
-from s2pecnet.systems.weights import read_weights
+from s2pecnet.systems.build import get_model
+from s2pecnet.systems.weights import read_weights, save_weights
 from tests.helpers import ROOT
 from tests.helpers.samples import TINIEST, TINY
 
@@ -219,3 +221,38 @@ def test_batches_that_cannot_be_shared_are_refused(config: Path, tmp_path: Path)
     assert done.returncode != 0
     assert "error: batch_size 5 cannot be shared evenly by 2 processes; choose a multiple of 2" in done.stderr
     assert "[rank" not in done.stderr
+
+
+def test_files_are_shared_and_the_table_has_the_bytes_of_one_process(
+    corpus: Path, config: Path, tmp_path: Path
+) -> None:
+    """Also where a killed table is continued by several processes; a bad file is one line."""
+    given = json.loads(config.read_text())
+    torch.manual_seed(0)
+    save_weights(get_model(given["model_config"], "cpu"), tmp_path / "w.pth")
+    clips = tmp_path / "clips"
+    shutil.copytree(corpus / "ASVspoof2019_LA_eval" / "flac", clips)
+    (clips / "bad.wav").write_bytes(b"RIFF0000WAVE")
+    tables = {}
+    for processes in (1, 2):
+        table = tmp_path / f"{processes}.csv"
+        # Groups of four files: each process has several.
+        script = tmp_path / "predict.py"
+        script.write_text(
+            "import s2pecnet.scoring.recordings as recordings\n"
+            "recordings.GROUP = 4\n"
+            "import s2pecnet.scoring.resume as resume\n"
+            "from s2pecnet.__main__ import run\n"
+            "run()\n"
+        )
+        weights = ["--weights", tmp_path / "w.pth", "--device", "cpu"]
+        command = [script, "predict", "--config", config, *weights, "--format", "csv", "--output", table, clips]
+        done = subprocess.run(torchrun(*command, processes=processes), cwd=ROOT, capture_output=True, text=True)
+        assert done.stderr.count("bad.wav") == 1, done.stderr
+        assert "files scored: 18; that could not be used: 1" in done.stderr
+        tables[processes] = table.read_bytes()
+    assert tables[1] == tables[2]
+    assert tables[1].count(b"\n") == 19
+    (tmp_path / "2.csv").write_bytes(tables[1][: len(tables[1]) * 2 // 3])
+    done = subprocess.run(torchrun(*command, "--resume"), cwd=ROOT, capture_output=True, text=True)
+    assert (tmp_path / "2.csv").read_bytes() == tables[1], done.stderr
