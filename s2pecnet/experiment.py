@@ -161,6 +161,12 @@ def make_trainer(
     if left:
         trainer.restore(left[1])
         log.info("resuming after step %d of epoch %d (%s)", trainer.progress.step, trainer.progress.epoch, left[0])
+    if config.feature_cache:
+        # Only now: its key is made of the weights that the training has.
+        from s2pecnet.data.outputs import use_feature_cache
+
+        loaders = {"train": train_loader, "dev": dev.loader, "eval": evaluation.loader}
+        use_feature_cache(system, {name: (one, corpus[name].trials) for name, one in loaders.items()}, cache)
     return trainer
 
 

@@ -179,6 +179,11 @@ class Config:
         False,
         description="decode each file once and keep the samples in --cache_dir; 2 bytes a sample for 16-bit audio",
     )
+    feature_cache: Literal["float32", "float16"] | None = Field(
+        None,
+        description="compute the outputs of a frozen front end once, keep them in --cache_dir in this format and train "
+        "on them, see [ssl.md](ssl.md); null: they are computed whenever they are needed",
+    )
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
         description="number format: float32; the same with TF32 products (CUDA); autocast to bfloat16; to float16, "
@@ -276,7 +281,7 @@ ADDED: dict[str, Any] = {
     "augment": [], "train_crop": "random", "patience": None, "select_by": "eer", "loss_config.gamma": 2.0,
     "loss_config.alpha": 20.0, "loss_config.m_real": 0.9, "loss_config.m_fake": 0.2, "loss_config.margin": 0.9,
     "optim_config.front_end_lr": None, "optim_config.warmup_steps": 0, "optim_config.clip_grad_norm": None,
-    "optim_config.sam_rho": None,
+    "optim_config.sam_rho": None, "feature_cache": None,
 }  # fmt: skip
 LONGEST_OUTPUT = 200
 
@@ -405,6 +410,18 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         problems.append(
             ("compile", "compile: does not work together with activation_checkpointing; switch one of them off")
         )
+    front_end = config.model_config.get("front_end")
+    against = {
+        "needs a system with model_config.front_end": not isinstance(front_end, Mapping),
+        'needs a frozen front end (model_config.front_end.trainable "none")': isinstance(front_end, Mapping)
+        and front_end.get("trainable") != "none",
+        "does not work with augment, which changes what the front end hears": bool(config.augment),
+        'needs the same crop in every epoch (train_crop "first")': config.train_crop != "first",
+        "does not work with freq_aug": config.freq_aug,
+    }
+    reason = next((reason for reason, applies in against.items() if applies), None)
+    if config.feature_cache and reason:
+        problems.append(("feature_cache", f"feature_cache: {reason}; or set it to null"))
     optim = config.optim_config
     if max(optim.betas) == 1:
         problems.append(

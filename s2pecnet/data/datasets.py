@@ -3,14 +3,16 @@
 Conventions: waveforms are float32, mono, 16 kHz, in [-1, 1]; label 1 = bona fide, 0 = spoof. An item is
 (waveform[, feature], label) in training and (waveform[, feature], utterance) otherwise, where the feature is the second
 input that some systems ask for, computed on the complete utterance before the waveform is cropped. Training may augment
-the complete utterance before either; scoring never does.
+the complete utterance before either; scoring never does. With `feature_cache` the kept outputs of a frozen front end
+stand in the waveform's place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,6 +23,9 @@ from s2pecnet.corpora.published import read_protocol
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
 from s2pecnet.systems.inputs import Inputs
+
+if TYPE_CHECKING:
+    from s2pecnet.data.outputs import FrontEndOutputs
 
 # A corpus with more bad files than this needs repair, not skipping.
 LARGEST_SHARE = 0.01
@@ -100,6 +105,8 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         self.list_IDs, self.base_dir, self.inputs = list_IDs, Path(base_dir), inputs
         self.audio = audio or AudioFolder(base_dir, list_IDs)
         self.skip_list = skip_list
+        # The kept outputs of a front end, which are then given in the waveforms' place.
+        self.outputs: FrontEndOutputs | None = None
 
     def __len__(self) -> int:
         return len(self.list_IDs)
@@ -108,7 +115,14 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         self, index: int, rng: np.random.Generator | None, augment: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> tuple[Tensor, ...] | None:
         """The model's inputs; None where the audio is bad and may be skipped."""
+        outputs = None if self.outputs is None else self.outputs(index)
+        if outputs is not None:
+            return (outputs,)
         try:
+            if self.outputs is not None:
+                # Says what is wrong with it.
+                self.audio.crop(index, self.inputs.samples)
+                raise BadAudio(f"{self.list_IDs[index]}: was bad audio when {self.outputs.path} was made; remove that")
             if self.inputs.feature is None and augment is None:
                 # Nothing but the crop is decoded.
                 start = first_sample if rng is None else lambda spare: int(rng.integers(spare + 1))
@@ -120,6 +134,12 @@ class _Utterances(Dataset[tuple[Any, ...]]):
             self.skip_list.add(self.list_IDs[index], why)
             return None
         return self.inputs(waveform if augment is None else augment(waveform), rng)
+
+    def _unusable(self) -> tuple[Tensor, ...]:
+        """What stands in place of audio that cannot be used: all NaN."""
+        if self.outputs is None:
+            return self.inputs.unusable()
+        return (torch.from_numpy(np.full(self.outputs.shape, np.nan, self.outputs.dtype)),)
 
 
 class Dataset_ASVspoof2019_train(_Utterances):
@@ -170,4 +190,4 @@ class Dataset_ASVspoof2019_devNeval(_Utterances):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         inputs = self._inputs_of(index, None)
-        return *(self.inputs.unusable() if inputs is None else inputs), self.list_IDs[index]
+        return *(self._unusable() if inputs is None else inputs), self.list_IDs[index]

@@ -129,7 +129,7 @@ def make_loader(
         raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
         audio = AudioCache(audio, trials, headers, cache_dir)
-    audio.digest = digest_of(headers)
+    audio.digest, audio.headers = digest_of(headers), headers
     cuda = torch.cuda.is_available()
     cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     workers = num_workers if num_workers is not None else min(8, max(1, cores)) if cuda else 0

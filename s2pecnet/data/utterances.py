@@ -24,9 +24,11 @@ class AudioFolder:
 
     Attributes:
         digest: SHA-256 of the files' sizes and lengths, as far as their headers were read; None: they were not.
+        headers: those headers.
     """
 
     digest: str | None = None
+    headers: np.ndarray | None = None
 
     def __init__(
         self,

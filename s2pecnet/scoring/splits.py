@@ -119,7 +119,7 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
     scores, count = np.full(len(trials), np.nan), 0
     with progress_bar(loader, "score") as bar:
         for *inputs, utterances in batches(loader):
-            usable = ~inputs[0][:, 0].isnan()
+            usable = ~inputs[0].flatten(1)[:, 0].isnan()
             if logits is None:
                 found = scorer(*inputs)
             else:

@@ -11,6 +11,7 @@ TASLP 2021; Chen et al., "WavLM", JSTSP 2022; Barrault et al., "Seamless", 2023 
 speech recognition via large-scale weak supervision", ICML 2023 (Whisper).
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from s2pecnet.config.options import NUMBER, Bool
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
-from s2pecnet.precision import float32_region
+from s2pecnet.precision import float32_region, is_exporting
 from s2pecnet.systems.fairseq import configuration_of, read_fairseq
 from s2pecnet.text import clipped, first_line
 
@@ -221,7 +222,7 @@ class FrontEnd(nn.Module):
             else:
                 hooks.append(layers[0].register_forward_pre_hook(lambda module, inputs: catch(0, module, (), inputs)))
         try:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen), self._undrawn():
                 output: Tensor = self.model(given).last_hidden_state
         finally:
             for hook in hooks:
@@ -232,6 +233,12 @@ class FrontEnd(nn.Module):
             # Of the 30 s that its encoder always gets, the frames that have sound.
             output = output[..., : (x.shape[-1] + 319) // 320, :]
         return output
+
+    def _undrawn(self) -> contextlib.AbstractContextManager[Any]:
+        """A frozen model changes no draw of the others: transformers draws for layers that are never dropped."""
+        if not self.frozen or is_exporting() or torch.compiler.is_compiling():
+            return contextlib.nullcontext()
+        return torch.random.fork_rng([])
 
     # ---- log-mel spectrograms ------------------------------------------------------------------
 

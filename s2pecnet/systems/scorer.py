@@ -49,7 +49,7 @@ class Scorer:
     def logits(self, waveforms: Tensor | np.ndarray, *features: Tensor) -> Tensor:
         """Logits (B, 2), float32 on the CPU; column 1 is the score."""
         inputs = [torch.as_tensor(tensor) for tensor in (waveforms, *features)]
-        if inputs[0].dim() != 2:
+        if inputs[0].dim() != 2 and not getattr(self.model, "takes_outputs", False):
             raise InputError(f"expected waveforms (B, samples), got an array of shape {tuple(inputs[0].shape)}")
         if not len(inputs[0]):
             return torch.empty(0, 2)

@@ -32,9 +32,12 @@ class SelfSupervisedSystem(nn.Module):
 
     Attributes:
         published_prefix: what the published files put before the names of the back end.
+        takes_outputs: `forward` takes kept outputs of the front end too, (B, frames, width) or (B, layers, frames,
+            width), see `data.outputs`.
     """
 
     published_prefix = ""
+    takes_outputs = False
     back_end: nn.Module
 
     def __init__(self, options: SelfSupervisedOptions, takes_layers: bool = False):
@@ -51,7 +54,8 @@ class SelfSupervisedSystem(nn.Module):
         """x float32 (B, samples) at 16 kHz."""
         if Freq_aug:
             raise InputError("freq_aug masks sinc filters, and this system has none; leave it out")
-        embedding, logits = self.back_end(self.layer_sum(self.front_end(x)))
+        outputs = x.float() if self.takes_outputs and x.dim() > 2 else self.front_end(x)
+        embedding, logits = self.back_end(self.layer_sum(outputs))
         return embedding, logits
 
     def from_published(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
