@@ -8,7 +8,10 @@ Where a step runs out of memory, `explain_oom` finds by trying which micro-batch
 """
 
 import contextlib
+import faulthandler
 import gc
+import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -288,25 +291,50 @@ def explain_oom(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) ->
         raise InputError(_advice(step, inputs, labels))
 
 
+def _fits(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> bool:
+    """Whether the memory is enough for a step on a batch; gradients are computed and dropped.
+
+    On a CPU a process of its own tries: where memory is short, the libraries that compute may crash instead of telling.
+    """
+    if step.device.type == "cpu" and hasattr(os, "fork"):
+        with warnings.catch_warnings():
+            # Python's of other threads: the copy computes with one, and comes to no python code but ours.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if not child:
+            status = 2
+            with contextlib.suppress(BaseException):
+                faulthandler.disable()
+                torch.set_num_threads(1)
+                status = 0 if _tried(step, inputs, labels) else 1
+            os._exit(status)
+        ended = os.waitpid(child, 0)[1]
+        if ended != 2 << 8:
+            return ended == 0
+        # Something else than memory is wrong, and is to be seen.
+    return _tried(step, inputs, labels)
+
+
+def _tried(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> bool:
+    kept = [(buffer, buffer.clone()) for buffer in step.model.buffers()]
+    try:
+        step._backward(to_device(inputs, step.device), labels.to(step.device))
+        return True
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        step.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in kept:
+            buffer.copy_(before)
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def _advice(step: TrainingStep, inputs: Sequence[Tensor], labels: Tensor) -> str:
     fitting = min(step.config.micro_batch_size or len(labels), len(labels)) // 2
-    while fitting:
-        # Gradients are computed and dropped: the memory of a step, without the step.
-        kept = [(buffer, buffer.clone()) for buffer in step.model.buffers()]
-        try:
-            step._backward(
-                to_device([tensor[:fitting] for tensor in inputs], step.device), labels[:fitting].to(step.device)
-            )
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        finally:
-            step.optimizer.zero_grad(set_to_none=True)
-            for buffer, before in kept:
-                buffer.copy_(before)
-            gc.collect()
-            torch.cuda.empty_cache()
+    while fitting and not _fits(step, [tensor[:fitting] for tensor in inputs], labels[:fitting]):
         fitting //= 2
     config = step.config
     micro = f" in micro-batches of {config.micro_batch_size} (micro_batch_size)" if config.micro_batch_size else ""

@@ -197,7 +197,9 @@ def test_outputs_of_other_weights_options_and_audio_are_others(
     again = attached(corpus, tmp_path)
     assert torch.equal(first[5][0], again[5][0])
     assert not passes
-    others = [{"seed": 4}, {"layers": "last"}, {"layers": [1, 2]}, {"precision": "bf16"}, {"feature_cache": "float16"}]
+    others: list[dict[str, Any]] = [
+        {"seed": 4}, {"layers": "last"}, {"layers": [1, 2]}, {"precision": "bf16"}, {"feature_cache": "float16"},
+    ]  # fmt: skip
     paths = {attached(corpus, tmp_path, **other).outputs.path for other in others}
     assert len(paths | {first.outputs.path}) == 1 + len(others)
     assert sum(passes) == 18 * len(others)

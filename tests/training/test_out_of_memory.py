@@ -1,5 +1,7 @@
 """The end of memory is told in one line, with a batch that fits, found by trying."""
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -82,3 +84,16 @@ def test_other_errors_stay_what_they_are() -> None:
     inputs, labels = [torch.randn(2, 4)], torch.arange(2)
     with pytest.raises(RuntimeError, match="a defect of ours"), explain_oom(step, inputs, labels):
         step(inputs, labels)
+
+
+class Crashing(Hungry):
+    """As a library does that does not look at what its allocation gave."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.room < len(x) < 24:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return super().forward(x)
+
+
+def test_a_library_that_crashes_while_it_is_tried_is_no_crash_of_the_training() -> None:
+    assert "; 3 fits: set micro_batch_size=3" in told(Crashing(5, RuntimeError, "could not create a primitive"))
