@@ -114,8 +114,8 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
             finished = finished_record(folder.results, record.experiment) if resume else None
             if finished:
                 log.info("%s holds this training, finished; nothing to do", folder.path)
-                if folder.states.is_dir():
-                    # It was killed behind its results.
+                if folder.states.is_dir() or not folder.file("report").is_file():
+                    # It was killed behind its results, or the page could not be written.
                     write_report(read_runs([folder.path], own=True), folder.file("report"))
                     folder.remove_states()
                 return finished

@@ -107,7 +107,7 @@ class RunFolder:
 
     def remove_states(self) -> None:
         """Remove the states of a training that is finished."""
-        if writes():
+        if writes() and self.states.is_dir():
             shutil.rmtree(self.states)
 
     def write_log(self, lines: Sequence[str]) -> None:

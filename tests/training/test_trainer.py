@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from s2pecnet import experiment
 from s2pecnet.cli import train
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import Metrics
@@ -288,6 +289,22 @@ def test_resume_in_the_config_and_a_finished_run(
         train.main(arguments(tiniest_config, tmp_path, "--set=resume=auto", "--set=num_epochs=1"))
     assert "finished; nothing to do" in caplog.text
     assert not list(tmp_path.glob("*.1"))
+
+
+def test_a_page_that_could_not_be_written_is_made_by_resume(
+    tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device", "report.html")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "write_report", full)
+        train.main(arguments(tiniest_config, tmp_path))
+    assert "no report.html: report.html: No space left on device" in caplog.text
+    page = tmp_path / "LA_tiniest_ep2_bs6" / "report.html"
+    assert not page.exists()
+    train.main(arguments(tiniest_config, tmp_path, "--resume"))
+    assert page.read_text().rstrip().endswith("</html>")
 
 
 def test_without_resume_the_unfinished_run_is_backed_up(
