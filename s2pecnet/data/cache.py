@@ -67,16 +67,16 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     Raises:
         Stopped: a signal has come.
     """
-    kept = None if cache_dir is None else cache_dir / f"headers-{_key(audio, trials)}.bin"
+    kept = None if cache_dir is None else cache_dir / f"headers-{cache_key(audio, trials)}.bin"
     headers = np.zeros(len(trials), dtype=HEADER)
-    for file, status in enumerate(_in_parallel(_stat, audio, "files")):
+    for file, status in enumerate(in_parallel(_stat, audio, "files")):
         headers["size"][file], headers["time"][file], headers["changed"][file] = status
     before = None if kept is None else _read_table(kept, HEADER, len(headers))
-    same = np.zeros(len(headers), dtype=bool) if before is None else _unchanged(before, headers)
+    same = np.zeros(len(headers), dtype=bool) if before is None else unchanged(before, headers)
     if before is not None:
         np.copyto(headers, before, where=same)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
-    for index, found in zip(changed, _in_parallel(_header, audio, "headers", changed), strict=True):
+    for index, found in zip(changed, in_parallel(_header, audio, "headers", changed), strict=True):
         for column, value in zip(("frames", "rate", "channels", "second"), found, strict=True):
             headers[column][index] = value
     if kept is not None and not same.all():
@@ -142,7 +142,7 @@ class AudioCache(AudioFolder):
 
     def __init__(self, audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path):
         super().__init__(audio.base_dir, audio.utterances, audio.files, audio.trials, audio.store)
-        self.cache = cache_dir / f"audio-{_key(audio, trials)}.bin"
+        self.cache = cache_dir / f"audio-{cache_key(audio, trials)}.bin"
         self._opened: _Opened | None = None
         self._usable = True
         try:
@@ -193,7 +193,7 @@ class AudioCache(AudioFolder):
             if not count:
                 return None
             if not checked[index]:
-                content = _read_at(descriptor, int(record["offset"]), count * kind.itemsize)
+                content = read_at(descriptor, int(record["offset"]), count * kind.itemsize)
                 if zlib.crc32(content) != record["crc"]:
                     raise ValueError(f"the samples of {self.utterances[index]}")
                 checked[index] = 1
@@ -202,7 +202,7 @@ class AudioCache(AudioFolder):
             first = 0
             if samples is not None and count > samples:
                 first, count = start(count - samples), samples
-            content = _read_at(descriptor, int(record["offset"]) + first * kind.itemsize, count * kind.itemsize)
+            content = read_at(descriptor, int(record["offset"]) + first * kind.itemsize, count * kind.itemsize)
             return np.frombuffer(content, kind)
         except (OSError, ValueError, IndexError) as error:
             self._usable = False
@@ -221,7 +221,7 @@ class AudioCache(AudioFolder):
 
     def _fits(self, headers: np.ndarray) -> bool:
         records = _read_table(self.cache, RECORD, len(headers))
-        return records is not None and bool(_unchanged(records, headers).all())
+        return records is not None and bool(unchanged(records, headers).all())
 
     def _make(self, headers: np.ndarray) -> None:
         records = np.zeros(len(headers), dtype=RECORD)
@@ -231,7 +231,7 @@ class AudioCache(AudioFolder):
         files = AudioFolder(self.base_dir, self.utterances, self.files, self.trials, self.store)
         with atomic_write(self.cache, "wb", by_any=True) as stream:
             stream.seek(offset)
-            for index, waveform in enumerate(_in_parallel(_compact, files, "decoding")):
+            for index, waveform in enumerate(in_parallel(_compact, files, "decoding")):
                 records["offset"][index], records["samples"][index] = offset, len(waveform)
                 records["kind"][index] = KINDS.index(waveform.dtype)
                 records["crc"][index] = zlib.crc32(waveform.tobytes())
@@ -261,7 +261,12 @@ def _read_table(path: Path, dtype: np.dtype[Any], count: int) -> np.ndarray | No
     return np.frombuffer(content, dtype)
 
 
-def _read_at(descriptor: int, offset: int, length: int) -> bytes:
+def read_at(descriptor: int, offset: int, length: int) -> bytes:
+    """So many bytes of a file from an offset on.
+
+    Raises:
+        ValueError: there are fewer.
+    """
     if hasattr(os, "pread"):
         content = os.pread(descriptor, length, offset)
     else:
@@ -272,7 +277,7 @@ def _read_at(descriptor: int, offset: int, length: int) -> bytes:
     return content
 
 
-def _unchanged(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+def unchanged(before: np.ndarray, now: np.ndarray) -> np.ndarray:
     """Which files (n,) have the same size and times in two tables."""
     return np.logical_and.reduce([before[column] == now[column] for column, _ in STATUS])
 
@@ -294,7 +299,8 @@ def _compact(audio: AudioFolder, index: int) -> np.ndarray:
     return levels.astype(KINDS[0]) if exact else waveform.astype(KINDS[1])
 
 
-def _key(audio: AudioFolder, trials: Trials) -> str:
+def cache_key(audio: AudioFolder, trials: Trials) -> str:
+    """What names the caches of a split: its audio's folder, its protocol's content, and the version of this code."""
     folder = str(audio.folder.resolve())
     return hashlib.sha256(f"{folder}\n{trials.digest}\n{VERSION}".encode()).hexdigest()[:16]
 
@@ -323,7 +329,7 @@ def _reason(audio: AudioFolder, index: int) -> str:
     return "it could not be opened a moment ago"
 
 
-def _in_parallel(
+def in_parallel(
     work: Callable[[AudioFolder, int], Result], audio: AudioFolder, what: str, items: np.ndarray | None = None
 ) -> Iterator[Result]:
     """`work(audio, item)` of every item in their order, by a few threads, a bounded number at a time."""

@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.corpora.trials import Trials
-from s2pecnet.data.cache import HEAD, STATUS, _in_parallel, _key, _read_at, _unchanged, digest_of
+from s2pecnet.data.cache import HEAD, STATUS, cache_key, digest_of, in_parallel, read_at, unchanged
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.data.workers import workers_that_fit
 from s2pecnet.errors import InputError
@@ -76,7 +76,7 @@ class FrontEndOutputs:
             descriptor, records = self._opened = self._opened or self.open()
             if not records["usable"][index]:
                 return None
-            content = bytearray(_read_at(descriptor, self.begin + index * self.size, self.size))
+            content = bytearray(read_at(descriptor, self.begin + index * self.size, self.size))
             if zlib.crc32(content) != records["crc"][index]:
                 raise ValueError(f"the outputs of item {index}")
         except (OSError, ValueError) as error:
@@ -100,11 +100,11 @@ class FrontEndOutputs:
         """
         descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            head = np.frombuffer(_read_at(descriptor, 0, HEAD.itemsize), HEAD)[0]
+            head = np.frombuffer(read_at(descriptor, 0, HEAD.itemsize), HEAD)[0]
             length = os.fstat(descriptor).st_size
             if head["magic"] != MAGIC or head["length"] != length or length != self.begin + self.items * self.size:
                 raise ValueError("its head")
-            table = bytearray(_read_at(descriptor, HEAD.itemsize, self.items * RECORD.itemsize))
+            table = bytearray(read_at(descriptor, HEAD.itemsize, self.items * RECORD.itemsize))
             if zlib.crc32(table) != head["crc"]:
                 raise ValueError("its table")
         except BaseException:
@@ -119,7 +119,7 @@ class FrontEndOutputs:
         except (OSError, ValueError):
             return False
         os.close(descriptor)
-        return bool(_unchanged(records, headers).all())
+        return bool(unchanged(records, headers).all())
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_opened": None}
@@ -160,7 +160,7 @@ def use_feature_cache(system: System, loaders: dict[str, tuple[DataLoader[Any], 
         data: Any = loader.dataset
         audio: AudioFolder = data.audio
         assert audio.headers is not None
-        own = json.dumps([*about, _key(audio, trials), digest_of(audio.headers)])
+        own = json.dumps([*about, cache_key(audio, trials), digest_of(audio.headers)])
         key = hashlib.sha256(own.encode()).hexdigest()[:16]
         outputs = FrontEndOutputs(folder / f"outputs-{key}.bin", len(data), shape, dtype)
         if not outputs.fits(audio.headers):
@@ -194,7 +194,7 @@ def _make(outputs: FrontEndOutputs, system: System, loader: DataLoader[Any], con
 
     def computed() -> Iterator[tuple[int, np.ndarray]]:
         waiting: list[tuple[int, Tensor]] = []
-        found = _in_parallel(lambda _, index: data._inputs_of(index, None), data.audio, "front end")
+        found = in_parallel(lambda _, index: data._inputs_of(index, None), data.audio, "front end")
         for index, inputs in enumerate(found):
             if inputs is not None:
                 waiting.append((index, inputs[0]))
