@@ -23,6 +23,7 @@ from s2pecnet.corpora.published import read_protocol
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.errors import InputError
 from s2pecnet.systems.inputs import Inputs
+from s2pecnet.text import printable
 
 if TYPE_CHECKING:
     from s2pecnet.data.outputs import FrontEndOutputs
@@ -77,7 +78,9 @@ class SkipList:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One write of one line at the file's end: processes that do so at once do not mix their lines.
         with open(self.path, "ab", buffering=0) as stream:
-            stream.write(f"{utterance}\t{why}\n".encode())
+            # A name may hold line breaks; the line of a trial is one.
+            reason = printable(str(why).replace("\n", "\\n").replace("\t", "\\t"))
+            stream.write(f"{utterance}\t{reason}\n".encode(errors="backslashreplace"))
         count = len(self._listed())
         if count > LARGEST_SHARE * self.trials:
             raise InputError(
@@ -88,7 +91,8 @@ class SkipList:
     def _listed(self) -> set[str]:
         if not self.path.is_file():
             return set()
-        return {line.partition("\t")[0] for line in self.path.read_text(encoding="utf-8").splitlines()}
+        # Not splitlines: a name may hold what Unicode calls a line's end.
+        return {line.partition("\t")[0] for line in self.path.read_text(encoding="utf-8").split("\n") if line}
 
 
 class _Utterances(Dataset[tuple[Any, ...]]):

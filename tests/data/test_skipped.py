@@ -111,3 +111,14 @@ def test_the_list_holds_a_trial_once(tmp_path: Path) -> None:
     for _ in range(3):
         skipped.add("a", BadAudio("a.flac: silent"))
     assert skipped.path.read_text() == "a\ta.flac: silent\n"
+
+
+def test_a_line_break_in_a_name_is_no_second_line(tmp_path: Path) -> None:
+    listed = SkipList(tmp_path / "skipped.txt", 1000)
+    listed.add("real/bad%0ALA_forged%09x.flac", BadAudio("/c/real/bad\nLA_forged\tx.flac: cannot be decoded"))
+    assert listed.path.read_text().count("\n") == 1
+    listed.add("other.flac", BadAudio("other\u2028x.flac: silent"))
+    assert [line.split("\t")[0] for line in listed.path.read_text().split("\n")[:-1]] == [
+        "real/bad%0ALA_forged%09x.flac", "other.flac",
+    ]  # fmt: skip
+    assert len(listed._listed()) == 2
