@@ -46,7 +46,7 @@ RECORD = np.dtype([*STATUS, ("offset", "<i8"), ("samples", "<i8"), ("kind", "<u4
 KINDS = (np.dtype("<i2"), np.dtype("<f4"))
 # What both files begin with: which of the two it is, the length of the file, and a checksum of the table behind it.
 HEAD = np.dtype([("magic", "S16"), ("length", "<i8"), ("crc", "<u4"), ("reserved", "<u4")])
-MAGIC = {HEADER: b"S2pecNet headers", RECORD: b"S2pecNet samples"}
+HEADERS, SAMPLES = b"S2pecNet headers", b"S2pecNet samples"
 FULL_SCALE = 32768.0
 AT_ONCE = 256
 # Another one where the same file gives other samples than before, or is refused (2 is the second decoder), or where
@@ -71,7 +71,7 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     headers = np.zeros(len(trials), dtype=HEADER)
     for file, status in enumerate(in_parallel(_stat, audio, "files")):
         headers["size"][file], headers["time"][file], headers["changed"][file] = status
-    before = None if kept is None else _read_table(kept, HEADER, len(headers))
+    before = None if kept is None else read_table(kept, HEADERS, HEADER, len(headers))
     same = np.zeros(len(headers), dtype=bool) if before is None else unchanged(before, headers)
     if before is not None:
         np.copyto(headers, before, where=same)
@@ -82,7 +82,7 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     if kept is not None and not same.all():
         try:
             with atomic_write(kept, "wb", by_any=True) as stream:
-                stream.write(_head_of(headers, HEAD.itemsize + headers.nbytes))
+                stream.write(head_of(HEADERS, headers, HEAD.itemsize + headers.nbytes))
                 stream.write(headers)
         except OSError as error:
             log.warning("headers of the audio are not kept for the next run (%s)", describe_error(error))
@@ -213,14 +213,11 @@ class AudioCache(AudioFolder):
             return None
 
     def _open(self) -> _Opened:
-        records = _read_table(self.cache, RECORD, len(self.utterances))
-        if records is None:
-            raise ValueError("its head")
-        descriptor = os.open(self.cache, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        descriptor, records = open_table(self.cache, SAMPLES, RECORD, len(self.utterances))
         return _Opened(descriptor, records, mmap.mmap(-1, max(1, len(records))))
 
     def _fits(self, headers: np.ndarray) -> bool:
-        records = _read_table(self.cache, RECORD, len(headers))
+        records = read_table(self.cache, SAMPLES, RECORD, len(headers))
         return records is not None and bool(unchanged(records, headers).all())
 
     def _make(self, headers: np.ndarray) -> None:
@@ -238,27 +235,43 @@ class AudioCache(AudioFolder):
                 stream.write(waveform)
                 offset += waveform.nbytes
             stream.seek(0)
-            stream.write(_head_of(records, offset))
+            stream.write(head_of(SAMPLES, records, offset))
             stream.write(records)
 
 
-def _head_of(table: np.ndarray, length: int) -> bytes:
-    return np.array([(MAGIC[table.dtype], length, zlib.crc32(table.tobytes()), 0)], dtype=HEAD).tobytes()
+def head_of(magic: bytes, table: np.ndarray, length: int) -> bytes:
+    """What a cache's file of so many bytes begins with, before its table."""
+    return np.array([(magic, length, zlib.crc32(table.tobytes()), 0)], dtype=HEAD).tobytes()
 
 
-def _read_table(path: Path, dtype: np.dtype[Any], count: int) -> np.ndarray | None:
+def open_table(path: Path, magic: bytes, dtype: np.dtype[Any], count: int) -> tuple[int, np.ndarray]:
+    """A descriptor of a cache's file, and its table (count,).
+
+    Raises:
+        OSError, ValueError: there is none, or not as it was written.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        head = np.frombuffer(read_at(descriptor, 0, HEAD.itemsize), HEAD)[0]
+        if head["magic"] != magic or head["length"] != os.fstat(descriptor).st_size:
+            raise ValueError("its head")
+        content = bytearray(read_at(descriptor, HEAD.itemsize, count * dtype.itemsize))
+        if zlib.crc32(content) != head["crc"]:
+            raise ValueError("its table")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, np.frombuffer(content, dtype)
+
+
+def read_table(path: Path, magic: bytes, dtype: np.dtype[Any], count: int) -> np.ndarray | None:
     """The table (count,) of a cache's file; None where there is none, or not as it was written."""
     try:
-        with open(path, "rb") as stream:
-            head = np.frombuffer(stream.read(HEAD.itemsize), HEAD)[0]
-            if head["magic"] != MAGIC[dtype] or head["length"] != os.fstat(stream.fileno()).st_size:
-                return None
-            content = bytearray(stream.read(count * dtype.itemsize))
-    except (OSError, ValueError, IndexError):
+        descriptor, table = open_table(path, magic, dtype, count)
+    except (OSError, ValueError):
         return None
-    if len(content) < count * dtype.itemsize or zlib.crc32(content) != head["crc"]:
-        return None
-    return np.frombuffer(content, dtype)
+    os.close(descriptor)
+    return table
 
 
 def read_at(descriptor: int, offset: int, length: int) -> bytes:

@@ -31,7 +31,17 @@ from torch.utils.data import DataLoader
 
 from s2pecnet.config.experiment import Config
 from s2pecnet.corpora.trials import Trials
-from s2pecnet.data.cache import HEAD, STATUS, cache_key, digest_of, in_parallel, read_at, unchanged
+from s2pecnet.data.cache import (
+    HEAD,
+    STATUS,
+    cache_key,
+    digest_of,
+    head_of,
+    in_parallel,
+    open_table,
+    read_at,
+    unchanged,
+)
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.data.workers import workers_that_fit
 from s2pecnet.errors import InputError
@@ -98,19 +108,11 @@ class FrontEndOutputs:
         Raises:
             OSError, ValueError: there is none, or not as it was written.
         """
-        descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            head = np.frombuffer(read_at(descriptor, 0, HEAD.itemsize), HEAD)[0]
-            length = os.fstat(descriptor).st_size
-            if head["magic"] != MAGIC or head["length"] != length or length != self.begin + self.items * self.size:
-                raise ValueError("its head")
-            table = bytearray(read_at(descriptor, HEAD.itemsize, self.items * RECORD.itemsize))
-            if zlib.crc32(table) != head["crc"]:
-                raise ValueError("its table")
-        except BaseException:
+        descriptor, records = open_table(self.path, MAGIC, RECORD, self.items)
+        if os.fstat(descriptor).st_size != self.begin + self.items * self.size:
             os.close(descriptor)
-            raise
-        return descriptor, np.frombuffer(table, RECORD)
+            raise ValueError("its length")
+        return descriptor, records
 
     def fits(self, headers: np.ndarray) -> bool:
         """Whether it is there and was made of these files."""
@@ -222,7 +224,7 @@ def _make(outputs: FrontEndOutputs, system: System, loader: DataLoader[Any], con
         # Behind an item that is not usable there may be none.
         stream.truncate(length)
         stream.seek(0)
-        stream.write(np.array([(MAGIC, length, zlib.crc32(records.tobytes()), 0)], dtype=HEAD).tobytes())
+        stream.write(head_of(MAGIC, records, length))
         stream.write(records)
 
 
