@@ -108,6 +108,11 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def is_below(path: Path, folder: Path | None) -> bool:
+    """Whether a file, its links followed, lies in a folder; None: in any."""
+    return folder is None or path.resolve().is_relative_to(folder.resolve())
+
+
 def remove_leftovers(folder: str | os.PathLike[str], name: str | None = None) -> None:
     """Remove the temporary files that killed writers of this host left in `folder`.
 

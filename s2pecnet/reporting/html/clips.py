@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from s2pecnet.conventions import CROP, SAMPLE_RATE
 from s2pecnet.corpora.trials import Split, audio_path
 from s2pecnet.errors import describe_error
+from s2pecnet.files import is_below
 from s2pecnet.score_files.cm_asv import CMScores
 
 CLIP_SAMPLES = CROP
@@ -96,7 +97,7 @@ class ClipMaker:
 
         try:
             path = audio_path(split.audio, split.files, utterance) if split.store is None else split.audio
-            if within is not None and not path.resolve().is_relative_to(within.resolve()):
+            if not is_below(path, within):
                 return f"left out: its file does not lie below {within}"
             source = path if split.store is None else split.store.audio(split.row_of(utterance))
             samples = read_crop(source, CLIP_SAMPLES)

@@ -21,6 +21,7 @@ from s2pecnet.conventions import EVAL_OUTPUT, RUN_FILES
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
 from s2pecnet.errors import InputError, describe_error
+from s2pecnet.files import is_below
 from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import compute_eer
@@ -166,11 +167,6 @@ def finite(value: Any) -> float | None:
     """The value if it is a number that a metric may have."""
     known = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e100
     return float(value) if known else None
-
-
-def is_below(path: Path, folder: Path | None) -> bool:
-    """Whether a file, its links followed, lies in a folder; None: in any."""
-    return folder is None or path.resolve().is_relative_to(folder.resolve())
 
 
 def _read_run(path: Path, asv: ASVScores | None, database_path: Path | None, own: bool) -> Run:
