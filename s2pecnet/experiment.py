@@ -23,6 +23,7 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.corpora.trials import Corpus, CorpusOptions
+from s2pecnet.data.cache import digest_of
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.extras import MissingExtra
@@ -146,7 +147,7 @@ def make_trainer(
     system = System.build(config, device)
     prepare_for_training(system.model, config)
     record.parameters = count_parameters(system.model)
-    record.audio["train"] = train_loader.dataset.audio.digest  # type: ignore[attr-defined]
+    record.audio["train"] = digest_of(train_loader.dataset.audio.headers)  # type: ignore[attr-defined]
     own = {"system_sha256": system.source_sha256, "audio": dict(record.audio)}
     record.sessions[-1] |= own | {"processes": parallel.processes().size}
     left = newest_state(folder.states) if resume else None
@@ -336,7 +337,7 @@ def scored_split(
     loader = _loader(config, 0, corpus, name, inputs, cache, folder)
     path, asv = asv_scores_of(config, corpus, name)
     record.asv_scores[name] = None if path is None else str(path)
-    record.audio[name] = loader.dataset.audio.digest  # type: ignore[attr-defined]
+    record.audio[name] = digest_of(loader.dataset.audio.headers)  # type: ignore[attr-defined]
     return ScoredSplit(name, corpus[name].trials, loader, asv)
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from s2pecnet.augment.chain import Augmentation
 from s2pecnet.corpora.trials import Split
-from s2pecnet.data.cache import AudioCache, check_headers, digest_of, read_headers
+from s2pecnet.data.cache import AudioCache, check_headers, read_headers
 from s2pecnet.data.datasets import (
     CROP_OF_AASIST,
     LARGEST_SHARE,
@@ -129,7 +129,7 @@ def make_loader(
         raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
         audio = AudioCache(audio, trials, headers, cache_dir)
-    audio.digest, audio.headers = digest_of(headers), headers
+    audio.headers = headers
     cuda = torch.cuda.is_available()
     cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     workers = num_workers if num_workers is not None else min(8, max(1, cores)) if cuda else 0

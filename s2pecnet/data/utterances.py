@@ -23,11 +23,9 @@ class AudioFolder:
         store: where they lie, in the rows that `trials` names, if not in files of their own.
 
     Attributes:
-        digest: SHA-256 of the files' sizes and lengths, as far as their headers were read; None: they were not.
-        headers: those headers.
+        headers: those of the files, as `data.cache.read_headers` gives them; None: they were not read.
     """
 
-    digest: str | None = None
     headers: np.ndarray | None = None
 
     def __init__(
