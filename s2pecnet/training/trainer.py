@@ -301,18 +301,16 @@ class Trainer:
         wait()
         is_right = dev is None or _epoch_of(best) == epoch
         wait()
-        if dev is None or is_right:
-            wait()
-            return
-        twin = self.folder.epoch_weights(epoch, dev.eer)
-        if _epoch_of(twin) != epoch:
-            raise InputError(
-                f"{best}: not the weights of the selected epoch {epoch} (lost, damaged or replaced), and {twin.name} "
-                "is not there either; without --resume the training starts again"
-            )
-        log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, twin.name)
-        with atomic_write(best, "wb") as stream:
-            stream.write(twin.read_bytes())
+        if dev is not None and not is_right:
+            twin = self.folder.epoch_weights(epoch, dev.eer)
+            if _epoch_of(twin) != epoch:
+                raise InputError(
+                    f"{best}: not the weights of the selected epoch {epoch} (lost, damaged or replaced), and "
+                    f"{twin.name} is not there either; without --resume the training starts again"
+                )
+            log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, twin.name)
+            with atomic_write(best, "wb") as stream:
+                stream.write(twin.read_bytes())
         wait()
 
     def _best(self, split: ScoredSplit, metrics: Metrics) -> Evaluation:
