@@ -55,6 +55,8 @@ RANDOM = ("dropout", "layerdrop", "mask_time_prob", "mask_feature_prob")
 # Paths and versions of the machine that a configuration comes from.
 OF_A_MACHINE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "_attn_implementation")
 
+KEY = "model_config.front_end.model"
+
 Layer = Annotated[int, Field(ge=0, le=1000), NUMBER]
 
 
@@ -311,17 +313,55 @@ def finished_model_config(
 
 def _open(options: FrontEndOptions) -> tuple[Any, dict[str, Any]]:
     """The model, and the configuration that builds it again."""
-    purpose = "a self-supervised front end"
-    transformers: Any = require("transformers", "ssl", purpose)
+    transformers: Any = require("transformers", "ssl", "a self-supervised front end")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    given, key = options.model, "model_config.front_end.model"
+    config, folder, state = _configuration(transformers, options)
+    kind = transformers.AutoModel._model_mapping[type(config)]
+    attention = options.attention if getattr(kind, "_supports_sdpa", False) else "eager"
+    try:
+        if folder is None:
+            model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=torch.float32)
+        else:
+            model, loaded = transformers.AutoModel.from_pretrained(
+                folder, config=config, attn_implementation=attention, dtype=torch.float32, local_files_only=True,
+                output_loading_info=True,
+            )  # fmt: skip
+            lacking = sorted(name for name in loaded["missing_keys"] if "masked_spec_embed" not in name)
+            if lacking:
+                raise InputError(
+                    f"{KEY}: {folder}: weights of another model than its config.json says: {len(lacking)} are missing "
+                    f"({lacking[0]}); fetch it again"
+                )
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(_not_here(str(folder), first_line(error))) from None
+    except Exception as error:
+        # Damaged weights and impossible configurations fail there in every way that a program can fail.
+        where = f"{folder}: " if folder else ""
+        raise InputError(f"{KEY}: {where}transformers cannot build this model: {first_line(error)}") from None
+    if config.model_type == "whisper":
+        model = model.encoder
+    if state is not None:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+        missing = [name for name in missing if name != "masked_spec_embed"]
+        if missing or unexpected:
+            raise InputError(f"{KEY}: {options.model}: not the weights of XLS-R's kind: {(missing + unexpected)[0]}")
+    model.train()
+    configuration = json.loads(json.dumps({**config.to_dict(), "model_type": config.model_type}, default=str))
+    return model, {name: value for name, value in configuration.items() if name not in OF_A_MACHINE}
+
+
+def _configuration(transformers: Any, options: FrontEndOptions) -> tuple[Any, str | None, dict[str, Tensor] | None]:
+    """The configuration with what the options say of it; where the weights are: by which name, or of fairseq."""
+    given = options.model
     state: dict[str, Tensor] | None = None
     folder: str | None = None
     try:
         if isinstance(given, str) and Path(given).suffix in (".pt", ".pth"):
             if not os.path.isfile(given):
-                raise InputError(f"{key}: {given}: no such file; expected a checkpoint of fairseq")
+                raise InputError(f"{KEY}: {given}: no such file; expected a checkpoint of fairseq")
             given, state = read_fairseq(given)
         if isinstance(given, str):
             folder = given
@@ -338,7 +378,7 @@ def _open(options: FrontEndOptions) -> tuple[Any, dict[str, Any]]:
         # Configurations are checked by a package of their own, with exceptions of its own.
         if isinstance(given, str):
             raise InputError(_not_here(given, first_line(error))) from None
-        raise InputError(f"{key}: transformers makes no model of this configuration: {first_line(error)}") from None
+        raise InputError(f"{KEY}: transformers makes no model of this configuration: {first_line(error)}") from None
     if config.model_type not in HOPS:
         raise InputError(_unknown_family(config.model_type))
     for name, value in config.to_dict().items():
@@ -351,56 +391,20 @@ def _open(options: FrontEndOptions) -> tuple[Any, dict[str, Any]]:
         if name not in known:
             raise InputError(f"model_config.front_end.settings: {config.model_type} has no {clipped(repr(name))}")
         setattr(config, name, value)
-    kind = transformers.AutoModel._model_mapping[type(config)]
-    attention = options.attention if getattr(kind, "_supports_sdpa", False) else "eager"
-    try:
-        if folder is None:
-            model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=torch.float32)
-        else:
-            model, loaded = transformers.AutoModel.from_pretrained(
-                folder, config=config, attn_implementation=attention, dtype=torch.float32, local_files_only=True,
-                output_loading_info=True,
-            )  # fmt: skip
-            lacking = sorted(name for name in loaded["missing_keys"] if "masked_spec_embed" not in name)
-            if lacking:
-                raise InputError(
-                    f"{key}: {folder}: weights of another model than its config.json says: {len(lacking)} are missing "
-                    f"({lacking[0]}); fetch it again"
-                )
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(_not_here(str(folder), first_line(error))) from None
-    except Exception as error:
-        # Damaged weights and impossible configurations fail there in every way that a program can fail.
-        where = f"{folder}: " if folder else ""
-        raise InputError(f"{key}: {where}transformers cannot build this model: {first_line(error)}") from None
-    if config.model_type == "whisper":
-        model = model.encoder
-    if state is not None:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        missing = [name for name in missing if name != "masked_spec_embed"]
-        if missing or unexpected:
-            raise InputError(f"{key}: {options.model}: not the weights of XLS-R's kind: {(missing + unexpected)[0]}")
-    model.train()
-    configuration = json.loads(json.dumps({**config.to_dict(), "model_type": config.model_type}, default=str))
-    return model, {name: value for name, value in configuration.items() if name not in OF_A_MACHINE}
+    return config, folder, state
 
 
 def _unknown_family(family: Any) -> str:
-    return (
-        f"model_config.front_end.model: model_type {clipped(repr(family))} is none that is known here (have: "
-        f"{', '.join(HOPS)})"
-    )
+    return f"{KEY}: model_type {clipped(repr(family))} is none that is known here (have: {', '.join(HOPS)})"
 
 
 def _not_here(name: str, reason: str) -> str:
     if os.path.isdir(name):
-        return f"model_config.front_end.model: {name}: transformers cannot open this folder: {reason}"
+        return f"{KEY}: {name}: transformers cannot open this folder: {reason}"
     from huggingface_hub import constants
 
     return (
-        f"model_config.front_end.model: {clipped(repr(name))} is not here: no folder of that name, and not in the "
+        f"{KEY}: {clipped(repr(name))} is not here: no folder of that name, and not in the "
         f"cache of the Hugging Face Hub ({constants.HF_HUB_CACHE}); where there is a network, run `hf download {name}`"
     )
 
