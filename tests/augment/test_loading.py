@@ -16,9 +16,8 @@ from s2pecnet.data.loaders import make_loader
 from s2pecnet.experiment import get_loader
 from s2pecnet.features import LFCC, FixedFrames
 from s2pecnet.systems.inputs import Inputs
-from s2pecnet.training import trainer
 from tests.helpers.samples import TINIEST
-from tests.training.test_trainer import Killed, arguments, different, outcome
+from tests.training.test_trainer import arguments, different, outcome, train_with_cuts
 
 STEPS: list[dict[str, Any]] = [
     {"step": "rawboost", "algorithm": 4, "probability": 0.7},
@@ -105,17 +104,7 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
     monkeypatch.setattr("sys.argv", ["main.py"])
     more = [*more, "--set=save_every_steps=1", "--set=augment=" + json.dumps(STEPS)]
     train.main(arguments(tiniest_config, tmp_path / "whole", *more))
-    calls = iter(range(100))
-
-    def cut(where: str) -> None:
-        if where.startswith("after step") and next(calls) in (1, 3, 6):
-            raise Killed
-
-    monkeypatch.setattr(trainer, "raise_if_stop_requested", cut)
-    for _ in range(3):
-        with pytest.raises(Killed):
-            train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
-    train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
+    train_with_cuts(monkeypatch, arguments(tiniest_config, tmp_path / "cut", *more))
     whole, cut_run = (outcome(next((tmp_path / name).glob("LA_*"))) for name in ("whole", "cut"))
     assert whole.keys() == cut_run.keys()
     assert not different(whole, cut_run)

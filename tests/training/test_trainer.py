@@ -102,6 +102,22 @@ def arguments(config: Path, output: Path, *more: str) -> list[str]:
     return ["--config", str(config), "--output_dir", str(output), "--seed", "3", "--device", "cpu", *more]
 
 
+def train_with_cuts(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> int:
+    """Train, killed and resumed three times; returns how many steps were taken in all."""
+    calls = iter(range(100))
+
+    def cut(where: str) -> None:
+        if where.startswith("after step") and next(calls) in (1, 3, 6):
+            raise Killed
+
+    monkeypatch.setattr(trainer, "raise_if_stop_requested", cut)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            train.main([*given, "--resume"])
+    train.main([*given, "--resume"])
+    return next(calls)
+
+
 def different(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [name for name in {**one, **other} if one.get(name) != other.get(name)]
 
@@ -132,18 +148,7 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(
     settings = [f"--set={key}={json.dumps(value)}" for key, value in changes.items()]
     more = [*settings, "--set=save_every_steps=1"]
     train.main(arguments(tiniest_config, tmp_path / "whole", *more))
-    calls = iter(range(100))
-
-    def cut(where: str) -> None:
-        if where.startswith("after step") and next(calls) in (1, 3, 6):
-            raise Killed
-
-    monkeypatch.setattr(trainer, "raise_if_stop_requested", cut)
-    for _ in range(3):
-        with pytest.raises(Killed):
-            train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
-    train.main(arguments(tiniest_config, tmp_path / "cut", *more, "--resume"))
-    assert next(calls) == 8
+    assert train_with_cuts(monkeypatch, arguments(tiniest_config, tmp_path / "cut", *more)) == 8
     folders = [tmp_path / name / "LA_tiniest_ep2_bs6" for name in ("whole", "cut")]
     assert not different(outcome(folders[0]), outcome(folders[1]))
     assert not any((folder / "state").exists() for folder in folders)
