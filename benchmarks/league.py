@@ -4,7 +4,8 @@
 
 Every run is `main.py` with a config of config/small/, in a process of its own. Finished runs are not repeated and
 interrupted ones resume, so the same command continues where it was stopped; `--minutes` starts no run after that time,
-and what is missing then is listed. A config selects its epoch on dev; eval is scored once, at a run's end.
+and what is missing then is listed. A config selects its epoch on dev; eval is scored once, at a run's end, and `--dev`
+prints what a recipe is chosen by, without it.
 
 Of each system: EER and min t-DCF, mean and standard deviation over the seeds, and a 95 % interval of the mean EER on
 eval from draws of trials (within each class) and of seeds. Differences from the first system of the table are tested on
@@ -14,11 +15,14 @@ seed (logistic regression) or one as the others (mixtures of Gaussians).
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,7 @@ from s2pecnet.metrics.comparison import holm, two_sided_p
 from s2pecnet.metrics.countermeasure import evaluate
 from s2pecnet.runs.folder import run_name
 from s2pecnet.runs.provenance import RunRecord
+from s2pecnet.runtime import usable_cores
 from s2pecnet.score_files.cm_asv import CMScores, read_asv_scores, read_cm_scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,13 +59,12 @@ Row = dict[str, Any]
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, then print the table and write league.json."""
     given = _parse(argv)
-    started, seeds = time.monotonic(), range(1, given.seeds + 1)
-    for seed in seeds:
-        # One seed of each system after the other: a league that is cut short compares equals.
+    seeds = range(1, given.seeds + 1)
+    if given.dev:
         for name in given.systems:
-            if given.minutes is not None and time.monotonic() - started > 60 * given.minutes:
-                break
-            _train(name, seed, given)
+            _print_dev(name, seeds, given)
+        return 0
+    _train_missing(seeds, given)
     rows = [row for name in given.systems if (row := _row(name, seeds, given))]
     rows += [_baseline(name, seeds, given) for name in given.baselines]
     _compare(rows)
@@ -81,10 +85,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=5, metavar="N", help="train with the seeds 1 to N (default: %(default)s)")
     add("--systems", nargs="+", default=list(SYSTEMS), metavar="NAME", help="configs of config/small/ (default: all)")
     add("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES, help="default: both")
+    add("--jobs", type=int, default=1, metavar="N",
+        help="train so many systems at a time, the cores divided among them (default: %(default)s)")  # fmt: skip
+    add("--dev", action="store_true", help="train nothing and print dev alone: recipes are chosen without eval")
     add("--minutes", type=float, metavar="M", help="start no training after so many minutes (default: no limit)")
     add("--output_dir", type=Path, default=Path("exp_result/league"), metavar="DIR", help="default: %(default)s")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of every config")
     given = parser.parse_args(argv)
+    for option in ("seeds", "jobs"):
+        if getattr(given, option) < 1:
+            raise InputError(f"--{option} {getattr(given, option)}: expected a number >= 1")
     for name in given.systems:
         if not (CONFIGS / f"{name}.conf").is_file():
             raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf")
@@ -100,16 +110,36 @@ def _results(name: str, seed: int, given: argparse.Namespace) -> Path:
     return Path(given.output_dir / run_name(config, f"seed{seed}") / "results.json")
 
 
-def _train(name: str, seed: int, given: argparse.Namespace) -> None:
-    if _results(name, seed, given).is_file():
-        return
-    print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", file=sys.stderr, flush=True)
-    sets = [f"--set={one}" for one in _overrides(given)]
-    command = [sys.executable, ROOT / "main.py", "-q", "--config", CONFIGS / f"{name}.conf", *sets, "--seed", seed,
-               "--comment", f"seed{seed}", "--resume", "--output_dir", given.output_dir]  # fmt: skip
-    done = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL)
-    if done.returncode:
-        raise InputError(f"{name}, seed {seed}: the training ended with status {done.returncode}; its message is above")
+def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
+    """Train what has no results yet, `--jobs` at a time; none is started after `--minutes`, or after one failed."""
+    started, failed = time.monotonic(), threading.Event()
+
+    def train(name: str, seed: int) -> None:
+        late = given.minutes is not None and time.monotonic() - started >= 60 * given.minutes
+        if late or failed.is_set() or _results(name, seed, given).is_file():
+            return
+        print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", file=sys.stderr, flush=True)
+        sets = [f"--set={one}" for one in _overrides(given)]
+        command = [sys.executable, ROOT / "main.py", "-q", "--config", CONFIGS / f"{name}.conf", *sets, "--seed", seed,
+                   "--comment", f"seed{seed}", "--resume", "--output_dir", given.output_dir]  # fmt: skip
+        threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // given.jobs))} if given.jobs > 1 else {}
+        done = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, env={**os.environ, **threads})
+        if done.returncode:
+            failed.set()
+            what = f"the training ended with status {done.returncode}; its message is above"
+            raise InputError(f"{name}, seed {seed}: {what}")
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        # One seed of each system after the other: a league that is cut short compares equals.
+        for run in [pool.submit(train, name, seed) for seed in seeds for name in given.systems]:
+            run.result()
+
+
+def _print_dev(name: str, seeds: Sequence[int], given: argparse.Namespace) -> None:
+    """The dev EER of the finished runs of a system, at each run's selected epoch."""
+    found = [path for seed in seeds if (path := _results(name, seed, given)).is_file()]
+    eers = [RunRecord.read(path).metrics["dev"].eer for path in found]
+    print(f"{name}: dev EER % {_spread(eers, 100)} ({', '.join(f'{100 * eer:.1f}' for eer in eers)})")
 
 
 def _row(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row | None:

@@ -24,18 +24,8 @@ def test_its_configs_are_small_systems(path: Path) -> None:
 @pytest.mark.slow
 def test_a_league_of_two_systems(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = ["num_epochs=1", "model_config.nb_samp=4000", "model_config.filts=[12,[1,4],[4,4],[4,8],[8,8]]"]
-    arguments = [
-        "--corpus",
-        str(corpus),
-        "--output_dir",
-        str(tmp_path),
-        "--seeds",
-        "2",
-        "--systems",
-        "AASIST",
-        "S2pecNet",
-    ]
-    arguments += [word for one in small for word in ("--set", one)]
+    arguments = ["--corpus", str(corpus), "--output_dir", str(tmp_path), "--seeds", "2", "--jobs", "2"]
+    arguments += ["--systems", "AASIST", "S2pecNet", *(word for one in small for word in ("--set", one))]
     league.main([*arguments, "--baselines", "--minutes", "0"])
     assert "missing: AASIST, seed 1, 2" in capsys.readouterr().out
     league.main(arguments)
@@ -51,6 +41,10 @@ def test_a_league_of_two_systems(corpus: Path, tmp_path: Path, capsys: pytest.Ca
         eers = [json.loads(path.read_text())["metrics"]["eval"]["eer"] for path in runs]
         assert row["eval"] == eers
         assert f"{100 * statistics.fmean(eers):.1f} ± {100 * statistics.stdev(eers):.1f}" in captured.out
+    league.main([*arguments, "--dev"])
+    printed = capsys.readouterr().out
+    assert f"AASIST: dev EER % {100 * statistics.fmean(rows[0]['dev']):.1f} ± " in printed
+    assert "eval" not in printed and "GMM" not in printed
     for row in rows:
         low, high = row["interval"]
         assert 0 <= low <= high <= 1
@@ -60,3 +54,17 @@ def test_a_league_of_two_systems(corpus: Path, tmp_path: Path, capsys: pytest.Ca
 def test_an_unknown_system_is_one_line(corpus: Path) -> None:
     with pytest.raises(InputError, match="--systems AASISTX: there is no "):
         league.main(["--corpus", str(corpus), "--systems", "AASISTX"])
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_starts_no_other(corpus: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--corpus", str(corpus), "--output_dir", str(tmp_path), "--seeds", "3", "--systems", "AASIST"]
+    with pytest.raises(InputError, match="AASIST, seed 1: the training ended with status 2; its message is above"):
+        league.main([*arguments, "--set", "batch_size=100000"])
+    err = capfd.readouterr().err
+    assert "100000" in err and "seed 2" not in err
+
+
+def test_no_jobs_is_one_line(corpus: Path) -> None:
+    with pytest.raises(InputError, match="--jobs 0: expected a number >= 1"):
+        league.main(["--corpus", str(corpus), "--jobs", "0"])
