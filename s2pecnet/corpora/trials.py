@@ -322,6 +322,7 @@ class Split:
         read: reads the trials; its argument gets every problem (None: the first problem is raised).
         files: names of audio files, see `audio_path`.
         store: where the audio lies that is in no files of its own; a trial's `line` is its row there, from 1.
+        parts: where several corpora have the split together (`several`), what each has, in the order of the trials.
     """
 
     name: str
@@ -331,6 +332,7 @@ class Split:
     read: Callable[[OnError | None], Trials]
     files: str = FLAC_NAMES
     store: "AudioStore | None" = None
+    parts: "tuple[Part, ...]" = ()
 
     @cached_property
     def trials(self) -> Trials:
@@ -353,6 +355,17 @@ class Split:
             raise InputError(f"{self.protocol}: its {self.name} part has no trial {utterance!r}")
         return int(trials.line[found[0]]) - 1
 
+    def filled(self) -> "list[Part]":
+        """Its parts that have trials."""
+        return [part for part in self.parts if len(part.split.trials)]
+
+    def find(self, utterance: str) -> "tuple[Split, str]":
+        """The split of a single corpus that has an utterance, and what it is called there."""
+        for part in self.parts:
+            if utterance.startswith(f"{part.name}/"):
+                return part.split, utterance.removeprefix(f"{part.name}/")
+        return self, utterance
+
     def of_any_class(self) -> "Split":
         """The same split, whose trials may all be of one class: such trials are scored, not trained on."""
 
@@ -367,6 +380,19 @@ class Split:
             return self.read(tolerate)
 
         return replace(self, read=read)
+
+
+class Part(NamedTuple):
+    """What one of several corpora has of a split.
+
+    Attributes:
+        name: what the corpus is called.
+        weight: how often an epoch takes each of its training utterances.
+    """
+
+    name: str
+    split: Split
+    weight: float = 1.0
 
 
 @dataclass(eq=False)

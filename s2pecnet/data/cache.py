@@ -31,7 +31,7 @@ from tqdm import tqdm
 from s2pecnet.audio.crops import Start, cropped, first_sample
 from s2pecnet.audio.decoding import BadAudio, inspect, read_audio
 from s2pecnet.corpora.trials import Trials
-from s2pecnet.data.utterances import AudioFolder
+from s2pecnet.data.utterances import AudioFolder, JoinedAudio
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.files import atomic_write
 from s2pecnet.interruption import raise_if_stop_requested
@@ -67,6 +67,8 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     Raises:
         Stopped: a signal has come.
     """
+    if audio.parts:
+        return np.concatenate([read_headers(part, own, cache_dir) for part, own in _of_parts(audio)])
     kept = None if cache_dir is None else cache_dir / f"headers-{cache_key(audio, trials)}.bin"
     headers = np.zeros(len(trials), dtype=HEADER)
     for file, status in enumerate(in_parallel(_stat, audio, "files")):
@@ -104,6 +106,9 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
     bad = np.flatnonzero(headers["frames"] <= 0)
     if len(bad) <= tolerated * len(trials):
         return
+    # The message is that of the corpus which has the first such file.
+    for part, own, of_part in _with_headers(audio, headers):
+        check_headers(part, own, of_part)
     if not audio.folder.is_dir():
         raise InputError(f"{audio.folder}: no such folder, though {trials.path} names {len(trials)} files in it")
     missing = bad[headers["size"][bad] < 0]
@@ -119,10 +124,32 @@ def check_headers(audio: AudioFolder, trials: Trials, headers: np.ndarray, toler
     )
 
 
+def _of_parts(audio: AudioFolder) -> Iterator[tuple[AudioFolder, Trials]]:
+    """The audio of each of several corpora, and its trials."""
+    for part in audio.parts:
+        assert part.trials is not None
+        yield part, part.trials
+
+
+def _with_headers(audio: AudioFolder, headers: np.ndarray) -> Iterator[tuple[AudioFolder, Trials, np.ndarray]]:
+    """The same with their headers, of those of all (n,)."""
+    begin = 0
+    for part, own in _of_parts(audio):
+        yield part, own, headers[begin : begin + len(own)]
+        begin += len(own)
+
+
 def digest_of(headers: np.ndarray) -> str:
     """SHA-256 of the sizes, lengths, rates and channels of a split's files: other audio has another one."""
     columns = [np.ascontiguousarray(headers[name]).tobytes() for name in ("size", "frames", "rate", "channels")]
     return hashlib.sha256(b"".join(columns)).hexdigest()
+
+
+def with_cache(audio: AudioFolder, trials: Trials, headers: np.ndarray, cache_dir: Path) -> AudioFolder:
+    """The same utterances, decoded once: read from an `AudioCache`, or from one of each corpus."""
+    if not audio.parts:
+        return AudioCache(audio, trials, headers, cache_dir)
+    return JoinedAudio([AudioCache(*part, cache_dir) for part in _with_headers(audio, headers)], trials)
 
 
 class _Opened(NamedTuple):
@@ -314,6 +341,9 @@ def _compact(audio: AudioFolder, index: int) -> np.ndarray:
 
 def cache_key(audio: AudioFolder, trials: Trials) -> str:
     """What names the caches of a split: its audio's folder, its protocol's content, and the version of this code."""
+    if audio.parts:
+        keys = "\n".join(cache_key(part, own) for part, own in _of_parts(audio))
+        return hashlib.sha256(keys.encode()).hexdigest()[:16]
     folder = str(audio.folder.resolve())
     return hashlib.sha256(f"{folder}\n{trials.digest}\n{VERSION}".encode()).hexdigest()[:16]
 

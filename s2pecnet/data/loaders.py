@@ -1,7 +1,8 @@
 """Loaders: batches of a split, in an order that is a function of the seed and the epoch alone."""
 
+import logging
 import os
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from s2pecnet.augment.chain import Augmentation
 from s2pecnet.corpora.trials import Split
-from s2pecnet.data.cache import AudioCache, check_headers, read_headers
+from s2pecnet.data.cache import check_headers, read_headers, with_cache
 from s2pecnet.data.datasets import (
     CROP_OF_AASIST,
     LARGEST_SHARE,
@@ -27,17 +28,33 @@ from s2pecnet.parallel import check_divisible, processes
 from s2pecnet.runtime import usable_cores
 from s2pecnet.systems.inputs import Inputs
 
+log = logging.getLogger(__name__)
+
 
 class SeededShuffle(Sampler[Draw]):
     """A new permutation an epoch, each item with the seed of its own draws; all of it a function of (seed, epoch).
 
     Args:
         batch_size, micro_batch_size: where several processes share a batch, each takes its part of every micro-batch.
+        weights: (number of items, weight) of each corpus in the order of the items. Weight 2 takes each of them twice
+            an epoch, 0.5 a random half of them, 2.5 both; without weights each is taken once.
+
+    Attributes:
+        total: items of an epoch, of all processes.
     """
 
-    def __init__(self, data: Sized, seed: int, batch_size: int = 1, micro_batch_size: int | None = None):
-        self.size, self.seed = len(data), seed
+    def __init__(
+        self,
+        data: Sized,
+        seed: int,
+        batch_size: int = 1,
+        micro_batch_size: int | None = None,
+        weights: Sequence[tuple[int, float]] = (),
+    ):
+        self.items, self.seed = len(data), seed
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size or batch_size
+        self.weights = weights or ((self.items, 1.0),)
+        self.total = sum(taken(count, weight) for count, weight in self.weights)
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, skip: int = 0) -> None:
@@ -46,11 +63,27 @@ class SeededShuffle(Sampler[Draw]):
 
     def order(self, epoch: int) -> np.ndarray:
         """Items of an epoch, (n,), in their order."""
-        return np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        return self._draws(epoch) % self.items
 
     def pending(self) -> np.ndarray:
         """The items of the next pass that this process takes, in their order."""
-        items, group = self.order(self.epoch)[self.skip :], processes()
+        return self._pending() % self.items
+
+    def _draws(self, epoch: int) -> np.ndarray:
+        """The same with how often each was taken before: item + items * times."""
+        rng, begin, draws = np.random.default_rng([self.seed, epoch]), 0, list[np.ndarray]()
+        for count, weight in self.weights:
+            own, times = np.arange(begin, begin + count), int(weight)
+            draws += [own + self.items * time for time in range(times)]
+            rest = taken(count, weight) - times * count
+            if rest:
+                draws.append(rng.permutation(own)[:rest] + self.items * times)
+            begin += count
+        # Where each is taken once, this is the permutation of a single corpus.
+        return rng.permutation(np.concatenate(draws))
+
+    def _pending(self) -> np.ndarray:
+        items, group = self._draws(self.epoch)[self.skip :], processes()
         if group.size == 1:
             return items
         batches = items[: len(items) // self.batch_size * self.batch_size].reshape(-1, self.batch_size)
@@ -59,13 +92,24 @@ class SeededShuffle(Sampler[Draw]):
 
     def __len__(self) -> int:
         size = processes().size
-        return self.size if size == 1 else self.size // self.batch_size * (self.batch_size // size)
+        return self.total if size == 1 else self.total // self.batch_size * (self.batch_size // size)
 
     def __iter__(self) -> Iterator[Draw]:
-        epoch, items = self.epoch, self.pending()
+        epoch, draws = self.epoch, self._pending()
         self.set_epoch(epoch + 1)
-        for index in items.tolist():
-            yield Draw(index, (self.seed, epoch, index))
+        for draw in draws.tolist():
+            times, index = divmod(draw, self.items)
+            # Taken again it is cropped and augmented in another way; the 0 is no number of a step of `augment`.
+            yield Draw(index, (self.seed, epoch, index, *((0, times) if times else ())))
+
+
+def taken(count: int, weight: float) -> int:
+    """How many utterances an epoch takes of a corpus that has `count` of them.
+
+    >>> taken(10, 1), taken(10, 2.5), taken(10, 0.25)
+    (10, 25, 2)
+    """
+    return int(weight) * count + round((weight - int(weight)) * count)
 
 
 class OwnBatches(Sampler[int]):
@@ -125,10 +169,12 @@ def make_loader(
     headers = read_headers(audio, trials, cache_dir)
     skipped = None if skip_list is None else SkipList(skip_list, len(trials))
     check_headers(audio, trials, headers, tolerated=0.0 if skipped is None else LARGEST_SHARE)
-    if split.name == "train" and len(trials) < batch_size:
-        raise InputError(f"{split.protocol}: {len(trials)} trials are less than one batch (batch_size {batch_size})")
+    weights = _weights(split)
+    count = sum(taken(*one) for one in weights) if weights else len(trials)
+    if split.name == "train" and count < batch_size:
+        raise InputError(f"{split.protocol}: {count} trials are less than one batch (batch_size {batch_size})")
     if audio_cache and cache_dir is not None:
-        audio = AudioCache(audio, trials, headers, cache_dir)
+        audio = with_cache(audio, trials, headers, cache_dir)
     audio.headers = headers
     cuda = torch.cuda.is_available()
     cores = usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -156,5 +202,22 @@ def make_loader(
     data = Dataset_ASVspoof2019_train(
         names, trials.is_bonafide, split.audio, inputs, audio, skipped, augmentation, random_crop
     )
-    sampler = SeededShuffle(data, seed, batch_size, micro_batch_size)
+    sampler = SeededShuffle(data, seed, batch_size, micro_batch_size, weights)
     return DataLoader(data, sampler=sampler, drop_last=True, **options | {"batch_size": batch_size // size})
+
+
+def _weights(split: Split) -> list[tuple[int, float]]:
+    """Of several corpora how many trials each has, and its weight, which counts in training alone; logged.
+
+    Raises:
+        InputError: a weight is so small that none would be taken.
+    """
+    parts, words = split.filled(), []
+    for name, own, weight in parts:
+        count, often = len(own.trials), 1.0 if split.name != "train" else weight
+        if not taken(count, often):
+            raise InputError(f"database_path: weight {weight:g} of {name} takes none of its {count} training trials")
+        words.append(f"{'' if often == 1 else f'{taken(count, often):,} an epoch of '}{count:,} of {name}")
+    if parts:
+        log.info("%s: %s", split.name, ", ".join(words))
+    return [(len(own.trials), weight) for _, own, weight in parts] if split.name == "train" else []

@@ -1,7 +1,9 @@
 """Utterances as audio files: item `index` is one file below a folder."""
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from s2pecnet.audio.containers import AudioBytes
 from s2pecnet.audio.crops import Start, first_sample
 from s2pecnet.audio.decoding import BadAudio, read_audio, read_crop
-from s2pecnet.corpora.trials import FLAC_NAMES, AudioStore, Split, Trials, audio_path
+from s2pecnet.corpora.trials import FLAC_NAMES, PATH_NAMES, AudioStore, Split, Trials, audio_path
 from s2pecnet.errors import InputError
 
 
@@ -24,9 +26,11 @@ class AudioFolder:
 
     Attributes:
         headers: those of the files, as `data.cache.read_headers` gives them; None: they were not read.
+        parts: of several corpora, the utterances of each; empty of one.
     """
 
     headers: np.ndarray | None = None
+    parts: "tuple[AudioFolder, ...]" = ()
 
     def __init__(
         self,
@@ -42,6 +46,8 @@ class AudioFolder:
     @classmethod
     def of(cls, split: Split) -> "AudioFolder":
         """The utterances of a split."""
+        if split.parts:
+            return JoinedAudio([cls.of(part.split) for part in split.parts], split.trials)
         return cls(split.audio, split.trials.utterance, split.files, split.trials, split.store)
 
     @property
@@ -98,3 +104,42 @@ class AudioFolder:
             if not location:
                 raise
             raise BadAudio(f"{error} ({location})") from None
+
+
+class JoinedAudio(AudioFolder):
+    """The utterances of several corpora, one corpus after the other, each read as its own corpus reads it."""
+
+    def __init__(self, parts: Sequence[AudioFolder], trials: Trials):
+        super().__init__(trials.path, trials.utterance, PATH_NAMES, trials)
+        self.parts = tuple(parts)
+        self.starts = [0, *accumulate(len(part.utterances) for part in parts)]
+
+    def path(self, index: int) -> Path:
+        """The file of an item."""
+        part, own = self._find(index)
+        return part.path(own)
+
+    def source(self, index: int) -> Path | AudioBytes:
+        """The file of an item, or its bytes; see `AudioFolder.source`."""
+        part, own = self._find(index)
+        return part.source(own)
+
+    def status(self, index: int) -> tuple[int, int, int]:
+        """Size and times of an item's file; see `AudioFolder.status`."""
+        part, own = self._find(index)
+        return part.status(own)
+
+    def complete(self, index: int) -> np.ndarray:
+        """The complete utterance, float32 (samples,); see `AudioFolder.complete`."""
+        part, own = self._find(index)
+        return part.complete(own)
+
+    def crop(self, index: int, samples: int, start: Start = first_sample) -> np.ndarray:
+        """At most `samples` samples of the utterance, float32; see `read_crop`."""
+        part, own = self._find(index)
+        return part.crop(own, samples, start)
+
+    def _find(self, index: int) -> tuple[AudioFolder, int]:
+        """The corpus that an item is of, and its index there."""
+        part = bisect_right(self.starts, index) - 1
+        return self.parts[part], index - self.starts[part]
