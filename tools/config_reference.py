@@ -14,6 +14,7 @@ from pathlib import Path
 
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.augmentation import STEPS
+from s2pecnet.config.corpora import CorpusEntry
 from s2pecnet.config.experiment import Config
 from s2pecnet.config.options import describe_options
 from s2pecnet.errors import InputError
@@ -60,7 +61,8 @@ def made() -> dict[Path, str]:
     systems = [f"### {name}\n\n{reference_table(cls)}" for name, cls in system_options().items()]
     steps = [f"### {name}\n\n{cls.__doc__}\n\n{reference_table(cls)}" for name, cls in STEPS.items()]
     page = PAGE.read_text(encoding="utf-8")
-    parts = {"keys": [reference_table(Config)], "augment": steps, "systems": systems}
+    corpora = [reference_table(CorpusEntry)]
+    parts = {"keys": [reference_table(Config)], "corpora": corpora, "augment": steps, "systems": systems}
     for name, texts in parts.items():
         text = "\n\n".join(texts)
         start, end = f"<!-- made by tools/config_reference.py: {name} -->\n", "\n<!-- end -->"

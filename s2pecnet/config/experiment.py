@@ -24,9 +24,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from s2pecnet.config.augmentation import Step
+from s2pecnet.config.corpora import EXPECTED, CorpusEntry, CorpusKind, EvalSubset, SplitPolicy, name_of, problems_of
 from s2pecnet.config.files import EXTENDS, find_config, read_config
 from s2pecnet.config.options import NUMBER, Bool, Float, Int, Text, describe_options, read_options, walk
 from s2pecnet.conventions import CROP, EVAL_OUTPUT, LONGEST_CROP, RUN_FILES
+from s2pecnet.corpora.several import CorpusSource
+from s2pecnet.corpora.trials import CorpusOptions
 from s2pecnet.errors import InputError
 from s2pecnet.text import check_depth, clipped, is_plain, load_json, nearest, shown
 
@@ -109,9 +112,10 @@ NO_LOSS_CONFIG: LossConfig = read_options(LossConfig, {})[0]
 class Config:
     """An experiment. `model_config` goes to the system unchanged."""
 
-    database_path: Text = Field(
+    database_path: Text | Annotated[tuple[Text | CorpusEntry, ...], Field(min_length=1)] = Field(
         description="the corpus: a folder, such as the one that holds ASVspoof2019_<track>_cm_protocols, or a CSV or "
-        "TSV file"
+        "TSV file; or several in a list, see [corpora.md](corpora.md)",
+        json_schema_extra={"x-expected": EXPECTED},
     )
     model_config: dict[str, Any] = Field(description="`architecture` (a file of models/) and what that system reads")
     optim_config: OptimConfig = Field(description="optimizer and schedule, see below")
@@ -130,17 +134,13 @@ class Config:
         "LA",
         description="the <track> in the corpus's file names: LA, PA, DF, or your own; names result folders",
     )
-    corpus: Literal[
-        "auto", "asvspoof2019", "asvspoof2021", "asvspoof5", "in-the-wild", "spoofceleb", "csv", "folders", "parquet"
-    ] = Field("auto", description="which corpus it is; auto: recognised by its files")
-    split_policy: Literal["divide", "eval"] = Field(
+    corpus: CorpusKind = Field("auto", description="which corpus it is; auto: recognised by its files")
+    split_policy: SplitPolicy = Field(
         "divide",
         description="a corpus without splits: divide it by a hash of the speakers, 70 : 15 : 15 %, or take all of it "
         "as eval",
     )
-    eval_subset: Literal["eval", "progress", "hidden", "all"] = Field(
-        "eval", description="which trials of ASVspoof2021 are scored"
-    )
+    eval_subset: EvalSubset = Field("eval", description="which trials of ASVspoof2021 are scored")
     loss: Literal["CCE", "focal", "OC-Softmax", "AM-Softmax"] = Field(
         "CCE",
         description="loss of the classification: class-weighted cross-entropy; the same, focal; one-class softmax or "
@@ -246,9 +246,41 @@ class Config:
         """The file it was read from; None of a dictionary."""
         return Path(self.source) if os.path.isfile(self.source) else None
 
-    def asv_scores(self, split: str) -> str | None:
-        """The ASV scores that the config names for "dev" or "eval"."""
-        return self.asv_score_path if split == "eval" else self.asv_score_path_dev
+    def asv_scores(self, split: str, corpus: str | None = None) -> str | None:
+        """The ASV scores that the config names for "dev" or "eval".
+
+        Args:
+            corpus: of several the name of the one that has the split.
+        """
+        own = next((one.asv_scores[split] for one in self.sources if one.name == corpus), None)
+        return own or (self.asv_score_path if split == "eval" else self.asv_score_path_dev)
+
+    @property
+    def entries(self) -> dict[str, CorpusEntry]:
+        """Of several corpora, the entries of `database_path` by their dotted keys; empty of one."""
+        given = () if isinstance(self.database_path, str) else self.database_path
+        made = [one if isinstance(one, CorpusEntry) else read_options(CorpusEntry, {"path": one})[0] for one in given]
+        return {f"database_path[{number}]": one for number, one in enumerate(made)}
+
+    @property
+    def sources(self) -> list[CorpusSource]:
+        """Several corpora, as `corpora.several` takes them; empty of one."""
+        return [
+            CorpusSource(
+                name_of(one),
+                one.path,
+                one.corpus or self.corpus,
+                CorpusOptions(
+                    one.track or self.track,
+                    one.split_policy or self.split_policy,
+                    one.eval_subset or self.eval_subset,
+                ),
+                one.weight,
+                one.splits and tuple(dict.fromkeys(one.splits)),
+                {"train": None, "dev": one.asv_score_path_dev, "eval": one.asv_score_path},
+            )
+            for one in self.entries.values()
+        ]
 
     @property
     def eval_output_swa(self) -> str:
@@ -259,6 +291,8 @@ class Config:
     def identity(self) -> dict[str, Any]:
         """What decides about the results, as JSON values by dotted key: two equal ones are the same experiment."""
         values = {key: value for key, value in dataclasses.asdict(self).items() if key not in NOT_IDENTITY}
+        # Where they lie does not matter, but how often they are taken does.
+        values |= {f"weight of {one.name}": one.weight for one in self.sources}
         plain: dict[str, Any] = json.loads(json.dumps(dict(walk(values)), default=str))
         # Experiments from before a key was there are the same as with its default.
         return {key: value for key, value in plain.items() if key not in ADDED or value != ADDED[key]}
@@ -392,7 +426,7 @@ def _model_config_problems(model_config: Any, location: Callable[[str], str]) ->
 
 def _cross_checks(config: Config) -> list[tuple[str, str]]:
     """Problems that no single annotation can state: (key, problem)."""
-    problems = []
+    problems = problems_of(config.entries)
     if not re.fullmatch(r"[\w-]+", config.track):
         problems.append(("track", f"track: got {clipped(repr(config.track))}, expected a name such as LA, PA or DF"))
     if not re.fullmatch(r"\w[\w.-]*", config.eval_output):

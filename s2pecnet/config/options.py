@@ -248,6 +248,10 @@ def _known(
                 value = _known(cast(type, nested), value, location, f"{key}.", problems, unknown, meant)
             elif (listed := _kinds_of_items(nested)) and isinstance(value, (list, tuple)):
                 value = _items(listed, value, location, key, problems)
+            elif (item := _class_of_objects(nested)) and isinstance(value, (list, tuple)):
+                before, value = len(problems), _objects(item, value, location, key, problems)
+                # A list without those that are wrong may be too short.
+                meant |= {key} if len(problems) > before else set()
             known[name] = value
         elif (guess := _nearest_key(name, fields)) is not None:
             meant.add(prefix + guess)
@@ -300,6 +304,35 @@ def _items(
     return items
 
 
+def _class_of_objects(field_type: Any) -> type | None:
+    """Of a field that may be a list of texts and of objects of one dataclass: that class."""
+    if dataclasses.is_dataclass(field_type):
+        return cast(type, field_type)
+    of_lists = typing.get_origin(field_type) is tuple or typing.get_origin(field_type) is Annotated
+    inner = typing.get_args(field_type)[:1] if of_lists else typing.get_args(field_type)
+    return next((found for one in inner if (found := _class_of_objects(one))), None)
+
+
+def _objects(cls: type, given: Sequence[Any], location: Location, key: str, problems: list[str]) -> list[Any]:
+    """The items of such a list, its objects read; of those that are wrong, the problems instead."""
+    items, first = [], dataclasses.fields(cls)[0].name
+    for index, item in enumerate(given):
+        place = f"{key}[{index}]"
+        if isinstance(item, Mapping):
+            try:
+                item, unknown = cast(Any, read_options)(cls, item, location, f"{place}.")
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            names = ", ".join(field.name for field in dataclasses.fields(cls))
+            problems += [f"{location(one)}{one}: there is no such key (have: {names})" for one in unknown]
+        elif not isinstance(item, (str, cls)):
+            problems.append(f'{location(place)}{place}: got {shown(item)}, expected a text or {{"{first}": ...}}')
+            continue
+        items.append(item)
+    return items
+
+
 def _nearest_key(word: str, known: Mapping[str, Any]) -> str | None:
     """The key that `word` is a synonym or a slip of, or None."""
     synonym = SYNONYMS.get(word.lower())
@@ -315,18 +348,23 @@ def _problem(
         if isinstance(step, str) and step in schema.get("properties", {}):
             schema, key = schema["properties"][step], f"{key}.{step}".removeprefix(".")
             value = value.get(step, dataclasses.MISSING)
-        elif isinstance(step, int) and isinstance(value, (list, tuple)) and step < len(value):
+        elif isinstance(step, int) and isinstance(value, (list, tuple)) and step < len(value) and _is_list(schema):
             items = schema.get("prefixItems", [])
             schema, where = items[step] if step < len(items) else schema["items"], f"{where}[{step}]"
             value = value[step]
-        else:  # a name of pydantic's for one of several types
+        else:  # a name of pydantic's for one of several types, or an item of what may be no list
             break
     wanted = expected(schema)
     if value is dataclasses.MISSING:
         return key, f"{location(key)}key {key!r} is missing; expected {wanted}"
     if isinstance(value, str) and not is_plain(value):
-        wanted += " without control characters"
+        wanted = "a text without control characters"
     return key, f"{location(key)}{key}{where}: got {shown(value)}, expected {wanted}"
+
+
+def _is_list(schema: Schema) -> bool:
+    """Whether a value with this schema is a list, and nothing else."""
+    return "items" in schema or "prefixItems" in schema
 
 
 def walk(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
