@@ -22,6 +22,7 @@ from s2pecnet.augment.chain import Augmentation
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
 from s2pecnet.corpora.detect import find_corpus
+from s2pecnet.corpora.several import find_corpora
 from s2pecnet.corpora.trials import Corpus, CorpusOptions
 from s2pecnet.data.cache import digest_of
 from s2pecnet.data.loaders import make_loader
@@ -310,13 +311,17 @@ def write_results(
 
 
 def corpus_of(config: Config, database_path: str | Path | None = None) -> Corpus:
-    """The corpus of a config, or the one at `database_path` instead.
+    """The corpus of a config, its several corpora as one, or the one at `database_path` instead.
 
     Raises:
         InputError: it is not there, or not in order.
     """
-    options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
-    corpus = find_corpus(database_path or config.database_path, config.corpus, options)
+    path = database_path or config.database_path
+    if isinstance(path, tuple):
+        corpus: Corpus = find_corpora(config.sources)
+    else:
+        options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
+        corpus = find_corpus(path, config.corpus, options)
     if corpus.note:
         log.info("%s", corpus.note)
     if corpus.unused:
@@ -338,7 +343,7 @@ def scored_split(
     path, asv = asv_scores_of(config, corpus, name)
     record.asv_scores[name] = None if path is None else str(path)
     record.audio[name] = digest_of(loader.dataset.audio.headers)  # type: ignore[attr-defined]
-    return ScoredSplit(name, corpus[name].trials, loader, asv)
+    return ScoredSplit(name, corpus[name].trials, loader, asv, tuple(part.name for part in corpus[name].filled()))
 
 
 def asv_scores_of(config: Config, corpus: Corpus, name: str) -> tuple[Path | None, ASVScores | None]:
@@ -347,10 +352,15 @@ def asv_scores_of(config: Config, corpus: Corpus, name: str) -> tuple[Path | Non
     The scores of one corpus say nothing about the spoofs of another. The released configs name those of ASVspoof2019
     LA, whatever they are used for: for another corpus that path is not used.
     """
-    given, key = config.asv_scores(name), "asv_score_path" if name == "eval" else "asv_score_path_dev"
-    layout = corpus[name].asv_scores
+    parts, key = corpus[name].filled(), "asv_score_path" if name == "eval" else "asv_score_path_dev"
+    if len(parts) > 1:
+        log.info("%s is of several corpora, and ASV scores are of one: EER only, no min t-DCF", name)
+        return None, None
+    given = config.asv_scores(name, parts[0].name if parts else None)
+    layout = (parts[0].split if parts else corpus[name]).asv_scores
     if given and "ASVspoof2019." in Path(given).name and (layout is None or layout.name != Path(given).name):
-        if Path(given).name == RELEASED_ASV_SCORES and key not in config.overrides:
+        own = given != config.asv_scores(name) or key in config.overrides
+        if Path(given).name == RELEASED_ASV_SCORES and not own:
             given = None
         else:
             log.warning("%s: not the ASV scores of this corpus; a t-DCF of them means little", given)

@@ -47,7 +47,7 @@ def model_card(run: PathLike, license: str | None = None) -> str:
 def _card(record: RunRecord, config: Config, license: str | None) -> str:
     yaml = require("yaml", "hub", "a model card")
     evaluated = {name: record.metrics[name] for name in ("dev", "eval", "eval_swa") if name in record.metrics}
-    data = f"{config.corpus} {config.track}".removeprefix("auto ")
+    data = {name: _corpora_of(name, record, config) for name in ("train", "dev", "eval")}
     header = {
         **({"license": license} if license else {}),
         "library_name": "s2pecnet",
@@ -59,7 +59,7 @@ def _card(record: RunRecord, config: Config, license: str | None) -> str:
                 "results": [
                     {
                         "task": {"type": "audio-classification", "name": "audio anti-spoofing"},
-                        "dataset": {"type": data, "name": data, "split": name},
+                        "dataset": {"type": data[name], "name": data[name], "split": name},
                         "metrics": _hub_metrics(metrics),
                     }
                     for name, metrics in evaluated.items()
@@ -77,7 +77,7 @@ def _card(record: RunRecord, config: Config, license: str | None) -> str:
         yaml.safe_dump(header, sort_keys=False, allow_unicode=True).rstrip(),
         "---",
         "",
-        f"# {record.system}, trained on {data}",
+        f"# {record.system}, trained on {data['train']}",
         "",
         f"A countermeasure against synthetic speech: {size}, one score for {seconds:.3g} s of speech at 16 kHz, "
         f"{POLARITY}.",
@@ -189,6 +189,12 @@ def _read_run(run: PathLike) -> tuple[RunRecord, Config]:
     if record.mode != "train":
         raise InputError(f"{folder}: an evaluation, expected the folder of a finished training")
     return record, load_config(folder / RUN_FILES["config"])
+
+
+def _corpora_of(split: str, record: RunRecord, config: Config) -> str:
+    """What a split is of: the corpus and track of the config, or the names of several corpora."""
+    names = [name.removeprefix(f"{split} of ") for name in record.protocols if name.startswith(f"{split} of ")]
+    return " and ".join(names) or f"{config.corpus} {config.track}".removeprefix("auto ")
 
 
 def _hub_metrics(metrics: Metrics) -> list[dict[str, Any]]:

@@ -85,9 +85,11 @@ def _check_options(options: argparse.Namespace) -> None:
     if options.table is not None and not options.by:
         raise InputError("--table needs --by COLUMN, a column of it by name, or by number where it has no names")
     options.by = options.by or ["attack"]
-    if options.table is None and options.by != ["attack"]:
+    others = [column for column in options.by if column not in ("attack", "corpus")]
+    if options.table is None and others:
         raise InputError(
-            f"--by {options.by[0]} needs --table FILE, a table that has this column; without it: --by attack"
+            f"--by {others[0]} needs --table FILE, a table that has this column; without it: --by attack, and --by "
+            "corpus where a run had several"
         )
     if len({column.isdecimal() for column in options.by}) > 1:
         raise InputError(f"--by {', '.join(options.by)}: expected names of columns or numbers, not both")
@@ -132,7 +134,8 @@ def build_parser(prog: str = "python evaluation.py") -> argparse.ArgumentParser:
         help="make ratios of the scores by a line fitted on these dev scores; one for each --cm")  # fmt: skip
     add("--calibrate-keys", metavar="FILE", help="keys of --calibrate-on, as --keys")
     add("--by", action="append", metavar="COLUMN",
-        help="metrics by this column (default: attack); with --table any column of it, by name or number")  # fmt: skip
+        help="metrics by this column (default: attack); corpus, of runs that had several; with --table any column of "
+        "it, by name or number")  # fmt: skip
     add("--table", metavar="FILE", help="facts about the trials: CSV, TSV or spaces, one column names the utterances")
     add("--names", metavar="A,B", help="what to call the systems (default: from their paths)")
     add("--bootstrap", type=int, metavar="N",

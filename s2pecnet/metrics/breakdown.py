@@ -26,7 +26,7 @@ from s2pecnet.score_files.cm_asv import CMScores
 from s2pecnet.score_files.tables import Table
 from s2pecnet.text import listed, quoted
 
-ATTACK = "attack"
+ATTACK, CORPUS = "attack", "corpus"
 _PLACEHOLDERS = {"-", "", "bonafide", "bona-fide", "bona_fide", "bona fide", "none", "na", "n/a", "nan"}
 _MAX_GROUPS = 1000
 
@@ -116,6 +116,24 @@ def break_down(cm: CMScores, values: NDArray[np.str_], column: str = ATTACK) -> 
             absent = "spoofed" if n_bonafide else "bona fide"
             groups.append(Group(name, n_bonafide, n_spoof, reason=f"no {absent} trials"))
     return Breakdown(column, all_bonafide, groups)
+
+
+def of_score_file(cm: CMScores, column: str) -> NDArray[np.str_]:
+    """Each trial's attack, or its corpus where the utterances are of several ("LA/LA_E_1000147"), (n,).
+
+    Raises:
+        InputError: an utterance names no corpus.
+    """
+    if column == ATTACK:
+        return cm.attacks
+    parts = np.char.partition(cm.utterances, "/")
+    without = np.flatnonzero(parts[:, 1] == "")
+    if without.size:
+        raise InputError(
+            f"--by {CORPUS}: {quoted(str(cm.utterances[without[0]]))} names no corpus; expected utterances such as "
+            "LA/LA_E_1000147, which runs with several corpora write"
+        )
+    return np.asarray(parts[:, 0])
 
 
 def rates_by_value(cm: CMScores, values: NDArray[np.str_], threshold: float, column: str) -> dict[str, FixedThreshold]:

@@ -8,7 +8,7 @@ Rates and EERs are fractions in [0, 1]; per cent appear in texts and under `eer_
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,8 @@ class Metrics:
         act_dcf: the same cost at Bayes' threshold; None without log-likelihood ratios.
         cllr: cost of the log-likelihood ratios in bits; None without them.
         n_tied: trials whose score a trial of the other class has too; they count against the system.
+        per_corpus_eer: where the trials are of several corpora, the EER of each on its own trials, by its name (None:
+            it has trials of one class); empty where they are of one.
     """
 
     eer: float
@@ -72,11 +74,15 @@ class Metrics:
     act_dcf: float | None = None
     cllr: float | None = None
     n_tied: int = 0
+    per_corpus_eer: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, ready for JSON (NaN is None), and `eer_percent`; all other rates stay fractions."""
         threshold = None if math.isnan(self.eer_threshold) else self.eer_threshold
-        return {"eer": self.eer, "eer_percent": 100 * self.eer, **dataclasses.asdict(self), "eer_threshold": threshold}
+        fields = dataclasses.asdict(self)
+        if not self.per_corpus_eer:
+            del fields["per_corpus_eer"]
+        return {"eer": self.eer, "eer_percent": 100 * self.eer, **fields, "eer_threshold": threshold}
 
     @classmethod
     def from_dict(cls, content: Any, origin: str = "metrics") -> "Metrics":
@@ -92,7 +98,9 @@ class Metrics:
             raise InputError(f"{origin}: expected an object with metrics, got {quoted(content)}")
         values = {name: value for name, value in content.items() if name != "eer_percent"}
         fields = {field.name: field for field in dataclasses.fields(cls)}
-        required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
+        required = [
+            name for name, field in fields.items() if field.default is field.default_factory is dataclasses.MISSING
+        ]
         if values.keys() - fields.keys():
             raise InputError(f"{origin}: unknown keys {listed(sorted(map(str, values.keys() - fields.keys())))}")
         if set(required) - values.keys():
@@ -105,7 +113,12 @@ class Metrics:
     def summary(self) -> str:
         """A text for people: a metric a line, EERs in per cent."""
         attacks = (f"  {name:<10} {100 * eer:8.4f} %" for name, eer in self.per_attack_eer.items())
-        return "\n".join([*self.lines(), "EER per attack", *attacks])
+        corpora = [
+            f"  {name:<10} " + ("not defined: trials of one class" if eer is None else f"{100 * eer:8.4f} %")
+            for name, eer in self.per_corpus_eer.items()
+        ]
+        of_corpora = ["EER per corpus", *corpora] if corpora else []
+        return "\n".join([*self.lines(), *of_corpora, "EER per attack", *attacks])
 
     def lines(self) -> list[str]:
         """The summary without the attacks."""
@@ -147,6 +160,8 @@ def _is_valid(name: str, value: Any) -> bool:
     """Whether a metric can have this value, which came from outside."""
     if name == "per_attack_eer":
         return isinstance(value, Mapping) and all(_is_valid("eer", eer) for eer in value.values())
+    if name == "per_corpus_eer":
+        return isinstance(value, Mapping) and all(eer is None or _is_valid("eer", eer) for eer in value.values())
     if value is None:
         return name != "eer" and not name.startswith("n_")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -154,7 +169,9 @@ def _is_valid(name: str, value: Any) -> bool:
     return isinstance(value, int) and value >= 0 if name.startswith("n_") else bool(-1e308 < value < 1e308)
 
 
-def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = None) -> Metrics:
+def evaluate(
+    cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = None, corpora: Sequence[str] = ()
+) -> Metrics:
     """EER, minDCF, EER of each attack; with ASV scores the minimum t-DCF; with LLRs actDCF and Cllr.
 
     minDCF and actDCF have the costs of ASVspoof 5, the t-DCF those of ASVspoof 2019. The ASV's threshold is that of its
@@ -162,6 +179,7 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
 
     Args:
         llrs: (n,) log-likelihood ratios of the trials (natural logarithm), in the order of `cm.scores`.
+        corpora: names of several corpora, with which their utterances begin ("LA/LA_E_1000147"): each has an EER too.
 
     Raises:
         InputError: one class has no trials, a score is not finite, there are more or fewer ratios than trials, or the
@@ -209,7 +227,18 @@ def evaluate(cm: CMScores, asv: ASVScores | None = None, llrs: Floats | None = N
         min_dcf_threshold=threshold_between(scores, int(dcf.argmin())),
         act_dcf=act_dcf,
         cllr=cllr,
+        per_corpus_eer={name: _eer_of_corpus(cm, name) for name in corpora} if len(corpora) > 1 else {},
     )
+
+
+def _eer_of_corpus(cm: CMScores, name: str) -> float | None:
+    """EER of the trials of one of several corpora; None where they are of one class."""
+    own = np.char.startswith(cm.utterances, f"{name}/")
+    bonafide, spoof = cm.scores[own & cm.is_bonafide], cm.scores[own & ~cm.is_bonafide]
+    if not (bonafide.size and spoof.size):
+        return None
+    _, order = sort_trials(bonafide, spoof)
+    return equal_error(*sweep(order < bonafide.size))[0]
 
 
 def _count_ties(scores: Floats, is_bonafide: Bools) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import METRICS, bootstrap_intervals, intervals_as_dict
-from s2pecnet.metrics.breakdown import Breakdown, break_down, join_values, rates_by_value
+from s2pecnet.metrics.breakdown import Breakdown, break_down, join_values, of_score_file, rates_by_value
 from s2pecnet.metrics.comparison import compare
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import Floats
@@ -52,7 +52,7 @@ class Request:
         llr: the scores are log-likelihood ratios.
         calibrate_on: dev score files, one for each system, or none.
         by: columns to break the metrics down by; all names, or all numbers of a table without names.
-        table: the file that has these columns; None: the attack in the score file.
+        table: the file that has these columns; None: attack and corpus, which score files have.
         replicates: of the bootstrap; None: no intervals of a single system.
         keys: the file that has the trials' keys; None: the score files have them.
         calibrate_keys: the same of `calibrate_on`.
@@ -115,7 +115,8 @@ def report_scores(request: Request) -> Report:
     if request.table is not None:
         table = (read_numbered_columns if request.by[0].isdecimal() else read_named_columns)(request.table)
     values = [
-        [cm.attacks if table is None else join_values(table, column, cm) for column in request.by] for cm in scores
+        [of_score_file(cm, column) if table is None else join_values(table, column, cm) for column in request.by]
+        for cm in scores
     ]
     if request.threshold is not None and any(one.is_bonafide.all() or not one.is_bonafide.any() for one in scores):
         return _report_one_class(scores, values, request)

@@ -42,7 +42,7 @@ class RunRecord:
     Attributes:
         mode: "train", or the split that an evaluation scored ("eval", "dev").
         experiment: what decides about the results, by name; two equal ones are the same experiment.
-        protocols: SHA-256 of the trials of each split.
+        protocols: SHA-256 of the trials of each split; where several corpora have it together, of each of them too.
         audio: SHA-256 of the sizes and lengths of the files of each split.
         asv_scores: the file of ASV scores of each split, None where there are none.
         weights, weights_sha256: what an evaluation scored with.
@@ -156,6 +156,8 @@ def describe_run(
     import torch
 
     protocols = {name: corpus[name].trials.digest for name in splits}
+    for name in splits:
+        protocols |= {f"{name} of {part.name}": part.split.trials.digest for part in corpus[name].filled()}
     made: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": platform.node(),

@@ -46,12 +46,17 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoredSplit:
-    """A split to be scored: its trials, their loader and ASV scores (None: no t-DCF)."""
+    """A split to be scored: its trials, their loader and ASV scores (None: no t-DCF).
+
+    Attributes:
+        corpora: of a split of several corpora, their names.
+    """
 
     name: str
     trials: Trials
     loader: Loader
     asv: ASVScores | None
+    corpora: tuple[str, ...] = ()
 
     def evaluate(
         self,
@@ -75,7 +80,7 @@ class ScoredSplit:
             scored = torch.from_numpy(~np.isnan(scores))
             labels = torch.from_numpy(self.trials.is_bonafide.astype(np.int64))
             mean_loss = loss(torch.cat(logits)[scored], labels[scored])
-        return Evaluation(cm, evaluate(cm, self.asv), scores, mean_loss)
+        return Evaluation(cm, evaluate(cm, self.asv, corpora=self.corpora), scores, mean_loss)
 
 
 def produce_evaluation_file(
@@ -146,8 +151,8 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
         return scores
     if count < len(trials):
         raise InputError(
-            f"{trials.path}:{trials.line[count]}: {trials.utterance[count]!r} was not scored; is it the protocol of "
-            "another split?"
+            f"{trials.location(count) or trials.path}: {trials.utterance[count]!r} was not scored; is it the protocol "
+            "of another split?"
         )
     return scores
 
@@ -203,7 +208,8 @@ def headline(metrics: Metrics) -> str:
 
 def progress_bar(loader: Loader, what: str) -> "tqdm[Any]":
     """A progress bar in utterances; silent where stderr is not a terminal."""
-    total = len(loader.dataset)  # type: ignore[arg-type]
+    # An epoch of several corpora may take some utterances twice, and leave others out.
+    total = getattr(loader.sampler, "total", None) or len(loader.dataset)  # type: ignore[arg-type]
     return tqdm(total=total, desc=what, unit="utt", leave=False, disable=None, mininterval=0.5)
 
 

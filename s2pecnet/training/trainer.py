@@ -323,7 +323,7 @@ class Trainer:
         path = self.folder.scores(split.name)
         try:
             found = read_cm_scores(path)
-            if evaluate(found, split.asv).as_dict() == metrics.as_dict():
+            if evaluate(found, split.asv, corpora=split.corpora).as_dict() == metrics.as_dict():
                 return Evaluation(found, metrics)
             reason = "not the scores of the selected epoch"
         except (InputError, OSError) as error:

@@ -104,7 +104,7 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
     split, remark = run.split, "The first four seconds, dimmed where the system did not score them. 0 to 8 kHz, 70 dB."
     if split is None:
         remark = "No corpus (--database_path gives its folder): the trials are listed without players."
-    elif not (split.audio.exists() if split.store else split.audio.is_dir()):
+    elif not split.parts and not (split.audio.exists() if split.store else split.audio.is_dir()):
         remark = f"The audio is not on this machine ({split.audio}): the trials are listed without players."
         split = None
     samples = mapping(run.config.get("model_config")).get("nb_samp")

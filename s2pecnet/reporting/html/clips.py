@@ -96,6 +96,7 @@ class ClipMaker:
         from s2pecnet.audio.decoding import read_crop
 
         try:
+            split, utterance = split.find(utterance)
             path = audio_path(split.audio, split.files, utterance) if split.store is None else split.audio
             if not is_below(path, within):
                 return f"left out: its file does not lie below {within}"

@@ -23,7 +23,7 @@ from s2pecnet.reporting.html.clips import ClipMaker
 from s2pecnet.reporting.html.markup import Content, Markup, join, tag
 from s2pecnet.reporting.html.runs import Run
 from s2pecnet.reporting.html.svg import swatch
-from s2pecnet.reporting.html.tables import attack_table, difference_table, metrics_table
+from s2pecnet.reporting.html.tables import attack_table, corpus_table, difference_table, metrics_table
 
 _HERE = Path(__file__).resolve().parent
 AUDIO_CHARACTERS = 6_000_000  # what the clips of a page may take
@@ -79,6 +79,7 @@ def _single(run: Run, clips: ClipMaker) -> Content:
         tag(
             "div",
             card("Detection error trade-off", det_chart(series), legend=drawn, remark=_marks(series)),
+            card("EER by corpus", corpus_table(series), legend=series_legend(series) if several else None),
             card("EER by attack", attack_table(series), legend=series_legend(series) if several else None),
             class_="grid",
         ),
@@ -106,6 +107,7 @@ def _comparison(runs: Sequence[Run], clips: ClipMaker) -> Content:
         warning_list([warning] if len(counts) > 1 or len(names) > 1 else []),
         tag("div", switches, class_="switches", role="group", aria_label="runs shown"),
         card("Metrics with 95 % intervals", metrics_table(series, "run")),
+        card("EER by corpus", corpus_table(series)),
         tag("div", tag("div", curves), card("EER by attack", attack_table(series)), class_="grid uneven"),
         card("Side by side", difference_table(runs), remark="What differs between the runs."),
         [_folded(run, one, clips) for run, one in zip(runs, series, strict=True)],

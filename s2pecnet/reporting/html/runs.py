@@ -19,6 +19,7 @@ from typing import Any
 from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import EVAL_OUTPUT, RUN_FILES
 from s2pecnet.corpora.detect import find_corpus
+from s2pecnet.corpora.several import find_corpora
 from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.files import is_below
@@ -206,12 +207,32 @@ class _FolderReader:
             return
         if database_path is None and not own:
             return
-        from_there = Path(record.working_directory) / config.database_path
-        found = from_there if from_there.exists() else Path(config.database_path)
-        options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
         # The corpus may be another by now, or elsewhere: then the report goes without its audio.
         with contextlib.suppress(InputError):
-            self.corpus = find_corpus(database_path or found, config.corpus, options)
+            self.corpus = self._find_corpus(config, database_path)
+
+    def _find_corpus(self, config: Config, given: Path | None) -> Corpus | None:
+        """The corpus at the given path, or where the record says. Several are found below that path alone."""
+
+        def recorded(path: str) -> Path:
+            from_there = Path(self.record.working_directory) / path
+            return from_there if from_there.exists() else Path(path)
+
+        if isinstance(config.database_path, str):
+            options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
+            return find_corpus(given or recorded(config.database_path), config.corpus, options)
+        sources = []
+        for one in config.sources:
+            if given is not None and (given / Path(one.path).name).exists():
+                path = str(given / Path(one.path).name)
+            else:
+                # A data set of the Hub has no folder of its own.
+                path = one.path if one.path.startswith("hf:") else str(recorded(one.path))
+            if given is not None and (path.startswith("hf:") or not is_below(Path(path), self.within)):
+                self.notes.append(f"{one.name} does not lie below {given}: there is no audio of the corpora.")
+                return None
+            sources.append(one._replace(path=path))
+        return find_corpora(sources)
 
     def run(self) -> Run:
         evaluations = [self._evaluation(name) for name in EVALUATIONS if name in self.record.metrics]
@@ -237,7 +258,8 @@ class _FolderReader:
             f"{file.name} gives another EER ({100 * eer:.4f} %) or other trials than {RUN_FILES['results']} "
             f"({100 * metrics.eer:.4f} %): the report shows the score file's."
         )
-        return _evaluation(name, None, evaluate(scores, asv), scores, asv, label)
+        again = evaluate(scores, asv, corpora=list(metrics.per_corpus_eer))
+        return _evaluation(name, None, again, scores, asv, label)
 
     def _asv_scores(self, name: str, metrics: Metrics) -> ASVScores | None:
         """The ASV scores that the run used, those given, or none (with a note where the run had some)."""
@@ -246,7 +268,9 @@ class _FolderReader:
         if used and self.corpus and not self.moved:
             path = Path(self.record.working_directory) / used
         elif self.corpus and self.config and split in self.corpus.splits:
-            path = self.corpus.asv_file(split, self.config.asv_scores(split))
+            having = self.corpus[split].filled()
+            given = self.config.asv_scores(split, having[0].name if having else None)
+            path = self.corpus.asv_file(split, given)
         try:
             if path and path.is_file() and is_below(path, self.within):
                 scores = read_asv_scores(path)

@@ -80,17 +80,31 @@ def _count(count: int | None, label: str | None = None) -> Markup:
 def attack_table(series: Sequence[Series]) -> Markup | None:
     """EER of each attack as bars, one a series; None where there are no attacks."""
     eers = [one.evaluation.metrics.per_attack_eer for one in series]
-    attacks = attacks_shown(eers)
-    if not attacks:
-        return None
-    end = max(value for one in eers for value in one.values()) or 1.0
     # Spoofs of each attack in the scores; None where the series have not the same number.
     counts: dict[str, int | None] = {}
     for scores in (one.evaluation.scores for one in series if one.evaluation.scores):
         for name, count in Counter(scores.attacks[~scores.is_bonafide].tolist()).items():
             counts[name] = count if counts.get(name, count) == count else None
+    return _eer_table("attack", series, eers, counts)
+
+
+def corpus_table(series: Sequence[Series]) -> Markup | None:
+    """EER of each of several corpora as bars, one a series; None where each has trials of one corpus."""
+    of_corpora = [one.evaluation.metrics.per_corpus_eer for one in series]
+    eers = [{name: eer for name, eer in one.items() if eer is not None} for one in of_corpora]
+    return _eer_table("corpus", series, eers, {})
+
+
+def _eer_table(
+    what: str, series: Sequence[Series], eers: Sequence[Mapping[str, float]], counts: Mapping[str, int | None]
+) -> Markup | None:
+    """EERs by name as bars, one a series, with the number of trials where that is known."""
+    names = attacks_shown(eers)
+    if not names:
+        return None
+    end = max(value for one in eers for value in one.values()) or 1.0
     rows = []
-    for name in attacks:
+    for name in names:
         bars = []
         for one, known in zip(series, eers, strict=True):
             if name in known:
@@ -101,7 +115,7 @@ def attack_table(series: Sequence[Series]) -> Markup | None:
         worst = max(known[name] for known in eers if name in known)
         cells = [tag("th", name, scope="row"), tag("td", bars, class_="bars", data_value=worst)]
         rows.append(tag("tr", *cells, _count(counts.get(name)) if counts else None))
-    head = [("attack", None), ("EER (%)", None), *([("trials", "number")] if counts else [])]
+    head = [(what, None), ("EER (%)", None), *([("trials", "number")] if counts else [])]
     return table(head, rows, "attacks", sortable=True, long=len(rows) * len(series) > _LONG)
 
 
