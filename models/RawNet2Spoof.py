@@ -109,9 +109,9 @@ class Model(nn.Module):
         self.fc1_gru = nn.Linear(options.gru_node, options.nb_fc_node)
         self.fc2_gru = nn.Linear(options.nb_fc_node, options.nb_classes)
 
-    def pack_weights(self) -> None:
-        """For scoring alone: a GRU with packed weights, where there can be one."""
-        if isinstance(self.gru, nn.GRU) and PackedGRU.available(self.gru):
+    def pack_weights(self, dtype: torch.dtype) -> None:
+        """For scoring in float32 alone: a GRU with packed weights, where there can be one."""
+        if dtype == torch.float32 and isinstance(self.gru, nn.GRU) and PackedGRU.available(self.gru):
             self.gru = PackedGRU(self.gru)
 
     def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,7 @@ from s2pecnet.config.options import NUMBER, Bool
 from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
+from s2pecnet.nn.packed_front_end import FourierConvolution, PackedEncoder
 from s2pecnet.precision import float32_region, is_exporting
 from s2pecnet.systems.fairseq import configuration_of, read_fairseq
 from s2pecnet.text import clipped, first_line
@@ -188,6 +189,22 @@ class FrontEnd(nn.Module):
             if old.bias is not None and new.bias is not None:
                 new.bias.copy_(old.bias)
         positions.conv = new
+
+    def pack_weights(self, dtype: torch.dtype) -> None:
+        """For scoring alone, after `fold_batch_norm`: convolutions as products, the positional one by its spectrum.
+
+        Args:
+            dtype: what autocast, if any, computes in; weights of products are brought to it once and not at each call.
+        """
+        positions = getattr(self._encoder(), "pos_conv_embed", None)
+        if positions is not None and FourierConvolution.available(getattr(positions, "conv", None)):
+            positions.conv = FourierConvolution(positions.conv)
+        encoder = getattr(self.model, "feature_extractor", None)
+        if PackedEncoder.available(encoder):
+            self.model.feature_extractor = PackedEncoder(encoder, dtype)
+        for module in self.model.modules():
+            if isinstance(module, nn.Linear):
+                module.to(dtype)
 
     def prepared(self, x: Tensor, count_only: bool = False) -> Tensor:
         """What the model takes: the waveform, or its log-mel spectrogram; with `count_only`, (1, frames, ...)."""

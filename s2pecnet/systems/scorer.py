@@ -33,9 +33,9 @@ class Scorer:
 
     def __init__(self, model: nn.Module, device: torch.device, precision: Precision = FP32, compiled: bool = False):
         self.device, self.precision, self.compiled = device, precision, compiled
-        # Compiled or in other precisions, modules do without weights packed for float32.
-        packed = device.type == "cpu" and not compiled and precision.is_float32
-        self.model = fold_batch_norms(model, packed).eval()
+        # Compiled modules do without packed weights, which the compiler lays out itself.
+        packed = device.type == "cpu" and not compiled
+        self.model = fold_batch_norms(model, (precision.autocast_to or torch.float32) if packed else None).eval()
         if compiled:
             self.model.compile()
         # Utterances at a time; None: all that are given.
@@ -69,19 +69,21 @@ class Scorer:
         return torch.cat(parts).cpu()
 
 
-def fold_batch_norms(model: nn.Module, packed: bool = False) -> nn.Module:
+def fold_batch_norms(model: nn.Module, packed_for: torch.dtype | None = None) -> nn.Module:
     """The model for scoring: a copy in which every block that can has folded its BatchNorm into a convolution.
 
     A block takes part by having a method `fold_batch_norm`; a model without such blocks is returned as it is.
 
     Args:
-        packed: modules with a method `pack_weights` lay out their weights for float32 on a CPU, too.
+        packed_for: modules with a method `pack_weights(dtype)` lay out their weights for a CPU, too, for float32 or for
+            what autocast computes in.
     """
-    steps = ("fold_batch_norm", "pack_weights") if packed else ("fold_batch_norm",)
-    if not any(hasattr(module, step) for module in model.modules() for step in steps):
+    names = ("fold_batch_norm",) if packed_for is None else ("fold_batch_norm", "pack_weights")
+    if not any(hasattr(module, name) for module in model.modules() for name in names):
         return model
     prepared: nn.Module = copy.deepcopy(model).eval()
     for module in list(prepared.modules()):
-        for step in steps:
-            getattr(module, step, lambda: None)()
+        getattr(module, "fold_batch_norm", lambda: None)()
+        if packed_for is not None:
+            getattr(module, "pack_weights", lambda dtype: None)(packed_for)
     return prepared

@@ -13,8 +13,10 @@ import transformers
 
 from s2pecnet.config.experiment import as_config
 from s2pecnet.errors import InputError
+from s2pecnet.nn.packed_front_end import FourierConvolution, PackedEncoder
 from s2pecnet.systems.build import System, get_model
 from s2pecnet.systems.front_end import FrontEnd, FrontEndOptions, finished_model_config
+from s2pecnet.systems.scorer import fold_batch_norms
 from s2pecnet.systems.weights import save_weights
 from tests.helpers.ssl import FAMILIES, GOLDEN_TINY, TINY_XLSR, filled, golden, model_config
 
@@ -156,6 +158,40 @@ def test_copies_are_independent_and_fold_the_positional_convolution() -> None:
     assert any("parametrizations" in name for name in model.state_dict())
     assert not any("parametrizations" in name for name in other.state_dict())
     assert torch.equal(model(X), expected)
+
+
+@pytest.mark.parametrize("samples", [400, 6401, 48_000])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.2), (torch.float16, 0.02)])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@torch.inference_mode()
+def test_packed_for_scoring_the_outputs_stay(family: str, dtype: torch.dtype, tolerance: float, samples: int) -> None:
+    """In float32 those of the library's modules, and in the formats of autocast as near to float32 as theirs."""
+    torch.manual_seed(0)
+    model = front_end(FAMILIES[family]).eval()
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            # Biases and norms that are to be seen.
+            torch.nn.init.normal_(parameter, 1, 0.3)
+    x = 0.1 * torch.randn(2, samples)
+    expected = model(x)
+    packed = fold_batch_norms(model, dtype)
+    assert isinstance(packed, FrontEnd)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        output = packed(x)
+    torch.testing.assert_close(output.float(), expected, atol=tolerance, rtol=0)
+    convolutions = [isinstance(module, (PackedEncoder, FourierConvolution)) for module in packed.modules()]
+    assert sum(convolutions) == (0 if family in ("whisper", "wav2vec2-bert") else 2)
+    assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize(("taps", "groups", "bias"), [(128, 16, True), (15, 1, False), (2, 4, True)])
+@pytest.mark.parametrize("frames", [1, 17, 700])
+def test_a_convolution_by_its_spectrum(taps: int, groups: int, bias: bool, frames: int) -> None:
+    conv = torch.nn.Conv1d(32, 32, taps, padding=taps // 2, groups=groups, bias=bias)
+    x = torch.randn(3, 32, frames)
+    torch.testing.assert_close(FourierConvolution(conv)(x), conv(x), atol=1e-5, rtol=0)
+    assert not FourierConvolution.available(torch.nn.Conv1d(4, 4, 3, stride=2))
+    assert not FourierConvolution.available(torch.nn.Linear(4, 4))
 
 
 @pytest.mark.parametrize(
