@@ -3,9 +3,10 @@
     python -m benchmarks.league --corpus /data/minila/LA --seeds 5      make league CORPUS=/data/minila/LA
 
 Every run is `main.py` with a config of config/small/, in a process of its own. Finished runs are not repeated and
-interrupted ones resume, so the same command continues where it was stopped; `--minutes` starts no run after that time,
-and what is missing then is listed. A config selects its epoch on dev; eval is scored once, at a run's end, and `--dev`
-prints what a recipe is chosen by, without it.
+interrupted ones resume, so the same command continues where it was stopped; `--records` keeps what the table is made of
+in a folder small enough for a repository, from which another machine continues. `--minutes` starts no run after that
+time, and what is missing then is listed. A config selects its epoch on dev; eval is scored once, at a run's end, and
+`--dev` prints what a recipe is chosen by, without it.
 
 Of each system: EER and min t-DCF, mean and standard deviation over the seeds, and a 95 % interval of the mean EER on
 eval from draws of trials (within each class) and of seeds. Differences from the first system of the table are tested on
@@ -16,6 +17,7 @@ seed (logistic regression) or one as the others (mixtures of Gaussians).
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,7 +32,7 @@ import numpy as np
 
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import load_config
-from s2pecnet.conventions import SPLITS
+from s2pecnet.conventions import RUN_FILES, SPLITS
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.errors import InputError
 from s2pecnet.files import write_json
@@ -41,6 +43,7 @@ from s2pecnet.runs.folder import run_name
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.runtime import usable_cores
 from s2pecnet.score_files.cm_asv import CMScores, read_asv_scores, read_cm_scores
+from s2pecnet.text import listed
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "config" / "small"
@@ -52,6 +55,7 @@ SYSTEMS = (
 )  # fmt: skip
 BASELINES = ("LFCC-GMM", "LFCC-LR")
 COMPONENTS = 64
+RESULTS = RUN_FILES["results"]
 DRAWS = 1000
 Row = dict[str, Any]
 
@@ -70,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _compare(rows)
     print("\n".join(_table(rows)))
     for name in given.systems:
-        missing = [seed for seed in seeds if not _results(name, seed, given).is_file()]
+        missing = [seed for seed in seeds if not _finished(name, seed, given)]
         if missing:
             print(f"missing: {name}, seed {', '.join(map(str, missing))}")
     kept = [{key: value for key, value in row.items() if key != "scores"} for row in rows]
@@ -90,6 +94,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--dev", action="store_true", help="train nothing and print dev alone: recipes are chosen without eval")
     add("--minutes", type=float, metavar="M", help="start no training after so many minutes (default: no limit)")
     add("--output_dir", type=Path, default=Path("exp_result/league"), metavar="DIR", help="default: %(default)s")
+    add("--records", type=Path, metavar="DIR",
+        help="keep record and eval scores of each run here too; what lies here is finished")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of every config")
     given = parser.parse_args(argv)
     for option in ("seeds", "jobs"):
@@ -98,6 +104,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in given.systems:
         if not (CONFIGS / f"{name}.conf").is_file():
             raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf")
+    corpus = find_corpus(given.corpus, "auto")
+    given.protocols = {f"protocol of {split}": corpus[split].trials.digest for split in SPLITS}
     return given
 
 
@@ -105,9 +113,29 @@ def _overrides(given: argparse.Namespace) -> list[str]:
     return [f"database_path={json.dumps(str(given.corpus))}", *given.set]
 
 
-def _results(name: str, seed: int, given: argparse.Namespace) -> Path:
+def _finished(name: str, seed: int, given: argparse.Namespace) -> Path | None:
+    """The folder of a finished run, in `--records` or in `--output_dir`; None: it has to be trained."""
     config = load_config(CONFIGS / f"{name}.conf", _overrides(given))
-    return Path(given.output_dir / run_name(config, f"seed{seed}") / "results.json")
+    for parent in (given.records, given.output_dir):
+        folder = parent and Path(parent) / run_name(config, f"seed{seed}")
+        if not folder or not (folder / RESULTS).is_file():
+            continue
+        record = RunRecord.read(folder / RESULTS)
+        found = {key: value for key, value in record.experiment.items() if key != "device"}
+        wanted = config.identity() | {"seed": seed} | given.protocols
+        other = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
+        if other:
+            raise InputError(
+                f"{folder / RESULTS}: a run of another recipe or corpus (it differs in {listed(other)}); remove that "
+                "folder, or give another --output_dir or --records"
+            )
+        if parent == given.output_dir and given.records:
+            kept = given.records / folder.name
+            kept.mkdir(parents=True, exist_ok=True)
+            for file in (config.eval_output, RESULTS):
+                shutil.copy(folder / file, kept / file)
+        return Path(folder)
+    return None
 
 
 def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
@@ -116,7 +144,7 @@ def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
 
     def train(name: str, seed: int) -> None:
         late = given.minutes is not None and time.monotonic() - started >= 60 * given.minutes
-        if late or failed.is_set() or _results(name, seed, given).is_file():
+        if late or failed.is_set() or _finished(name, seed, given):
             return
         print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", file=sys.stderr, flush=True)
         sets = [f"--set={one}" for one in _overrides(given)]
@@ -137,17 +165,17 @@ def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
 
 def _print_dev(name: str, seeds: Sequence[int], given: argparse.Namespace) -> None:
     """The dev EER of the finished runs of a system, at each run's selected epoch."""
-    found = [path for seed in seeds if (path := _results(name, seed, given)).is_file()]
-    eers = [RunRecord.read(path).metrics["dev"].eer for path in found]
+    found = [folder for seed in seeds if (folder := _finished(name, seed, given))]
+    eers = [RunRecord.read(folder / RESULTS).metrics["dev"].eer for folder in found]
     print(f"{name}: dev EER % {_spread(eers, 100)} ({', '.join(f'{100 * eer:.1f}' for eer in eers)})")
 
 
 def _row(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row | None:
     """What the finished runs of a system say; None where there are none."""
-    found = [path for seed in seeds if (path := _results(name, seed, given)).is_file()]
+    found = [folder for seed in seeds if (folder := _finished(name, seed, given))]
     if not found:
         return None
-    records = [RunRecord.read(path) for path in found]
+    records = [RunRecord.read(folder / RESULTS) for folder in found]
     config = load_config(CONFIGS / f"{name}.conf")
     return {
         "system": name,
@@ -157,7 +185,7 @@ def _row(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row | No
         "dev": [record.metrics["dev"].eer for record in records],
         "eval": [record.metrics["eval"].eer for record in records],
         "tdcf": [record.metrics["eval"].min_tdcf for record in records],
-        "scores": [read_cm_scores(path.parent / config.eval_output) for path in found],
+        "scores": [read_cm_scores(folder / config.eval_output) for folder in found],
     }
 
 
