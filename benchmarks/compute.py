@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.released import run_as_released
+from benchmarks.released import WithTransformers, run_as_released
 from benchmarks.runs import CONFIGS, PROCESSOR, Workload
 from benchmarks.timing import WARM_UP_CUDA, Step, matrix_products, peak_memory, time_steps
 from s2pecnet.config.experiment import Config, load_config
@@ -65,6 +65,12 @@ def count(workload: Workload) -> dict[str, float]:
     return {"gflop_per_utterance": counter.get_total_flops() / COUNTED / 1e9}
 
 
+def scores(workload: Workload) -> dict[str, list[float]]:
+    """The scores of the workload's batch: of random weights and waveforms, the same ones in every way."""
+    step, _, _ = make_step(workload)
+    return {"scores": step().tolist()}
+
+
 def profiled(workload: Workload) -> dict[str, Any]:
     """The operators that take the most time of their own, by the shapes of their inputs."""
     step, _, device = make_step(workload)
@@ -101,7 +107,9 @@ def make_step(workload: Workload) -> tuple[Step, Config, torch.device]:
     device = resolve_device(workload.device)
     set_seed(0, config)
     if workload.way != "ours":
-        config = replace(config, **RELEASED)
+        # What transformers computes in is compared with ours in the same.
+        kept = {"precision": config.precision} if workload.way == "transformers" else {}
+        config = replace(config, **RELEASED | kept)
     else:
         if device.type == "cpu":
             keep_freed_memory()
@@ -120,6 +128,8 @@ def _model(workload: Workload, config: Config, device: torch.device) -> nn.Modul
     if workload.way == "ours":
         with contextlib.redirect_stdout(sys.stderr):
             return build.get_model(config.model_config, device, config.channels_last)
+    if workload.way == "transformers":
+        return WithTransformers(find_model(config.architecture)(config.model_config)).to(device)
     if workload.way == "plain":
         return run_as_released(find_model(config.architecture)(config.model_config)).to(device)
     # Imported from the checkout, with our modules of the same names out of the way; then they are back.
@@ -151,10 +161,10 @@ def _scoring(
     decode = workload.way == "plain" and workload.mode == "measure" and config.architecture == "S2pecNet"
 
     def plain() -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), PRECISIONS[config.precision].autocast(device):
             given = (tensor.to(device) for tensor in inputs)
             logits: Tensor = model(*given, **({"reconstruct": True} if decode else {}))[1]
-        return logits[:, 1].cpu()
+        return logits[:, 1].float().cpu()
 
     return plain
 

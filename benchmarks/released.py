@@ -1,4 +1,4 @@
-"""Our models made to compute as the released code does, for the yardstick `plain`.
+"""Our models made to compute as the released code does, for the yardstick `plain`, or as transformers does.
 
 Row-major maps, sinc filters as a convolution, RawNet2 in one dimension, BatchNorms that take no part computed. Weights
 and outputs are the same.
@@ -14,6 +14,19 @@ from torch.nn import functional
 from models.RawNet2Spoof import Model as RawNet2
 from models.RawNet2Spoof import ResidualBlock1d
 from s2pecnet.nn.sinc import SincFilterBank
+
+
+class WithTransformers(nn.Module):
+    """A self-supervised system as a user of transformers writes it: the library's model, then the back end."""
+
+    def __init__(self, system: Any):
+        super().__init__()
+        self.model, self.back_end = system.front_end.model, system.back_end
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Waveforms (B, samples) to (embedding, logits (B, 2))."""
+        embedding, logits = self.back_end(self.model(x).last_hidden_state)
+        return embedding, logits
 
 
 def run_as_released(model: nn.Module) -> nn.Module:

@@ -30,9 +30,9 @@ class Workload:
 
     Attributes:
         task: score, train, load, evaluate, start or memory.
-        way: ours, plain, peer, or cached (load alone); see worker.py.
+        way: ours, plain, peer, cached (load alone), or transformers (score alone); see worker.py.
         subject: of score and train the name of a config, of load a key of INPUTS.
-        mode: measure; for score and train also count (floating-point operations) and profile.
+        mode: measure; for score and train also count (floating-point operations), profile and scores.
         batch: utterances of a batch.
         repeats: how often the workload is timed; the median counts.
         device: "cpu", "cuda" or "cuda:N".

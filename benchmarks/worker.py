@@ -11,6 +11,7 @@ A workload is a task (and a system) and a way:
             evaluate       score files read by `np.genfromtxt`
             start          a program that does nothing but import torch
     cached  load           ours, from decoded audio that is there already
+    transformers  score    a self-supervised system whose front end is the library's own model; of front_end.py
     peer    score, train   the model file of a checkout of the released code, imported from there as it is, run as in
                            `plain`
 """
@@ -22,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.runs import PROCESSOR, ROOT, Workload
@@ -43,7 +45,12 @@ def run(workload: Workload) -> dict[str, Any]:
     if workload.task in ("score", "train"):
         from benchmarks import compute
 
-        modes = {"measure": compute.measure, "count": compute.count, "profile": compute.profiled}
+        modes: dict[str, Callable[[Workload], dict[str, Any]]] = {
+            "measure": compute.measure,
+            "count": compute.count,
+            "profile": compute.profiled,
+            "scores": compute.scores,
+        }
         return modes[workload.mode](workload)
     if workload.task == "load":
         from benchmarks import loading
