@@ -317,11 +317,11 @@ def corpus_of(config: Config, database_path: str | Path | None = None) -> Corpus
         InputError: it is not there, or not in order.
     """
     path = database_path or config.database_path
-    if isinstance(path, tuple):
-        corpus: Corpus = find_corpora(config.sources)
-    else:
+    if isinstance(path, (str, Path)):
         options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
         corpus = find_corpus(path, config.corpus, options)
+    else:
+        corpus = find_corpora(config.sources)
     if corpus.note:
         log.info("%s", corpus.note)
     if corpus.unused:

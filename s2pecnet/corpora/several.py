@@ -91,10 +91,17 @@ def find_corpora(sources: Sequence[CorpusSource]) -> SeveralCorpora:
     """
     members = {one.name: find_corpus(one.path, one.corpus, one.options) for one in sources}
     parts: dict[str, list[Part]] = {}
+    taken: dict[tuple[object, ...], str] = {}
     for source, corpus in zip(sources, members.values(), strict=True):
         for name in source.splits or corpus.splits:
             split = replace(corpus[name], read=partial(_read_own, corpus[name], source))
             parts.setdefault(name, []).append(Part(source.name, split, source.weight))
+            first = taken.setdefault((name, split.protocol.resolve(), source.options), source.name)
+            if first != source.name:
+                raise InputError(
+                    f"{corpus.root}: {first} and {source.name} of database_path are the same corpus, and both are used "
+                    f'for {name}; leave one out, or give them different "splits" ("weight" takes a corpus more often)'
+                )
     splits = {name: _joined_split(name, tuple(those)) for name, those in parts.items()}
     notes = [f"{name}: {corpus.note}" for name, corpus in members.items() if corpus.note]
     unused = [f"{corpus.root}: {file}" for corpus in members.values() for file in corpus.unused]

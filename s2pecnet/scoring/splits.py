@@ -26,6 +26,7 @@ from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.parallel import gathered
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, Floats
 from s2pecnet.systems.scorer import Scorer
+from s2pecnet.text import listed
 
 Loader = DataLoader[Any]
 
@@ -201,9 +202,10 @@ def write_summary(path: Path, metrics: Metrics) -> None:
 
 
 def headline(metrics: Metrics) -> str:
-    """EER and min t-DCF in a few words."""
+    """EER, also of each of several corpora, and min t-DCF in a few words."""
     tdcf = "n/a" if metrics.min_tdcf is None else f"{metrics.min_tdcf:.5f}"
-    return f"EER {100 * metrics.eer:.3f} %, min t-DCF {tdcf}"
+    eers = [f"{name} {'n/a' if eer is None else f'{100 * eer:.3f}'}" for name, eer in metrics.per_corpus_eer.items()]
+    return f"EER {100 * metrics.eer:.3f} %{f' ({listed(eers)})' if eers else ''}, min t-DCF {tdcf}"
 
 
 def progress_bar(loader: Loader, what: str) -> "tqdm[Any]":

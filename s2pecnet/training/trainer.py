@@ -404,6 +404,8 @@ def _write_board(
     board: Board, name: str, metrics: Metrics, epoch: int, more: Mapping[str, float] | None = None
 ) -> None:
     scalars = {f"EER_percent/{name}": 100 * metrics.eer, **(more or {})}
+    of_corpora = metrics.per_corpus_eer.items()
+    scalars |= {f"EER_percent/{name} of {corpus}": 100 * eer for corpus, eer in of_corpora if eer is not None}
     if metrics.min_tdcf is not None:
         scalars[f"min_tDCF/{name}"] = metrics.min_tdcf
     for tag, value in scalars.items():

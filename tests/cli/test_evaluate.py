@@ -202,6 +202,20 @@ def test_metrics_by_columns_of_a_table(files: list[str], table: Path, capsys: Ca
     assert by_number["groups"] == codec["groups"]
 
 
+def test_metrics_by_corpus_of_a_run_with_several(tmp_path: Path, capsys: Capture) -> None:
+    cm = system_of(1, 2.0)
+    names = np.array([f"{'LA' if place % 2 else 'B'}/{name}" for place, name in enumerate(cm.utterances)])
+    write_cm_scores(tmp_path / "both.txt", dataclasses.replace(cm, utterances=names))
+    given = ["--cm", str(tmp_path / "both.txt"), "--by", "corpus"]
+    (breakdown,) = run_json(capsys, *given)["breakdowns"]
+    per_corpus = countermeasure.evaluate(dataclasses.replace(cm, utterances=names), corpora=["B", "LA"]).per_corpus_eer
+    assert {group["name"]: group["eer"] for group in breakdown["groups"]} == per_corpus
+    assert "by corpus, spoofed trials against the bona fide trials of the same group" in run_text(capsys, *given)
+    write_cm_scores(tmp_path / "one.txt", cm)
+    with pytest.raises(InputError, match="--by corpus: 'u000' names no corpus; expected utterances such as LA/"):
+        evaluate.main(["--cm", str(tmp_path / "one.txt"), "--by", "corpus"])
+
+
 def test_ratios_and_calibration(files: list[str], capsys: Capture) -> None:
     scores = cm_asv.read_cm_scores(files[0])
     content = run_json(capsys, "--cm", files[0], "--llr", "--bootstrap", "10")

@@ -22,6 +22,7 @@ from s2pecnet.systems.build import System
 from s2pecnet.systems.front_end import FrontEnd
 from s2pecnet.training import trainer
 from tests.helpers import ROOT
+from tests.helpers.made_corpora import make_csv
 from tests.helpers.ssl import BACK_ENDS, TINY_XLSR
 from tests.training.test_parallel import torchrun
 
@@ -45,6 +46,19 @@ def run(folder: Path, given: dict[str, Any], *words: str, cache: Path | None = N
     own = ["--config", str(folder / "own.conf"), "--output_dir", str(folder), "--cache_dir", str(cache or folder / "c")]
     assert train.main([*own, *words]) == 0
     return folder / f"LA_own_ep{given['num_epochs']}_bs6"
+
+
+def test_several_corpora_are_kept_as_one(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weighted: an utterance that is taken twice has one output."""
+    mine = {"path": str(make_csv(corpus, tmp_path / "mine")), "weight": 1.5}
+    given = content(corpus, database_path=[{"path": str(corpus), "weight": 0.5}, mine])
+    plain = run(tmp_path / "plain", given | {"feature_cache": None})
+    seen = count_passes(monkeypatch)
+    kept = run(tmp_path / "kept", given)
+    # Each trial of the three splits of both once.
+    assert sum(seen) == 2 * (24 + 18 + 18)
+    assert losses(kept) == pytest.approx(losses(plain), rel=1e-5)
+    np.testing.assert_allclose(scores(kept), scores(plain), atol=1e-5)
 
 
 def losses(folder: Path) -> list[float]:

@@ -136,6 +136,7 @@ some_metrics = st.builds(
     eer=st.floats(0, 1),
     eer_threshold=numbers | st.just(math.nan),
     per_attack_eer=st.dictionaries(st.text(max_size=3), st.floats(0, 1), max_size=3),
+    per_corpus_eer=st.dictionaries(st.text(max_size=3), st.none() | st.floats(0, 1), max_size=3),
     **dict.fromkeys(("n_bonafide", "n_spoof", "n_unscored"), st.integers(0, 10**9)),
     **dict.fromkeys(
         ("min_tdcf", "min_tdcf_threshold", "asv_eer", "min_dcf", "min_dcf_threshold", "act_dcf", "cllr"),
@@ -166,6 +167,7 @@ def test_metrics_come_back_from_json(metrics: Metrics) -> None:
         ({"n_spoof": -1}, "results: n_spoof is -1"),
         ({"per_attack_eer": [0.5]}, r"results: per_attack_eer is \[0.5\]"),
         ({"per_attack_eer": {"A07": None}}, "results: per_attack_eer is {'A07': None}"),
+        ({"per_corpus_eer": {"LA": "low"}}, "results: per_corpus_eer is {'LA': 'low'}"),
         ({"err": 0.1}, "results: unknown keys err"),
     ],
 )
@@ -211,6 +213,23 @@ def test_metrics_as_json_and_text(cm_file: Path, asv_file: Path) -> None:
     ]
     assert lines[6] == "EER per attack"
     assert [line.split() for line in lines[7:]] == [["A07", "0.0000", "%"], ["A08", "100.0000", "%"]]
+
+
+def test_each_of_several_corpora_has_an_eer_of_its_own_trials(cm_file: Path) -> None:
+    read, names = read_cm_scores(cm_file), ("L", "LA", "spoofs")
+    utterances = np.array(["L/1", "LA/1", "LA/2", "LA/3"])
+    metrics = evaluate(dataclasses.replace(read, utterances=utterances), corpora=names)
+    own = CMScores(utterances[1:], read.attacks[1:], read.is_bonafide[1:], read.scores[1:])
+    assert metrics.per_corpus_eer == {"L": None, "LA": evaluate(own).eer, "spoofs": None}
+    assert metrics.eer == evaluate(read).eer
+    lines = metrics.summary().splitlines()
+    place = lines.index("EER per corpus")
+    assert [line.split()[0] for line in lines[place + 1 : place + 4]] == ["L", "LA", "spoofs"]
+    assert lines[place + 1].split(maxsplit=1)[1] == "not defined: trials of one class"
+    assert lines[place + 2].split()[1:] == [f"{100 * evaluate(own).eer:.4f}", "%"]
+    assert lines[place + 4] == "EER per attack"
+    # Of a single corpus it would be the EER once more.
+    assert "per_corpus_eer" not in evaluate(dataclasses.replace(read, utterances=utterances), corpora=["LA"]).as_dict()
 
 
 def test_evaluate_names_the_missing_class() -> None:
