@@ -40,7 +40,7 @@ class CorpusEntry:
     splits: Annotated[tuple[Literal["train", "dev", "eval"], ...], Field(min_length=1)] | None = Field(
         None, description="which of its splits are used; null: all that it has"
     )
-    track: Text | None = Field(None, description="its `track`; null: the config's, as of the keys below")
+    track: Text | None = Field(None, description="its `track`; null: the config's, as for the keys below")
     corpus: CorpusKind | None = Field(None, description="which corpus it is")
     split_policy: SplitPolicy | None = Field(None, description="what is done where it names no splits")
     eval_subset: EvalSubset | None = Field(None, description="which trials of ASVspoof2021 are scored")
