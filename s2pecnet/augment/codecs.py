@@ -19,8 +19,9 @@ from s2pecnet.errors import InputError
 
 Floats32 = NDArray[np.float32]
 
-# Silence behind the last sample, which codecs with a long delay would cut off otherwise; samples at 16 kHz.
-TAIL = 4096
+# Silence behind the last sample, which codecs with a delay would cut off otherwise, in samples at 16 kHz: while the
+# delay is measured, and beyond it when it is known.
+TAIL, MARGIN = 4096, 1024
 
 
 class Coder(NamedTuple):
@@ -31,7 +32,7 @@ class Coder(NamedTuple):
         rate: samples a second.
         sample_format: what FFmpeg's encoder takes; "": libsndfile codes.
         kbits: kbit/s; of Vorbis what it needs for speech at the levels of VORBIS_LEVELS.
-        options: FFmpeg's, the faster ways where there is a choice.
+        options: FFmpeg's, the faster ways where there is a choice; of Opus its encoder's complexity, 0 to 10.
     """
 
     encoder: str
@@ -48,7 +49,7 @@ AMR_KBITS = (4.75, 5.15, 5.9, 6.7, 7.4, 7.95, 10.2, 12.2)
 CODERS: dict[CodecName, Coder] = {
     "mp3": Coder("libmp3lame", "mp3float", SAMPLE_RATE, "fltp", (16, 24, 32, 48, 64), (("compression_level", "7"),)),
     "aac": Coder("aac", "aac", SAMPLE_RATE, "fltp", (16, 24, 32, 48, 64, 96), (("aac_coder", "fast"),)),
-    "opus": Coder("libopus", "opus", SAMPLE_RATE, "flt", (6, 8, 12, 16, 24, 32, 64), (("compression_level", "3"),)),
+    "opus": Coder("libopus", "opus", SAMPLE_RATE, "flt", (6, 8, 12, 16, 24, 32, 64), (("compression_level", "1"),)),
     "vorbis": Coder("OGG", "VORBIS", SAMPLE_RATE, "", tuple(VORBIS_LEVELS)),
     "g722": Coder("g722", "g722", SAMPLE_RATE, "s16", (64,)),
     "alaw": Coder("pcm_alaw", "pcm_alaw", 8000, "s16", (64,)),
@@ -89,7 +90,8 @@ def coded(x: Floats32, options: Codec, rng: np.random.Generator) -> Floats32:
 
 def code(x: Floats32, name: CodecName, kbits: float) -> Floats32:
     """x (samples,), 16 kHz, through a codec at one of its bit rates: float32 (samples,), aligned with x."""
-    decoded = _through(x, name, kbits)[delay_of(name, kbits) :][: len(x)]
+    delay = delay_of(name, kbits)
+    decoded = _through(x, name, kbits, delay + MARGIN)[delay:][: len(x)]
     return np.pad(decoded, (0, len(x) - len(decoded)))
 
 
@@ -101,17 +103,17 @@ def delay_of(name: CodecName, kbits: float) -> int:
     noise = np.convolve(noise, np.hanning(12) / 6, mode="same")
     x = (0.1 * noise / noise.std()).astype(np.float32)
     size = 1 << 16
-    product = np.fft.rfft(_through(x, name, kbits), size) * np.fft.rfft(x, size).conj()
+    product = np.fft.rfft(_through(x, name, kbits, TAIL), size) * np.fft.rfft(x, size).conj()
     return int(np.argmax(np.fft.irfft(product)[: 2 * TAIL]))
 
 
-def _through(x: Floats32, name: CodecName, kbits: float) -> Floats32:
-    """Coded and decoded, with what the codec puts before and behind it."""
+def _through(x: Floats32, name: CodecName, kbits: float, tail: int) -> Floats32:
+    """Coded and decoded with a tail of silence, and with what the codec puts before and behind it."""
     from scipy.signal import resample_poly
 
     coder = CODERS[name]
     # A file of 16 bits holds no more than full scale.
-    padded = np.pad(np.clip(x, -1, 1), (0, TAIL))
+    padded = np.pad(np.clip(x, -1, 1), (0, tail))
     if coder.rate != SAMPLE_RATE:
         padded = resample_poly(padded, coder.rate, SAMPLE_RATE).astype(np.float32)
     way: Callable[[Floats32, Coder, float], tuple[Floats32, int]] = _ffmpeg if coder.sample_format else _libsndfile
@@ -133,12 +135,10 @@ def _ffmpeg(x: Floats32, coder: Coder, kbits: float) -> tuple[Floats32, int]:
     x = np.pad(x, (0, -len(x) % size))
     if coder.sample_format == "s16":
         x = np.rint(x * 32767).astype(np.int16)
-    packets = []
-    for start in range(0, len(x), size):
-        frame = av.AudioFrame.from_ndarray(x[None, start : start + size], format=coder.sample_format, layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = coder.rate, start, encoder.time_base
-        packets += encoder.encode(frame)  # type: ignore[attr-defined]
-    packets += encoder.encode(None)  # type: ignore[attr-defined]
+    # PyAV cuts it into the encoder's frames, in less time than it takes to make each of them here.
+    frame = av.AudioFrame.from_ndarray(x[None], format=coder.sample_format, layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = coder.rate, 0, encoder.time_base
+    packets = encoder.encode(frame) + encoder.encode(None)  # type: ignore[attr-defined]
     decoder = av.CodecContext.create(coder.decoder, "r")
     decoder.sample_rate, decoder.layout, decoder.thread_count = coder.rate, "mono", 1  # type: ignore[attr-defined]
     if encoder.extradata:

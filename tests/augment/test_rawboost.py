@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from s2pecnet.augment.rawboost import (
     notch_filter,
     peak_limited_without_mean,
     rawboost,
+    standard_normals,
     sum_of_filtered_powers,
     with_coloured_noise,
     with_impulses,
@@ -136,3 +138,47 @@ def test_impulses_hit_the_share_that_was_drawn() -> None:
         shares.append(np.count_nonzero(rawboost(x, options, np.random.default_rng(seed)) != x) / len(x))
     assert 0.15 < max(shares) <= 0.2
     assert min(shares) < 0.05
+
+
+@pytest.mark.parametrize("samples", [1, 2, 9001])
+def test_stationary_noise_from_own_seeds_is_white_and_normal(samples: int) -> None:
+    """What the training path draws, in the place of the legacy generator's: the same distribution."""
+    draws = np.stack([standard_normals(samples, np.random.default_rng(seed)) for seed in range(400)]).astype(np.float64)
+    assert draws.shape == (400, samples)
+    standard_error = 1 / np.sqrt(draws.size)
+    for power, moment in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        # The variance of a normal's power is that of twice the power less the square of its mean.
+        spread = np.sqrt({1: 1, 2: 2, 3: 15, 4: 96}[power])
+        assert abs((draws**power).mean() - moment) < 4 * spread * standard_error
+    if samples > 2:
+        assert stats.kstest(draws[:20].ravel(), "norm").pvalue > 1e-3
+        # Neighbours, and the pairs that are drawn together, whose squares would tell.
+        for lag in (1, (samples + 1) // 2):
+            for values in (draws, draws**2 - 1):
+                correlation = np.mean(values[:, lag:] * values[:, :-lag]) / values.var()
+                assert abs(correlation) < 4 / np.sqrt(draws[:, lag:].size)
+
+
+def test_impulses_from_own_seeds_fall_anywhere_and_once() -> None:
+    x, found = np.full(1000, 0.25, dtype=np.float32), np.zeros(1000)
+    counts = []
+    for seed in range(2000):
+        hit = rawboost(x, boost(algorithm=2, P=10.0), np.random.default_rng(seed)) != x
+        counts.append(np.count_nonzero(hit))
+        found += hit
+    # As many as are drawn: uniform from 0 to 99, less the few that a draw of 0 leaves as they are.
+    assert max(counts) <= 99
+    assert abs(np.mean(counts) - 49.5) < 4 * np.sqrt(1000**2 / 12 / 2000 / 100)
+    # Each place as often as any other; a chi-squared of 999 degrees of freedom.
+    expected = found.mean()
+    assert abs(np.sum((found - expected) ** 2 / expected) - 999) < 5 * np.sqrt(2 * 999)
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    x = 0.1 * np.random.default_rng(0).standard_normal(9001).astype(np.float32)
+    for algorithm in range(1, 9):
+        one, same, other = (
+            rawboost(x, boost(algorithm=algorithm), np.random.default_rng(s)) for s in ([3, 1], [3, 1], [3, 2])
+        )
+        assert one.tobytes() == same.tobytes()
+        assert one.tobytes() != other.tobytes()

@@ -76,7 +76,8 @@ def test_codecs_keep_length_and_place(name: Any, voice: np.ndarray) -> None:
         assert not np.array_equal(y, voice)
         # The filters of telephones' codecs shift frequencies by different amounts.
         assert abs(lag_of(y, voice)) <= (3 if name == "amr" or kbits < 8 else 1), (name, kbits)
-        assert 0.8 < np.sqrt((y**2).mean() / (voice**2).mean()) < 1.2
+        # Opus at 6 kbit/s is quieter, the more so the less its encoder searches.
+        assert (0.7 if kbits < 8 else 0.8) < np.sqrt((y**2).mean() / (voice**2).mean()) < 1.2
         assert np.array_equal(y, code(voice, name, kbits))
 
 
@@ -92,6 +93,16 @@ def test_a_late_codec_is_put_in_its_place() -> None:
     assert delay_of("aac", 32) == 1024
     assert delay_of("g722", 64) == 22
     assert delay_of("alaw", 64) == 0
+
+
+@pytest.mark.parametrize("name", CODERS)
+def test_the_end_of_an_utterance_is_whole(name: Any, voice: np.ndarray) -> None:
+    """The silence that is coded behind an utterance is enough: with more of it the same samples come out."""
+    kbits = CODERS[name].kbits[0]
+    for samples in (200, 12_345):
+        x = voice[8000:][:samples]
+        longer = code(np.pad(x, (0, 4 * codecs.TAIL)), name, kbits)[:samples]
+        np.testing.assert_allclose(code(x, name, kbits), longer, atol=1e-6)
 
 
 def test_bit_rates_are_those_asked_for(voice: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
