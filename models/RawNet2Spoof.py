@@ -15,7 +15,7 @@ from torch.nn import functional
 from s2pecnet.config.options import NUMBER, Int, read_model_options
 from s2pecnet.conventions import CROP, LONGEST_CROP
 from s2pecnet.errors import InputError
-from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
+from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold, max_of_threes
 from s2pecnet.nn.packed_gru import PackedGRU
 from s2pecnet.nn.sinc import MOST_CHANNELS, MOST_TAPS, MOST_UNITS, SincFilterBank, frames_after_encoder
 from s2pecnet.precision import is_exporting
@@ -77,7 +77,7 @@ class ResidualBlock1d(Checkpointed):
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3."""
         y = self.conv2(functional.leaky_relu(self.bn2(self.conv1(x)), 0.3, inplace=True))
-        return functional.max_pool2d(y + self.conv_downsample(x), (1, 3))
+        return max_of_threes(y + self.conv_downsample(x), 3)
 
 
 class Model(nn.Module):

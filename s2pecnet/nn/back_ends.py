@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from s2pecnet.errors import InputError
-from s2pecnet.nn.blocks import BatchNorm2d, residual_encoder
+from s2pecnet.nn.blocks import BatchNorm2d, max_of_threes, residual_encoder
 from s2pecnet.nn.graphs import SpectroTemporalGraphs
 from s2pecnet.precision import float32_region, widened
 
@@ -58,7 +58,7 @@ class GraphBackEnd(SpectroTemporalGraphs):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Sequence (B, N, D) to embedding and logits."""
         bands = self.LL(x).transpose(1, 2).unsqueeze(1)
-        encoded = self.encoder(functional.selu(self.first_bn(functional.max_pool2d(bands, 3))))
+        encoded = self.encoder(functional.selu(self.first_bn(max_of_threes(bands, 2, 3))))
         encoded = functional.selu(self.first_bn1(encoded))
         scores = self.attention(encoded)
         # In every precision the graphs are computed in float32, and so are the sums that become their nodes.
@@ -97,7 +97,7 @@ class SLS(nn.Module):
             )
         weights = torch.sigmoid(self.fc0(layers.mean(dim=2)))
         mixed = (layers * weights.unsqueeze(2)).sum(dim=1, keepdim=True)
-        pooled = functional.max_pool2d(functional.selu(self.first_bn(mixed)), 3)
+        pooled = max_of_threes(functional.selu(self.first_bn(mixed)), 2, 3)
         embedding = functional.selu(self.fc1(pooled.flatten(1)))
         outputs = functional.selu(self.fc3(embedding))
         with float32_region(layers.device):

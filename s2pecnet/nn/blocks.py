@@ -127,6 +127,21 @@ def fold(convolution: Convolution, norm: Any) -> Convolution:
     return folded
 
 
+def max_of_threes(x: Tensor, *axes: int) -> Tensor:
+    """Max-pooling of a map (B, C, F, T) by 3 along axis 2, 3 or both; what does not fill a three is cut off.
+
+    torch's pooling notes where each maximum lies, for the backward pass. Where none follows, on a CPU, maxima of strided
+    views are two to four times as fast.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or (torch.is_grad_enabled() and x.requires_grad):
+        return functional.max_pool2d(x, [3 if axis in axes else 1 for axis in (2, 3)])
+    for axis in axes:
+        threes = x.narrow(axis, 0, x.shape[axis] // 3 * 3).unflatten(axis, (-1, 3))
+        first, second, third = threes.unbind(axis + 1)
+        x = torch.maximum(torch.maximum(first, second), third)
+    return x
+
+
 class ResidualBlock2d(Checkpointed):
     """Residual block of the AASIST family, (B, C_in, F, T) -> (B, C_out, F, T // 3).
 
@@ -155,7 +170,7 @@ class ResidualBlock2d(Checkpointed):
     def forward(self, x: Tensor) -> Tensor:
         """Residual branch plus shortcut, then max-pooling by 3 along time."""
         y = self.conv2(functional.selu(self.bn2(self.conv1(x)), inplace=True)).add_(self.conv_downsample(x))
-        return functional.max_pool2d(y, (1, 3)) if self.pooled else y
+        return max_of_threes(y, 3) if self.pooled else y
 
 
 def encoder_channels(pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -195,4 +210,4 @@ class RawSpectrogram(nn.Module):
 
     def forward(self, x: Tensor, mask: bool = False) -> Tensor:
         """Magnitude of the filter bank, max-pooled 3x3."""
-        return functional.max_pool2d(self.bank(x, mask).abs_().unsqueeze(1), (3, 3))
+        return max_of_threes(self.bank(x, mask).abs_().unsqueeze(1), 2, 3)

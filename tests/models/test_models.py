@@ -14,7 +14,7 @@ from models.S2pecNet import Model as S2pecNet
 from models.S2pecNet import WaveformDecoder
 from s2pecnet.config.experiment import load_config
 from s2pecnet.errors import InputError
-from s2pecnet.nn.blocks import BatchNorm2d
+from s2pecnet.nn.blocks import BatchNorm2d, max_of_threes
 from s2pecnet.nn.sinc import SincFilterBank, filter_by_fft, sinc_filters
 from s2pecnet.systems.build import get_model
 from s2pecnet.systems.registry import available, find_model, utterance_feature
@@ -375,6 +375,18 @@ def test_batch_norm_is_accurate_in_channels_last_order(momentum: float | None) -
     for index, (one, other) in enumerate(zip(ours, exact, strict=True)):
         scale = float(other.abs().max())
         assert float((one.double() - other).abs().max()) < (1e-3 if index in (2, 3) else 2e-5) * scale
+
+
+@pytest.mark.parametrize("axes", [(3,), (2, 3)])
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_pooling_without_gradients_is_that_with_them(axes: tuple[int, ...], order: torch.memory_format) -> None:
+    x = torch.randn(2, 4, 10, 31).contiguous(memory_format=order)
+    x[0, 1, 4, 9] = torch.nan
+    with_gradients = max_of_threes(x.clone(memory_format=torch.preserve_format).requires_grad_(), *axes)
+    without = max_of_threes(x, *axes)
+    assert with_gradients.requires_grad
+    assert without.is_contiguous(memory_format=order)
+    torch.testing.assert_close(without, with_gradients.detach(), rtol=0, atol=0, equal_nan=True)
 
 
 def test_too_few_filters_for_the_decoder_are_reported() -> None:
