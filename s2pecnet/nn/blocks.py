@@ -130,8 +130,8 @@ def fold(convolution: Convolution, norm: Any) -> Convolution:
 def max_of_threes(x: Tensor, *axes: int) -> Tensor:
     """Max-pooling of a map (B, C, F, T) by 3 along axis 2, 3 or both; what does not fill a three is cut off.
 
-    torch's pooling notes where each maximum lies, for the backward pass. Where none follows, on a CPU, maxima of strided
-    views are two to four times as fast.
+    torch's pooling notes where each maximum lies, for the backward pass. Where none follows, on a CPU, maxima of
+    strided views are two to four times as fast.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling() or (torch.is_grad_enabled() and x.requires_grad):
         return functional.max_pool2d(x, [3 if axis in axes else 1 for axis in (2, 3)])
