@@ -211,7 +211,7 @@ def headline(metrics: Metrics) -> str:
 def progress_bar(loader: Loader, what: str) -> "tqdm[Any]":
     """A progress bar in utterances; silent where stderr is not a terminal."""
     # An epoch of several corpora may take some utterances twice, and leave others out.
-    total = getattr(loader.sampler, "total", None) or len(loader.dataset)  # type: ignore[arg-type]
+    total = getattr(getattr(loader, "sampler", None), "total", None) or len(loader.dataset)  # type: ignore[arg-type]
     return tqdm(total=total, desc=what, unit="utt", leave=False, disable=None, mininterval=0.5)
 
 
