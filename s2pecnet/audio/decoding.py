@@ -6,7 +6,7 @@
     inspect         length, rate and channels, true to what the file holds
     check_waveform  samples that are in memory already, held to the same rules
 
-Where a path is expected, the bytes of a file do as well (`containers.AudioBytes`).
+Where a path is expected, the bytes of a file do as well (`containers.content.AudioBytes`).
 
 libsndfile decodes, and PyAV what libsndfile does not read or refuses though it is complete; `containers` looks after
 what headers announce. Recordings that are joined to one file are read one after the other.
@@ -29,19 +29,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import soundfile
 
-from s2pecnet.audio.containers import (
-    SECOND_ONLY,
-    AudioBytes,
-    Content,
-    DamagedError,
-    PiecedFile,
-    Recording,
-    describe,
-    flac_header,
-    plain_flac,
-    recordings_of,
-    sniff,
-)
+from s2pecnet.audio.containers.content import AudioBytes, Content, DamagedError, PiecedFile, Recording
+from s2pecnet.audio.containers.flac import flac_header, plain_flac
+from s2pecnet.audio.containers.recordings import recordings_of
+from s2pecnet.audio.containers.signatures import SECOND_ONLY, describe, sniff
 from s2pecnet.audio.crops import Start, cropped, first_sample
 from s2pecnet.audio.resampling import Floats32, Resampler, filter_size, resample
 from s2pecnet.audio.second_decoder import SecondDecoder, flac_md5

@@ -12,7 +12,8 @@ import select
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from s2pecnet.audio.containers import Content, sniff
+from s2pecnet.audio.containers.content import Content
+from s2pecnet.audio.containers.signatures import sniff
 from s2pecnet.conventions import AUDIO_ENDINGS, OTHER_AUDIO
 from s2pecnet.errors import InputError, describe_error
 

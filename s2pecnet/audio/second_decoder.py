@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from s2pecnet.audio.containers import Content, DamagedError, Piece, PiecedFile
+from s2pecnet.audio.containers.content import Content, DamagedError, Piece, PiecedFile
 from s2pecnet.audio.resampling import Floats32
 
 # Containers whose length is a number that was written down, not estimated from a bit rate.

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from s2pecnet.audio.containers import AudioBytes
+from s2pecnet.audio.containers.content import AudioBytes
 from s2pecnet.conventions import LABELS, SPLITS
 from s2pecnet.corpora.custom import SHARES_TEXT, SPLIT_WORDS, division_note, known, short_name, split_of, trial_attack
 from s2pecnet.corpora.trials import PATH_NAMES, Corpus, CorpusOptions, Split, Trial, TrialList, encode_name

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from s2pecnet.audio.containers import AudioBytes
+from s2pecnet.audio.containers.content import AudioBytes
 from s2pecnet.conventions import KEYS
 from s2pecnet.errors import InputError
 

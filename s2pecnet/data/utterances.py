@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from s2pecnet.audio.containers import AudioBytes
+from s2pecnet.audio.containers.content import AudioBytes
 from s2pecnet.audio.crops import Start, first_sample
 from s2pecnet.audio.decoding import BadAudio, read_audio, read_crop
 from s2pecnet.corpora.trials import FLAC_NAMES, PATH_NAMES, AudioStore, Split, Trials, audio_path

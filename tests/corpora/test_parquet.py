@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from s2pecnet.audio.containers import AudioBytes
+from s2pecnet.audio.containers.content import AudioBytes
 from s2pecnet.audio.decoding import BadAudio, inspect, read_audio, read_crop
 from s2pecnet.cli import download, report, train
 from s2pecnet.corpora import parquet
