@@ -252,8 +252,10 @@ class Config:
         Args:
             corpus: of several the name of the one that has the split.
         """
-        own = next((one.asv_scores[split] for one in self.sources if one.name == corpus), None)
-        return own or (self.asv_score_path if split == "eval" else self.asv_score_path_dev)
+        key = "asv_score_path" if split == "eval" else "asv_score_path_dev"
+        own = next((getattr(one, key) for one in self.entries.values() if name_of(one) == corpus), None)
+        found: str | None = own or getattr(self, key)
+        return found
 
     @property
     def entries(self) -> dict[str, CorpusEntry]:
@@ -277,7 +279,6 @@ class Config:
                 ),
                 one.weight,
                 one.splits and tuple(dict.fromkeys(one.splits)),
-                {"train": None, "dev": one.asv_score_path_dev, "eval": one.asv_score_path},
             )
             for one in self.entries.values()
         ]

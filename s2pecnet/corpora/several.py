@@ -44,7 +44,6 @@ class CorpusSource(NamedTuple):
         path: where it lies, as `find_corpus` takes it.
         weight: how often an epoch takes each of its training utterances.
         splits: those of it that are used, which it then has to have; None: those that it has.
-        asv_scores: files of ASV scores by split, relative to the corpus; None: those of the layout.
     """
 
     name: str
@@ -53,7 +52,6 @@ class CorpusSource(NamedTuple):
     options: CorpusOptions = CorpusOptions()
     weight: float = 1.0
     splits: tuple[str, ...] | None = None
-    asv_scores: dict[str, str | None] = {}  # noqa: RUF012
 
 
 @dataclass(eq=False)

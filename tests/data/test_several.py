@@ -2,7 +2,6 @@
 
 import pickle
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +45,10 @@ def test_samples_are_those_of_the_corpora(corpus: Path, split: Split) -> None:
     assert len(joined.utterances) == 72
     for index in (0, 23, 24, 47, 48, 71):
         assert np.array_equal(joined.complete(index), single.complete(index % 24))
-        crops = [one.crop(index % len(one.utterances), 2400, lambda spare: spare // 2) for one in (joined, single)]
-        assert np.array_equal(*crops)
+        one, other = (
+            audio.crop(index % len(audio.utterances), 2400, lambda spare: spare // 2) for audio in (joined, single)
+        )
+        assert np.array_equal(one, other)
     again = pickle.loads(pickle.dumps(joined))
     assert np.array_equal(again.complete(60), single.complete(12))
 
@@ -98,8 +99,8 @@ def draws(shuffle: SeededShuffle) -> list[Any]:
     return list(shuffle)
 
 
-def counts(items: Sequence[int]) -> set[int]:
-    return set(Counter(items).values())
+def counts(items: np.ndarray) -> set[int]:
+    return set(Counter(items.tolist()).values())
 
 
 def test_weights_of_one_give_the_order_without_weights() -> None:
