@@ -17,7 +17,7 @@ CONFIGS = sorted(league.CONFIGS.glob("*.conf"))
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_its_configs_are_small_systems(path: Path) -> None:
     config = load_config(path)
-    assert sum(one.numel() for one in get_model(config.model_config, "cpu").parameters()) < 120_000
+    assert sum(one.numel() for one in get_model(config.model_config, "cpu").parameters()) < 150_000
     assert {one.stem for one in CONFIGS} == set(league.SYSTEMS)
 
 
