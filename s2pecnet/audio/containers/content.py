@@ -123,4 +123,5 @@ class PiecedFile(io.RawIOBase):
 
 
 def cut_short(announced: str, there: str) -> DamagedError:
+    """The error of a file that has less than its header announces; both in words, such as "20 bytes"."""
     return DamagedError(f"it is cut short: the header announces {announced}, {there} are there")

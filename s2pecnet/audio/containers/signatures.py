@@ -113,15 +113,18 @@ def mpeg_header(head: bytes) -> tuple[int, int] | None:
 
 
 def mpeg_frame(content: Content, position: int) -> int:
+    """The length of an MPEG audio frame; 0 where there is none, or its bit rate is free."""
     header = mpeg_header(content.at(position, 4))
     return header[0] if header else 0
 
 
 def synchsafe(data: bytes) -> int:
+    """A number of ID3 tags: 4 bytes of 7 bits each."""
     return data[0] << 21 | data[1] << 14 | data[2] << 7 | data[3]
 
 
 def adts_frame(content: Content, position: int) -> int:
+    """The length of a frame of AAC; 0 where there is none."""
     head = content.at(position, 7)
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
         return 0
