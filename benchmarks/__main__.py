@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.runs import CONFIGS, INPUTS, Workload, against_ceiling, compared, in_turn, machine, run
+from benchmarks.runs import CONFIGS, INPUTS, Workload, against_ceiling, check_numbers, compared, in_turn, machine, run
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import load_config
 from s2pecnet.errors import InputError
@@ -151,9 +151,7 @@ def _parse(argv: Sequence[str] | None, prog: str = PROG) -> argparse.Namespace:
     arguments.tasks = arguments.tasks or (COMPUTED if arguments.profile else list(TASKS))
     if arguments.profile and not set(arguments.tasks) <= set(COMPUTED):
         raise InputError("--profile is for the tasks score and train; leave the others out of --tasks")
-    for name, lowest in (("batch", 1), ("repeats", 1), ("rounds", 1), ("trials", 1), ("workers", 0)):
-        if getattr(arguments, name) < lowest:
-            raise InputError(f"--{name} {getattr(arguments, name)}: expected a number >= {lowest}")
+    check_numbers(arguments, batch=1, repeats=1, rounds=1, trials=1, workers=0)
     wanted = arguments.systems or SYSTEMS
     # Settings are checked here, before anything is measured.
     files = {name: load_config(CONFIGS / f"{name}.conf", arguments.settings).architecture for name in wanted}

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from benchmarks.runs import check_numbers, machine
 from s2pecnet.cli.command import make_parser, run_command
-from s2pecnet.errors import InputError
 
 # Before numpy is imported.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -32,8 +32,7 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Measure, print a table, write JSON."""
     arguments = build_parser(prog).parse_args(argv)
-    if arguments.rounds < 1:
-        raise InputError(f"--rounds {arguments.rounds}: expected a number >= 1")
+    check_numbers(arguments, rounds=1)
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         rows = measure(Path(folder), arguments.rounds)
     print(f"{SECONDS} s of a voice, one core, median processor time of {arguments.rounds} rounds")
@@ -46,7 +45,6 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     slow = [row["step"] for row in rows if WORKERS * 1000 / row["ms"] < WANTED]
     print(f"below {WANTED} utt/s with {WORKERS} workers, each utterance changed: {', '.join(slow) or 'none'}")
     if arguments.json:
-        from benchmarks.runs import machine
         from s2pecnet.files import write_json
 
         write_json(arguments.json, {"machine": machine(), "rounds": arguments.rounds, "rows": rows})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
-from benchmarks.runs import CONFIGS, Workload, against_ceiling, compared, in_turn, machine, run
+from benchmarks.runs import CONFIGS, Workload, against_ceiling, check_numbers, compared, in_turn, machine, run
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import load_config
 from s2pecnet.errors import InputError
@@ -34,9 +34,7 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Measure, print a table, write JSON."""
     arguments = build_parser(prog).parse_args(argv)
-    for name in ("repeats", "rounds"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name} {getattr(arguments, name)}: expected a number >= 1")
+    check_numbers(arguments, repeats=1, rounds=1)
     if min(arguments.batch) < 1:
         raise InputError(f"--batch {min(arguments.batch)}: expected numbers >= 1")
     settings = [f"precision={arguments.precision}", *settings_of(arguments.system)]
@@ -45,7 +43,11 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
     for batch in arguments.batch:
         workload = Workload("score", subject=arguments.system, batch=batch, repeats=arguments.repeats,
                             settings=settings)  # fmt: skip
-        row = {"batch": batch, "precision": arguments.precision, **measure(workload, arguments.rounds)}
+        row = {
+            "batch": batch,
+            "precision": arguments.precision,
+            **measure(workload, arguments.rounds, TOLERANCES[arguments.precision]),
+        }
         table.add({"system": row["subject"], "batch": str(batch), **_cells(row)})
         rows.append(row)
     if arguments.json:
@@ -90,17 +92,19 @@ def settings_of(system: str) -> list[str]:
     return [] if isinstance(model, dict) else [f"{FRONT_END}.model={json.dumps(KNOWN[model])}"]
 
 
-def measure(workload: Workload, rounds: int) -> dict[str, Any]:
+def measure(workload: Workload, rounds: int, tolerance: float) -> dict[str, Any]:
     """Both ways in turn: their rates, operations, shares of the ceiling, and how far their scores lie apart.
 
+    Args:
+        tolerance: how far the scores may lie apart.
+
     Raises:
-        InputError: the scores are not the same.
+        InputError: they lie further apart.
     """
     eager = [*workload.settings, f"{FRONT_END}.attention=eager"]
     workloads = {"ours": workload, "transformers": replace(workload, way="transformers", settings=eager)}
     ours, theirs = (run(replace(each, mode="scores"))["scores"] for each in workloads.values())
     apart = max(abs(one - other) for one, other in zip(ours, theirs, strict=True))
-    tolerance = max(TOLERANCES[name] for name in TOLERANCES if f"precision={name}" in workload.settings)
     if not apart <= tolerance:
         raise InputError(f"{workload.subject}: the scores of both ways lie {apart:.3g} apart, more than {tolerance:g}")
     # Fused attention is not counted by torch's counter.

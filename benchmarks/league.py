@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.runs import check_numbers
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import load_config
 from s2pecnet.conventions import RUN_FILES, SPLITS
@@ -98,9 +99,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="keep record and eval scores of each run here too; what lies here is finished")  # fmt: skip
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="override a value of every config")
     given = parser.parse_args(argv)
-    for option in ("seeds", "jobs"):
-        if getattr(given, option) < 1:
-            raise InputError(f"--{option} {getattr(given, option)}: expected a number >= 1")
+    check_numbers(given, seeds=1, jobs=1)
     for name in given.systems:
         if not (CONFIGS / f"{name}.conf").is_file():
             raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf")

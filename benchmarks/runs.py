@@ -1,5 +1,6 @@
 """Workloads: what one measurement is to run, run in processes of their own, in turn; and what the figures come to."""
 
+import argparse
 import json
 import os
 import platform
@@ -55,6 +56,17 @@ class Workload:
     folder: str = ""
     workers: int = 0
     trials: int = 0
+
+
+def check_numbers(arguments: argparse.Namespace, **lowest: int) -> None:
+    """Check that options are not below these numbers.
+
+    Raises:
+        InputError: one is.
+    """
+    for name, number in lowest.items():
+        if getattr(arguments, name) < number:
+            raise InputError(f"--{name} {getattr(arguments, name)}: expected a number >= {number}")
 
 
 def run(workload: Workload) -> dict[str, Any]:
