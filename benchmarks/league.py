@@ -15,6 +15,7 @@ seed (logistic regression) or one as the others (mixtures of Gaussians).
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,7 +53,7 @@ CONFIGS = ROOT / "config" / "small"
 SYSTEMS = (
     "S2pecNet", "S2pecNet_paper", "S2pecNet_first_order", "S2pecNet_second_order", "S2pecNet_no_reconstruction",
     "S2pecNet_coarse_fusion", "AASIST", "RawNet2", "RawGATST", "S2pecNet_rawboost", "S2pecNet_codec", "AASIST_rawboost",
-    "AASIST_codec",
+    "AASIST_codec", "S2pecNet_plus",
 )  # fmt: skip
 BASELINES = ("LFCC-GMM", "LFCC-LR")
 COMPONENTS = 64
@@ -61,23 +62,33 @@ DRAWS = 1000
 Row = dict[str, Any]
 
 
+class Run(NamedTuple):
+    """A finished run: its folder, in `--records` or in `--output_dir`, and what it recorded."""
+
+    folder: Path
+    record: RunRecord
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, then print the table and write league.json."""
     given = _parse(argv)
     seeds = range(1, given.seeds + 1)
+    if not given.dev:
+        _train_missing(seeds, given)
+    runs = {name: {seed: run for seed in seeds if (run := _finished(name, seed, given))} for name in given.systems}
     if given.dev:
-        for name in given.systems:
-            _print_dev(name, seeds, given)
+        for name, found in runs.items():
+            eers = [run.record.metrics["dev"].eer for run in found.values()]
+            print(f"{name}: dev EER % {_spread(eers, 100)} ({', '.join(f'{100 * eer:.1f}' for eer in eers)})")
         return 0
-    _train_missing(seeds, given)
-    rows = [row for name in given.systems if (row := _row(name, seeds, given))]
+    rows = [_row(name, list(found.values())) for name, found in runs.items() if found]
     rows += [_baseline(name, seeds, given) for name in given.baselines]
     _compare(rows)
     print("\n".join(_table(rows)))
-    for name in given.systems:
-        missing = [seed for seed in seeds if not _finished(name, seed, given)]
+    for name, found in runs.items():
+        missing = [str(seed) for seed in seeds if seed not in found]
         if missing:
-            print(f"missing: {name}, seed {', '.join(map(str, missing))}")
+            print(f"missing: {name}, seed {', '.join(missing)}")
     kept = [{key: value for key, value in row.items() if key != "scores"} for row in rows]
     write_json(given.output_dir / "league.json", {"corpus": str(given.corpus), "rows": kept})
     return 0
@@ -88,7 +99,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--corpus", type=Path, required=True, metavar="DIR", help="the corpus, in any layout that the framework reads")
     add("--seeds", type=int, default=5, metavar="N", help="train with the seeds 1 to N (default: %(default)s)")
-    add("--systems", nargs="+", default=list(SYSTEMS), metavar="NAME", help="configs of config/small/ (default: all)")
+    add(
+        "--systems",
+        nargs="+",
+        default=list(SYSTEMS),
+        metavar="NAME",
+        help="configs of config/small/, or of config/ (default: all of config/small/)",
+    )
     add("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES, help="default: both")
     add("--jobs", type=int, default=1, metavar="N",
         help="train so many systems at a time, the cores divided among them (default: %(default)s)")  # fmt: skip
@@ -101,27 +118,43 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     given = parser.parse_args(argv)
     check_numbers(given, seeds=1, jobs=1)
     for name in given.systems:
-        if not (CONFIGS / f"{name}.conf").is_file():
-            raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf")
-    corpus = find_corpus(given.corpus, "auto")
-    given.protocols = {f"protocol of {split}": corpus[split].trials.digest for split in SPLITS}
+        if not _config_of(name).is_file():
+            raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf, nor a {_config_of(name)}")
+    _protocols(given.corpus)
     return given
+
+
+def _config_of(name: str) -> Path:
+    """The config of a system: of its small form, or else the one that users take."""
+    small = CONFIGS / f"{name}.conf"
+    return small if small.is_file() else CONFIGS.parent / small.name
+
+
+@functools.cache
+def _protocols(folder: Path) -> dict[str, str]:
+    """Of a corpus, the digests of its protocols as run records have them."""
+    corpus = find_corpus(folder, "auto")
+    return {f"protocol of {split}": corpus[split].trials.digest for split in SPLITS}
 
 
 def _overrides(given: argparse.Namespace) -> list[str]:
     return [f"database_path={json.dumps(str(given.corpus))}", *given.set]
 
 
-def _finished(name: str, seed: int, given: argparse.Namespace) -> Path | None:
-    """The folder of a finished run, in `--records` or in `--output_dir`; None: it has to be trained."""
-    config = load_config(CONFIGS / f"{name}.conf", _overrides(given))
+def _finished(name: str, seed: int, given: argparse.Namespace) -> Run | None:
+    """A finished run, kept in `--records` too; None: it has to be trained.
+
+    Raises:
+        InputError: what lies in its place is a run of another recipe or corpus.
+    """
+    config = load_config(_config_of(name), _overrides(given))
     for parent in (given.records, given.output_dir):
         folder = parent and Path(parent) / run_name(config, f"seed{seed}")
         if not folder or not (folder / RESULTS).is_file():
             continue
         record = RunRecord.read(folder / RESULTS)
         found = {key: value for key, value in record.experiment.items() if key != "device"}
-        wanted = config.identity() | {"seed": seed} | given.protocols
+        wanted = config.identity() | {"seed": seed} | _protocols(given.corpus)
         other = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
         if other:
             raise InputError(
@@ -133,7 +166,7 @@ def _finished(name: str, seed: int, given: argparse.Namespace) -> Path | None:
             kept.mkdir(parents=True, exist_ok=True)
             for file in (config.eval_output, RESULTS):
                 shutil.copy(folder / file, kept / file)
-        return Path(folder)
+        return Run(folder, record)
     return None
 
 
@@ -147,7 +180,7 @@ def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
             return
         print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", file=sys.stderr, flush=True)
         sets = [f"--set={one}" for one in _overrides(given)]
-        command = [sys.executable, ROOT / "main.py", "-q", "--config", CONFIGS / f"{name}.conf", *sets, "--seed", seed,
+        command = [sys.executable, ROOT / "main.py", "-q", "--config", _config_of(name), *sets, "--seed", seed,
                    "--comment", f"seed{seed}", "--resume", "--output_dir", given.output_dir]  # fmt: skip
         threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // given.jobs))} if given.jobs > 1 else {}
         done = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL, env={**os.environ, **threads})
@@ -162,20 +195,9 @@ def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
             run.result()
 
 
-def _print_dev(name: str, seeds: Sequence[int], given: argparse.Namespace) -> None:
-    """The dev EER of the finished runs of a system, at each run's selected epoch."""
-    found = [folder for seed in seeds if (folder := _finished(name, seed, given))]
-    eers = [RunRecord.read(folder / RESULTS).metrics["dev"].eer for folder in found]
-    print(f"{name}: dev EER % {_spread(eers, 100)} ({', '.join(f'{100 * eer:.1f}' for eer in eers)})")
-
-
-def _row(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row | None:
-    """What the finished runs of a system say; None where there are none."""
-    found = [folder for seed in seeds if (folder := _finished(name, seed, given))]
-    if not found:
-        return None
-    records = [RunRecord.read(folder / RESULTS) for folder in found]
-    config = load_config(CONFIGS / f"{name}.conf")
+def _row(name: str, runs: Sequence[Run]) -> Row:
+    """What the finished runs of a system say."""
+    config, records = load_config(_config_of(name)), [run.record for run in runs]
     return {
         "system": name,
         "parameters": records[0].parameters,
@@ -184,7 +206,7 @@ def _row(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row | No
         "dev": [record.metrics["dev"].eer for record in records],
         "eval": [record.metrics["eval"].eer for record in records],
         "tdcf": [record.metrics["eval"].min_tdcf for record in records],
-        "scores": [read_cm_scores(folder / config.eval_output) for folder in found],
+        "scores": [read_cm_scores(run.folder / config.eval_output) for run in runs],
     }
 
 

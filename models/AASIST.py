@@ -61,9 +61,13 @@ class AASISTOptions:
 
 
 class AASISTBase(SpectroTemporalGraphs):
-    """Encoder and graph classifier of AASIST; S2pecNet puts its fusion between the two."""
+    """Encoder and graph classifier of AASIST; S2pecNet puts its fusion between the two.
 
-    def __init__(self, options: AASISTOptions):
+    Args:
+        graphs: without them a subclass brings a `classify` of its own.
+    """
+
+    def __init__(self, options: AASISTOptions, graphs: bool = True):
         super().__init__()
         bins, frames = options.map_shape
         if bins < 1:
@@ -76,7 +80,8 @@ class AASISTBase(SpectroTemporalGraphs):
         self.raw_spectrogram = RawSpectrogram(options.filts[0], options.first_conv)
         self.first_bn = nn.BatchNorm2d(1)
         self.encoder = residual_encoder(encoder_channels(options.filts[1:]))
-        self.add_graphs(options.channels, bins, options.gat_dims, options.pool_ratios, options.temperatures)
+        if graphs:
+            self.add_graphs(options.channels, bins, options.gat_dims, options.pool_ratios, options.temperatures)
 
     def encode(self, spectrogram: Tensor) -> Tensor:
         """Raw spectrogram (B, 1, F, T) to the encoded map (B, C, F, T')."""

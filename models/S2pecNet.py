@@ -27,6 +27,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.features import LFCC, FixedFrames, PowerSpectrogram
 from s2pecnet.nn.blocks import BatchNorm2d, Checkpointed, fold
 from s2pecnet.nn.sinc import MOST_FRAMES
+from s2pecnet.precision import float32_region, widened
 
 from .AASIST import AASISTBase, AASISTOptions
 
@@ -52,6 +53,10 @@ class S2pecNetOptions(AASISTOptions):
     )
     fusion_residual: Bool = Field(
         default=True, description="fused = A * h + h (true, as released) or A * h (false, as in the paper)"
+    )
+    classifier: Literal["graphs", "statistics"] = Field(
+        default="graphs",
+        description="AASIST's graphs, or mean and deviation over time of the fused map and a linear layer",
     )
     reconstruction: Literal["released", "spectrogram", "none"] = Field(
         default="released",
@@ -177,6 +182,27 @@ class TemporalSpectralFusion(nn.Module):
 
     def _pool(self, h: Tensor, axis: int) -> Tensor:
         return h.mean(axis, keepdim=True) if self.pooling == "mean" else h.abs().amax(axis, keepdim=True)
+
+
+class StatisticsClassifier(nn.Module):
+    """Mean and standard deviation over time of each channel and bin, BatchNorm, a linear layer.
+
+    The light alternative to AASIST's graphs: in a training of a few hundred steps it learns what they do not
+    (docs/results.md).
+    """
+
+    def __init__(self, channels: int, bins: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2 * channels * bins)
+        self.out_layer = nn.Linear(2 * channels * bins, 2)
+
+    def forward(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, C, F, T) to embedding (B, 2 * C * F) and logits (B, 2)."""
+        with float32_region(encoded.device):
+            nodes = widened(encoded).flatten(1, 2)
+            variance = nodes.var(dim=2, correction=0)
+            embedding = self.norm(torch.cat([nodes.mean(dim=2), variance.clamp_min(1e-6).sqrt()], dim=1))
+            return embedding, self.out_layer(embedding)
 
 
 class SecondOrderUpBlock(Checkpointed):
@@ -313,7 +339,7 @@ class Model(AASISTBase):
 
     def __init__(self, model_config: Mapping[str, Any]):
         options = _read(model_config)
-        super().__init__(options)
+        super().__init__(options, graphs=options.classifier == "graphs")
         self.options = options
         first, second = options.orders != "second", options.orders != "first"
         if not first:
@@ -324,6 +350,8 @@ class Model(AASISTBase):
             self.resnet = SecondOrderEncoder(*shape, options.channels, options.map_shape)
         if first and second:
             self.two = TemporalSpectralFusion(options.channels, options)
+        if options.classifier == "statistics":
+            self.statistics = StatisticsClassifier(options.channels, options.map_shape[0])
         if options.reconstruction == "none":
             return
         released = options.reconstruction == "released"
@@ -356,8 +384,9 @@ class Model(AASISTBase):
             reconstruct: run the decoders too; by default in training mode only.
 
         Returns:
-            embedding (B, 5 * gat_dims[1]), logits (B, 2), and with decoders the reconstruction of the first order
-            and of the second (None for an order that the system does not have).
+            embedding (B, 5 * gat_dims[1]), or (B, 2 * channels * bins) of the classifier "statistics"; logits (B, 2);
+            and with decoders the reconstruction of the first order and of the second (None for an order that the
+            system does not have).
 
         Raises:
             InputError: `x` has not the length that the system was built for.
@@ -376,6 +405,10 @@ class Model(AASISTBase):
         first = None if orders == "second" else self.raw_decoder(fused)
         second = None if orders == "first" else self.decoder(fused)
         return embedding, logits, first, second  # type: ignore[return-value]
+
+    def classify(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, C, F, T) to embedding and logits, by the classifier that the options name."""
+        return self.statistics(encoded) if self.options.classifier == "statistics" else super().classify(encoded)
 
     def loss(
         self, outputs: Sequence[Tensor | None], inputs: Sequence[Tensor], labels: Tensor, criterion: nn.Module

@@ -18,7 +18,7 @@ CONFIGS = sorted(league.CONFIGS.glob("*.conf"))
 def test_its_configs_are_small_systems(path: Path) -> None:
     config = load_config(path)
     assert sum(one.numel() for one in get_model(config.model_config, "cpu").parameters()) < 150_000
-    assert {one.stem for one in CONFIGS} == set(league.SYSTEMS)
+    assert {one.stem for one in CONFIGS} | {"S2pecNet_plus"} == set(league.SYSTEMS)
 
 
 @pytest.mark.slow
