@@ -149,7 +149,7 @@ def make_loader(
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
     Its batches depend on `seed` and the epoch alone, not on the number of workers, nor on a cache. Where several
-    processes share a training, each has its part of every batch of train, and every so manieth batch of dev and eval.
+    processes share a training, each has its part of every batch of train, and every n-th batch of dev and eval.
 
     Args:
         inputs: makes the model's inputs of a waveform.

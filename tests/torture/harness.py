@@ -171,7 +171,7 @@ class Torture:
         """Let each call fail, and kill the run at it.
 
         Args:
-            every: take every so manieth fault alone.
+            every: take every n-th fault alone.
 
         Yields:
             the call and its file; the action; what is wrong, None if nothing; how the run took it.
@@ -312,7 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the faults and print the table; exit status 1 where something is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__.split("\n")[0])
     parser.add_argument("program", nargs="?", help="this one alone")
-    parser.add_argument("every", nargs="?", type=int, default=1, help="every so manieth fault")
+    parser.add_argument("every", nargs="?", type=int, default=1, help="every n-th fault")
     given = parser.parse_args(argv)
     wrongs = 0
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:

@@ -8,7 +8,7 @@ from tests.torture.harness import build_faults, tortured
 
 pytestmark = pytest.mark.slow
 
-# Every so manieth fault of each command: about forty of them in all.
+# Every n-th fault of each command: about forty of them in all.
 SAMPLE = {"train": 47, "score": 31, "report": 4, "calibrate": 3, "download": 41}
 
 
