@@ -307,6 +307,7 @@ CHOICES: dict[str, list[Any]] = {
     "fusion": ["attention", "coarse"],
     "fusion_pooling": ["mean", "max"],
     "fusion_residual": [True, False],
+    "classifier": ["graphs", "statistics"],
     "reconstruction": ["released", "spectrogram", "none"],
 }
 

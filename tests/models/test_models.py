@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -223,6 +224,28 @@ def test_s2pecnet_options(orders: str, reconstruction: str, second_order: str) -
     assert len(scored) == 2
     assert scored[1].shape == (1, 2)
     assert (utterance_feature(options) is None) == (orders == "first")
+
+
+@pytest.mark.parametrize("orders", ["both", "first", "second"])
+def test_a_classifier_of_statistics(orders: str) -> None:
+    """Its embedding is mean and deviation over time of the fused map, normalised over the batch."""
+    model = S2pecNet(SMALL | {"classifier": "statistics", "orders": orders, "reconstruction": "none"})
+    assert not any("GAT" in key or key.startswith(("pool_", "master", "pos_S")) for key in model.state_dict())
+    maps: list[Tensor] = []
+    model.statistics.register_forward_pre_hook(lambda _, given: maps.append(given[0]))
+    embedding, logits = model.train()(torch.randn(5, 8000))
+    nodes = maps[0].detach().double().flatten(1, 2).numpy()
+    expected = np.concatenate([nodes.mean(axis=2), np.sqrt(nodes.var(axis=2).clip(1e-6))], axis=1)
+    expected = (expected - expected.mean(axis=0)) / np.sqrt(expected.var(axis=0) + model.statistics.norm.eps)
+    assert embedding.shape == (5, 2 * 8 * 23)
+    torch.testing.assert_close(embedding, torch.from_numpy(expected).float(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(model.statistics.out_layer(embedding), logits)
+    logits.sum().backward()
+    # A map without any change over time has no derivative of its deviation.
+    still = torch.ones(2, 8, 23, 4, requires_grad=True)
+    model.statistics(still)[1].sum().backward()
+    assert still.grad is not None
+    assert torch.isfinite(still.grad).all()
 
 
 @pytest.mark.parametrize("nb_samp", [2400, 7000, 8001, 12345, 16000])
