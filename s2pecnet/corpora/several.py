@@ -87,7 +87,7 @@ def find_corpora(sources: Sequence[CorpusSource]) -> SeveralCorpora:
     Raises:
         InputError: one is not there, not in order, or lacks a split that it is to be used for.
     """
-    members = {one.name: find_corpus(one.path, one.corpus, one.options) for one in sources}
+    members = {one.name: _member(one) for one in sources}
     parts: dict[str, list[Part]] = {}
     taken: dict[tuple[object, ...], str] = {}
     for source, corpus in zip(sources, members.values(), strict=True):
@@ -105,6 +105,14 @@ def find_corpora(sources: Sequence[CorpusSource]) -> SeveralCorpora:
     unused = [f"{corpus.root}: {file}" for corpus in members.values() for file in corpus.unused]
     root = Path(" + ".join(members))
     return SeveralCorpora("several corpora", splits, "; ".join(notes) or None, root, tuple(unused), members)
+
+
+def _member(source: CorpusSource) -> Corpus:
+    try:
+        return find_corpus(source.path, source.corpus, source.options)
+    except InputError as problem:
+        where = f"the entry {source.name} of database_path, which can have keys of its own (track, corpus, ...)"
+        raise InputError(f"{problem} (in {where})") from None
 
 
 def _read_own(split: Split, source: CorpusSource, on_error: OnError | None) -> Trials:

@@ -103,6 +103,8 @@ def test_what_cannot_be_one_corpus_is_one_line(corpus: Path, mine: Path, tmp_pat
 
     la = CorpusSource("LA", str(corpus))
     refused("nowhere: no such folder or file", la, CorpusSource("B", str(tmp_path / "nowhere")))
+    other_track = CorpusSource("B", str(corpus), options=CorpusOptions("PA"))
+    refused(r"but track is PA; set track=LA \(in the entry B of database_path, which can have keys", la, other_track)
     refused("LA and B of database_path are the same corpus, and both are used for train", la, la._replace(name="B"))
     twice = CorpusSource("B", f"{corpus}/../LA", splits=("eval",))
     refused("LA and B of database_path are the same corpus, and both are used for eval", la, twice)
