@@ -2,11 +2,11 @@
 
     python -m benchmarks.league --corpus /data/minila/LA --seeds 5      make league CORPUS=/data/minila/LA
 
-Every run is `main.py` with a config of config/small/, in a process of its own. Finished runs are not repeated and
-interrupted ones resume, so the same command continues where it was stopped; `--records` keeps what the table is made of
-in a folder small enough for a repository, from which another machine continues. `--minutes` starts no run after that
-time, and what is missing then is listed. A config selects its epoch on dev; eval is scored once, at a run's end, and
-`--dev` prints what a recipe is chosen by, without it.
+Every run is `main.py` with a config of config/small/, or else of config/, in a process of its own. Finished runs are
+not repeated and interrupted ones resume, so the same command continues where it was stopped; `--records` keeps what the
+table is made of in a folder small enough for a repository, from which another machine continues. `--minutes` starts no
+run after that time, and what is missing then is listed. A config selects its epoch on dev; eval is scored once, at a
+run's end, and `--dev` prints what a recipe is chosen by, without it.
 
 Of each system: EER and min t-DCF, mean and standard deviation over the seeds, and a 95 % interval of the mean EER on
 eval from draws of trials (within each class) and of seeds. Differences from the first system of the table are tested on
