@@ -34,6 +34,7 @@ pytestmark = [
 SYSTEMS: dict[str, dict[str, Any]] = {
     "AASIST": TINIEST["model_config"],
     "S2pecNet": TINY["model_config"],
+    "S2pecNet with statistics": TINY["model_config"] | {"classifier": "statistics", "reconstruction": "none"},
     "RawNet2": {
         "architecture": "RawNet2Spoof", "nb_samp": 3000, "first_conv": 33, "in_channels": 1,
         "filts": [8, [8, 8], [8, 12], [12, 12]], "blocks": [2, 4], "nb_fc_node": 16, "gru_node": 16, "nb_gru_layer": 1,
