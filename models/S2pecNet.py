@@ -187,7 +187,7 @@ class TemporalSpectralFusion(nn.Module):
 class StatisticsClassifier(nn.Module):
     """Mean and standard deviation over time of each channel and bin, BatchNorm, a linear layer.
 
-    The light alternative to AASIST's graphs: in a training of a few hundred steps it learns what they do not
+    The light alternative to AASIST's graphs: in a training of a few hundred steps it learns faster than they do
     (docs/results.md).
     """
 
