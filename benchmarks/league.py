@@ -63,9 +63,9 @@ Row = dict[str, Any]
 
 
 class Run(NamedTuple):
-    """A finished run: its folder, in `--records` or in `--output_dir`, and what it recorded."""
+    """A finished run: its eval scores, in `--records` or in `--output_dir`, and what it recorded."""
 
-    folder: Path
+    scores: Path
     record: RunRecord
 
 
@@ -99,13 +99,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--corpus", type=Path, required=True, metavar="DIR", help="the corpus, in any layout that the framework reads")
     add("--seeds", type=int, default=5, metavar="N", help="train with the seeds 1 to N (default: %(default)s)")
-    add(
-        "--systems",
-        nargs="+",
-        default=list(SYSTEMS),
-        metavar="NAME",
-        help="configs of config/small/, or of config/ (default: all of config/small/)",
-    )
+    add("--systems", nargs="+", default=list(SYSTEMS), metavar="NAME",
+        help="configs of config/small/, or else of config/ (default: the former, and S2pecNet_plus)")  # fmt: skip
     add("--baselines", nargs="*", default=list(BASELINES), choices=BASELINES, help="default: both")
     add("--jobs", type=int, default=1, metavar="N",
         help="train so many systems at a time, the cores divided among them (default: %(default)s)")  # fmt: skip
@@ -120,6 +115,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in given.systems:
         if not _config_of(name).is_file():
             raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf, nor a {_config_of(name)}")
+    # A corpus that is not there is found before anything is trained.
     _protocols(given.corpus)
     return given
 
@@ -166,7 +162,7 @@ def _finished(name: str, seed: int, given: argparse.Namespace) -> Run | None:
             kept.mkdir(parents=True, exist_ok=True)
             for file in (config.eval_output, RESULTS):
                 shutil.copy(folder / file, kept / file)
-        return Run(folder, record)
+        return Run(folder / config.eval_output, record)
     return None
 
 
@@ -197,7 +193,7 @@ def _train_missing(seeds: Sequence[int], given: argparse.Namespace) -> None:
 
 def _row(name: str, runs: Sequence[Run]) -> Row:
     """What the finished runs of a system say."""
-    config, records = load_config(_config_of(name)), [run.record for run in runs]
+    records = [run.record for run in runs]
     return {
         "system": name,
         "parameters": records[0].parameters,
@@ -206,7 +202,7 @@ def _row(name: str, runs: Sequence[Run]) -> Row:
         "dev": [record.metrics["dev"].eer for record in records],
         "eval": [record.metrics["eval"].eer for record in records],
         "tdcf": [record.metrics["eval"].min_tdcf for record in records],
-        "scores": [read_cm_scores(run.folder / config.eval_output) for run in runs],
+        "scores": [read_cm_scores(run.scores) for run in runs],
     }
 
 
