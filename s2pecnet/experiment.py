@@ -414,4 +414,5 @@ def _loader(
         augmentation=Augmentation(config.augment) if config.augment and name == "train" else None,
         random_crop=config.train_crop == "random",
         micro_batch_size=config.micro_batch_size,
+        windows=config.eval_crop == "windows",
     )

@@ -162,6 +162,11 @@ class Config:
     train_crop: Literal["random", "first"] = Field(
         "random", description="crops in training: from a random start, or the first samples as in scoring"
     )
+    eval_crop: Literal["first", "windows"] = Field(
+        "first",
+        description="what dev and eval are scored on: the first samples of an utterance, as released, or, as `predict` "
+        "does, windows of all of it, one every half crop, whose mean is the score",
+    )
     patience: Epochs | None = Field(
         None, description="end the training after so many epochs in a row that dev did not select; null: num_epochs"
     )
@@ -316,7 +321,7 @@ ADDED: dict[str, Any] = {
     "augment": [], "train_crop": "random", "patience": None, "select_by": "eer", "loss_config.gamma": 2.0,
     "loss_config.alpha": 20.0, "loss_config.m_real": 0.9, "loss_config.m_fake": 0.2, "loss_config.margin": 0.9,
     "optim_config.front_end_lr": None, "optim_config.warmup_steps": 0, "optim_config.clip_grad_norm": None,
-    "optim_config.sam_rho": None, "feature_cache": None,
+    "optim_config.sam_rho": None, "feature_cache": None, "eval_crop": "first",
 }  # fmt: skip
 LONGEST_OUTPUT = 200
 
@@ -452,6 +457,7 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         and front_end.get("trainable") != "none",
         "does not work with augment, which changes what the front end hears": bool(config.augment),
         'needs the same crop in every epoch (train_crop "first")': config.train_crop != "first",
+        'keeps one crop of an utterance (eval_crop "first")': config.eval_crop != "first",
         "does not work with freq_aug": config.freq_aug,
     }
     reason = next((reason for reason, applies in against.items() if applies), None)

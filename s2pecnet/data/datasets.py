@@ -5,6 +5,9 @@ Conventions: waveforms are float32, mono, 16 kHz, in [-1, 1]; label 1 = bona fid
 input that some systems ask for, computed on the complete utterance before the waveform is cropped. Training may augment
 the complete utterance before either; scoring never does. With `feature_cache` the kept outputs of a frozen front end
 stand in the waveform's place.
+
+Scoring takes the first samples of an utterance, or windows over all of it. A batch of windows has a row a window, and
+the utterance's name as often as it has windows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -116,9 +119,13 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         return len(self.list_IDs)
 
     def _inputs_of(
-        self, index: int, rng: np.random.Generator | None, augment: Callable[[np.ndarray], np.ndarray] | None = None
-    ) -> tuple[Tensor, ...] | None:
-        """The model's inputs; None where the audio is bad and may be skipped."""
+        self,
+        index: int,
+        rng: np.random.Generator | None,
+        augment: Callable[[np.ndarray], np.ndarray] | None = None,
+        windows: bool = False,
+    ) -> Sequence[Tensor] | None:
+        """The model's inputs, or those of all windows; None where the audio is bad and may be skipped."""
         outputs = None if self.outputs is None else self.outputs(index)
         if outputs is not None:
             return (outputs,)
@@ -127,7 +134,7 @@ class _Utterances(Dataset[tuple[Any, ...]]):
                 # Says what is wrong with it.
                 self.audio.crop(index, self.inputs.samples)
                 raise BadAudio(f"{self.list_IDs[index]}: was bad audio when {self.outputs.path} was made; remove that")
-            if self.inputs.feature is None and augment is None:
+            if self.inputs.feature is None and augment is None and not windows:
                 # Nothing but the crop is decoded.
                 start = first_sample if rng is None else lambda spare: int(rng.integers(spare + 1))
                 return self.inputs(self.audio.crop(index, self.inputs.samples, start))
@@ -137,6 +144,8 @@ class _Utterances(Dataset[tuple[Any, ...]]):
                 raise
             self.skip_list.add(self.list_IDs[index], why)
             return None
+        if windows:
+            return self.inputs.windows(waveform)
         return self.inputs(waveform if augment is None else augment(waveform), rng)
 
     def _unusable(self) -> tuple[Tensor, ...]:
@@ -190,8 +199,31 @@ class Dataset_ASVspoof2019_devNeval(_Utterances):
 
     Args:
         skip_list: lists bad audio, in whose place stands NaN, so that its score is NaN; None: bad audio is an error.
+        windows: items are all windows of an utterance, every half window, (waveforms (W, samples)[, features (W, bins,
+            frames)], utterance); `joined_windows` makes a batch of them.
     """
 
+    def __init__(
+        self,
+        list_IDs: Sequence[str],
+        base_dir: str | Path,
+        inputs: Inputs = CROP_OF_AASIST,
+        audio: AudioFolder | None = None,
+        skip_list: SkipList | None = None,
+        windows: bool = False,
+    ):
+        super().__init__(list_IDs, base_dir, inputs, audio, skip_list)
+        self.windows = windows
+
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        inputs = self._inputs_of(index, None)
-        return *(self._unusable() if inputs is None else inputs), self.list_IDs[index]
+        inputs = self._inputs_of(index, None, windows=self.windows)
+        if inputs is None:
+            inputs = [tensor[None] if self.windows else tensor for tensor in self._unusable()]
+        return *inputs, self.list_IDs[index]
+
+
+def joined_windows(items: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """A batch of utterances' windows: a row a window, with the name of its utterance."""
+    *columns, names = zip(*items, strict=True)
+    rows = [len(waveforms) for waveforms in columns[0]]
+    return [*map(torch.cat, columns), [name for name, count in zip(names, rows, strict=True) for _ in range(count)]]

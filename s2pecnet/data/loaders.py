@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from s2pecnet.augment.chain import Augmentation
+from s2pecnet.conventions import SAMPLE_RATE
 from s2pecnet.corpora.trials import Split
 from s2pecnet.data.cache import check_headers, read_headers, with_cache
 from s2pecnet.data.datasets import (
@@ -20,6 +21,7 @@ from s2pecnet.data.datasets import (
     Dataset_ASVspoof2019_train,
     Draw,
     SkipList,
+    joined_windows,
 )
 from s2pecnet.data.utterances import AudioFolder
 from s2pecnet.data.workers import PATIENCE, end_with_python, start_worker, workers_that_fit
@@ -145,6 +147,7 @@ def make_loader(
     augmentation: Augmentation | None = None,
     random_crop: bool = True,
     micro_batch_size: int | None = None,
+    windows: bool = False,
 ) -> DataLoader[Any]:
     """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
 
@@ -160,6 +163,7 @@ def make_loader(
         skip_list: where to list files that cannot be used, which are then left out; None: they are errors.
         augmentation, random_crop: what training hears of an utterance; of train alone.
         micro_batch_size: what processes that share a batch share at once.
+        windows: dev and eval give windows of complete utterances, see `Dataset_ASVspoof2019_devNeval`.
 
     Raises:
         InputError: the protocol is malformed, audio is missing, train has less than one batch, or the shared memory is
@@ -181,8 +185,9 @@ def make_loader(
     workers = num_workers if num_workers is not None else min(8, max(1, cores)) if cuda else 0
     if workers:
         of_one = sum(tensor.nbytes for tensor in inputs(np.ones(inputs.samples, dtype=np.float32)))
+        rows = _most_windows(headers, batch_size, inputs.samples) if windows and split.name != "train" else batch_size
         end_with_python()
-        workers = workers_that_fit(workers, prefetch, batch_size * of_one, chosen=num_workers is not None)
+        workers = workers_that_fit(workers, prefetch, rows * of_one, chosen=num_workers is not None)
     options: dict[str, Any] = {
         "batch_size": batch_size,
         "num_workers": workers,
@@ -196,7 +201,8 @@ def make_loader(
     }
     names, size = trials.utterance, processes().size
     if split.name != "train":
-        scored = Dataset_ASVspoof2019_devNeval(names, split.audio, inputs, audio, skipped)
+        scored = Dataset_ASVspoof2019_devNeval(names, split.audio, inputs, audio, skipped, windows)
+        options["collate_fn"] = joined_windows if windows else None
         return DataLoader(scored, sampler=None if size == 1 else OwnBatches(scored, batch_size), **options)
     check_divisible(batch_size, micro_batch_size)
     data = Dataset_ASVspoof2019_train(
@@ -204,6 +210,13 @@ def make_loader(
     )
     sampler = SeededShuffle(data, seed, batch_size, micro_batch_size, weights)
     return DataLoader(data, sampler=sampler, drop_last=True, **options | {"batch_size": batch_size // size})
+
+
+def _most_windows(headers: np.ndarray, batch_size: int, samples: int) -> int:
+    """How many windows the largest batch of a split has, one every half `samples`."""
+    lengths = headers["frames"] * (SAMPLE_RATE / np.maximum(1, headers["rate"]))
+    counts = 1 + np.ceil(np.maximum(0, lengths - samples) / max(1, samples // 2))
+    return int(max(counts[start : start + batch_size].sum() for start in range(0, len(counts), batch_size)))
 
 
 def _weights(split: Split) -> list[tuple[int, float]]:

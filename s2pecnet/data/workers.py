@@ -121,7 +121,8 @@ def batches(loader: DataLoader[Any]) -> Iterator[Any]:
             finally:
                 _waiting = False
             yield batch
-            taken += len(batch[0])
+            # Of windows an utterance has several rows.
+            taken += getattr(loader, "batch_size", None) or len(batch[0])
     finally:
         if watch is not None:
             watch.over.set()

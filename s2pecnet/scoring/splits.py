@@ -3,6 +3,7 @@
 A score file has "utterance attack key score" a line; a score is the logit of bona fide: higher = bona fide.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def produce_evaluation_file(
 def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Tensor] | None = None) -> Floats:
     """Scores (n,) of a protocol's trials, in their order; NaN where the audio could not be used.
 
-    They have the nine digits of a score file, which give a float32 back exactly.
+    The score of an utterance that the loader gives as windows is the mean of theirs. Scores have the nine digits of a
+    score file, which give a float32 back exactly.
 
     Args:
         logits: takes the logits (B, 2) of each batch; None: they are not kept.
@@ -124,14 +126,11 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
     own = getattr(getattr(loader, "sampler", None), "positions", None)
     scores, count = np.full(len(trials), np.nan), 0
     with progress_bar(loader, "score") as bar:
-        for *inputs, utterances in batches(loader):
-            usable = ~inputs[0].flatten(1)[:, 0].isnan()
-            if logits is None:
-                found = scorer(*inputs)
-            else:
-                logits.append(scorer.logits(*inputs))
-                found = logits[-1][:, 1]
-            for utterance, score, is_usable in zip(utterances, found.tolist(), usable.tolist(), strict=True):
+        for *inputs, names in batches(loader):
+            utterances, found, usable = _mean_logits(scorer, inputs, names, getattr(loader, "batch_size", None))
+            if logits is not None:
+                logits.append(found.float())
+            for utterance, score, is_usable in zip(utterances, found[:, 1].tolist(), usable.tolist(), strict=True):
                 index = count if own is None else int(own[count])
                 _check_trial(trials, index, utterance)
                 if is_usable and not math.isfinite(score):
@@ -156,6 +155,26 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
             "of another split?"
         )
     return scores
+
+
+def _mean_logits(
+    scorer: Scorer, inputs: list[Tensor], names: list[str], at_most: int | None
+) -> tuple[list[str], Tensor, Tensor]:
+    """Of a batch whose rows are utterances or windows of them: utterances, logits (B, 2), and which are usable (B,).
+
+    Args:
+        names: the utterance of each row.
+        at_most: rows that are scored together; None: all.
+    """
+    parts = zip(*(rows.split(at_most or len(names)) for rows in inputs), strict=True)
+    logits = torch.cat([scorer.logits(*part) for part in parts])
+    utterances, counts = zip(*((name, len(list(rows))) for name, rows in itertools.groupby(names)), strict=True)
+    usable = ~inputs[0].flatten(1)[:, 0].isnan()
+    if len(counts) < len(names):
+        # As `Prediction.score`, which takes the mean in this precision.
+        logits = torch.stack([rows.double().mean(0) for rows in logits.split(counts)])
+        usable = torch.stack([rows.all() for rows in usable.split(counts)])
+    return list(utterances), logits, usable
 
 
 def write_score_file(path: str | Path, trials: Trials, scores: Floats) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from s2pecnet.audio.crops import pad, pad_random
+from s2pecnet.audio.streaming import windows
 from s2pecnet.conventions import CROP
 from s2pecnet.features import FixedFrames
 
@@ -41,6 +42,18 @@ class Inputs:
     def batch(self, waveforms: Sequence[np.ndarray]) -> list[Tensor]:
         """The inputs of several utterances: (B, samples)[, (B, bins, frames)]."""
         return [torch.stack(column) for column in zip(*map(self, waveforms), strict=True)]
+
+    def windows(self, waveform: np.ndarray, hop: int | None = None) -> list[Tensor]:
+        """The inputs of windows of a complete utterance: (W, samples)[, (W, bins, frames)].
+
+        The feature of a window is computed from its own samples.
+
+        Args:
+            waveform: float32 (any number of samples,), 16 kHz, not silent.
+            hop: samples from one window's start to the next one's, at most `samples`; None: half a window.
+        """
+        hop = hop or max(1, self.samples // 2)
+        return self.batch([window.samples for window in windows([waveform], self.samples, hop)])
 
     def unusable(self) -> tuple[Tensor, ...]:
         """Inputs in place of audio that cannot be used: all NaN, and so is their score."""

@@ -189,6 +189,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"augment": [{"step": "gain"}]}, "does not work with augment"),
     ({"train_crop": "random"}, 'train_crop "first"'),
     ({"freq_aug": True}, "does not work with freq_aug"),
+    ({"eval_crop": "windows"}, 'eval_crop "first"'),
     ({"model_config": {"architecture": "AASIST"}}, r"needs a system with model_config\.front_end"),
     ({"feature_cache": "int8"}, "int8"),
 ]

@@ -171,14 +171,15 @@ def test_a_training_by_two_processes_is_that_of_one(config: Path, tmp_path: Path
     )
     assert json.loads((folder / "results.json").read_text())["sessions"][0]["processes"] == 2
 
-    # Scoring: the same bytes.
+    # Scoring: the same bytes, of first crops and of windows.
     weights, name = folder / "weights" / "swa.pth", "eval_scores_using_best_dev_model.txt"
-    for processes in (1, 2):
-        given = arguments(config, tmp_path / f"scored{processes}", "--eval", "--eval_model_weights", weights)
-        command = torchrun(*given, processes=processes)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert len({(tmp_path / f"scored{one}" / folder.name / name).read_bytes() for one in (1, 2)}) == 1
+    for crop in ("first", "windows"):
+        for processes in (1, 2):
+            given = arguments(config, tmp_path / f"{crop}{processes}", "--eval", "--eval_model_weights", weights)
+            command = torchrun(*given, "--set", f"eval_crop={crop}", processes=processes)
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+        assert len({(tmp_path / f"{crop}{one}" / folder.name / name).read_bytes() for one in (1, 2)}) == 1
 
 
 def test_a_signal_to_one_process_saves_and_ends_all_and_one_process_resumes(config: Path, tmp_path: Path) -> None:

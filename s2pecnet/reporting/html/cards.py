@@ -108,7 +108,8 @@ def _worst(run: Run, clips: ClipMaker) -> Content:
         remark = f"The audio is not on this machine ({split.audio}): the trials are listed without players."
         split = None
     samples = mapping(run.config.get("model_config")).get("nb_samp")
-    scored = samples if isinstance(samples, int) and samples > 0 else CLIP_SAMPLES
+    in_windows = run.config.get("eval_crop") == "windows"
+    scored = samples if isinstance(samples, int) and samples > 0 and not in_windows else CLIP_SAMPLES
     content: list[Content] = []
     titles = "Bona fide with the lowest scores", "Spoofs with the highest scores"
     worst = worst_trials(evaluation.scores, evaluation.metrics.eer_threshold, clips.most)

@@ -1,0 +1,131 @@
+"""`eval_crop: windows`: dev and eval are scored as `predict` scores, on windows of complete recordings."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from s2pecnet.cli import predict, train
+from s2pecnet.config.experiment import as_config
+from s2pecnet.data import loaders
+from s2pecnet.experiment import get_loader
+from s2pecnet.systems.build import System
+from s2pecnet.systems.weights import save_weights
+from tests.helpers.samples import TINIEST, TINY
+
+SCORES = "eval_scores_using_best_dev_model.txt"
+CROP = TINIEST["model_config"]["nb_samp"]
+# Shorter than a crop, as long, a sample more; up to a window more, with a rest and without; many windows.
+LENGTHS = (1000, CROP, CROP + 1, 2 * CROP, 2 * CROP + 1, 5 * CROP, 12 * CROP + 77)
+
+
+@pytest.fixture(scope="module")
+def root(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus with some clips of eval of these lengths."""
+    root = shutil.copytree(corpus, tmp_path_factory.mktemp("windows") / "LA")
+    rng = np.random.default_rng(0)
+    for path, samples in zip(eval_clips(root), LENGTHS, strict=False):
+        soundfile.write(path, rng.uniform(-0.5, 0.5, samples), 16000)
+    return root
+
+
+def eval_clips(root: Path) -> list[Path]:
+    return sorted((root / "ASVspoof2019_LA_eval" / "flac").iterdir())
+
+
+def scores_of(path: Path) -> dict[str, float]:
+    lines = path.read_text().splitlines()
+    return {line.split()[0]: float(line.split()[-1].replace("unscored", "nan")) for line in lines}
+
+
+def config_file(root: Path, folder: Path, content: dict[str, Any], **changes: Any) -> Path:
+    path = folder / "tiny.conf"
+    path.write_text(json.dumps(content | {"database_path": str(root), "eval_crop": "windows"} | changes))
+    return path
+
+
+def weights_for(config: Path, path: Path) -> Path:
+    torch.manual_seed(2)
+    save_weights(System.build(as_config(config), torch.device("cpu")).model, path)
+    return path
+
+
+def evaluated(config: Path, weights: Path, folder: Path, *words: str) -> Path:
+    """The file of eval scores."""
+    own = ["--config", str(config), "--output_dir", str(folder), "--eval", "--eval_model_weights", str(weights)]
+    assert train.main([*own, *words]) == 0
+    (path,) = folder.rglob(SCORES)
+    return path
+
+
+def predicted(config: Path, weights: Path, audio: Path, table: Path) -> dict[str, float]:
+    own = ["--config", str(config), "--weights", str(weights), "--format", "csv", "--output", str(table), str(audio)]
+    assert predict.main(own) == 0
+    with table.open() as stream:
+        return {Path(row["path"]).stem: float(row["score"]) for row in csv.DictReader(stream)}
+
+
+@pytest.mark.parametrize("content", [TINIEST, TINY], ids=["a waveform", "a waveform and a feature"])
+def test_a_score_is_the_one_that_predict_gives(content: dict[str, Any], root: Path, tmp_path: Path) -> None:
+    config = config_file(root, tmp_path, content)
+    weights = weights_for(config, tmp_path / "weights.pth")
+    found = scores_of(evaluated(config, weights, tmp_path / "out"))
+    wanted = predicted(config, weights, root / "ASVspoof2019_LA_eval" / "flac", tmp_path / "table.csv")
+    assert len(found) == len(eval_clips(root))
+    # predict prints six decimals; how many rows are computed together is in the last bits.
+    assert found == pytest.approx(wanted, abs=2e-6)
+    first = scores_of(evaluated(config, weights, tmp_path / "first", "--set", "eval_crop=first"))
+    fits = [soundfile.info(path).frames <= content["model_config"]["nb_samp"] for path in eval_clips(root)]
+    # What is no longer than a crop has one window, which is the crop.
+    differences = {path.stem: abs(first[path.stem] - found[path.stem]) for path in eval_clips(root)}
+    short = {path.stem for path, one in zip(eval_clips(root), fits, strict=True) if one}
+    assert all(differences[name] < 2e-6 for name in short)
+    assert sum(difference > 1e-4 for difference in differences.values()) > (len(differences) - len(short)) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"batch_size": 1}, {"batch_size": 7, "num_workers": 2}, {"audio_cache": True}])
+def test_batches_workers_and_caches_do_not_matter(changes: dict[str, Any], root: Path, tmp_path: Path) -> None:
+    config = config_file(root, tmp_path, TINIEST)
+    weights = weights_for(config, tmp_path / "weights.pth")
+    plain = scores_of(evaluated(config, weights, tmp_path / "plain"))
+    config = config_file(root, tmp_path, TINIEST, **changes)
+    assert scores_of(evaluated(config, weights, tmp_path / "other")) == pytest.approx(plain, abs=1e-6)
+
+
+def test_dev_selects_and_calibrates_by_it(root: Path, tmp_path: Path) -> None:
+    config = config_file(root, tmp_path, TINIEST, num_epochs=1)
+    assert train.main(["--config", str(config), "--output_dir", str(tmp_path / "out")]) == 0
+    (folder,) = (path.parent for path in tmp_path.rglob("results.json"))
+    wanted = predicted(config, folder / "weights" / "best.pth", root / "ASVspoof2019_LA_dev" / "flac", tmp_path / "d")
+    assert scores_of(folder / "dev_scores.txt") == pytest.approx(wanted, abs=2e-6)
+
+
+def test_audio_that_is_skipped_has_no_score(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = shutil.copytree(root, tmp_path / "LA")
+    spoilt = eval_clips(own)[9]
+    soundfile.write(spoilt, np.zeros(20_000), 16000)
+    # One of the few here is more than the share that may be skipped.
+    monkeypatch.setattr(loaders, "LARGEST_SHARE", 1.0)
+    monkeypatch.setattr("s2pecnet.data.datasets.LARGEST_SHARE", 1.0)
+    config = config_file(own, tmp_path, TINIEST, on_bad_audio="skip")
+    found = scores_of(evaluated(config, weights_for(config, tmp_path / "weights.pth"), tmp_path / "out"))
+    assert [name for name, score in found.items() if np.isnan(score)] == [spoilt.stem]
+
+
+def test_shared_memory_is_reckoned_by_the_largest_batch(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(loaders, "workers_that_fit", lambda *given, **_: asked.append(given[2]) or 0)
+    content = TINIEST | {"eval_crop": "windows", "num_workers": 1, "batch_size": 4, "database_path": str(root)}
+    train_loader, *scored = get_loader(root, 1, content, tmp_path)
+    sizes = [max(batch[0].nbytes for batch in loader) for loader in (train_loader, *scored)]
+    assert asked == sizes
+    assert sizes[2] > 13 * sizes[0] / 4
