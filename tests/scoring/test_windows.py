@@ -87,6 +87,9 @@ def test_a_score_is_the_one_that_predict_gives(content: dict[str, Any], root: Pa
     short = {path.stem for path, one in zip(eval_clips(root), fits, strict=True) if one}
     assert all(differences[name] < 2e-6 for name in short)
     assert sum(difference > 1e-4 for difference in differences.values()) > (len(differences) - len(short)) / 2
+    # The report dims what was not scored.
+    pages = {folder: next((tmp_path / folder).rglob("report.html")).read_text() for folder in ("out", "first")}
+    assert ['class="unseen"' in page for page in pages.values()] == [False, True]
 
 
 @pytest.mark.slow
@@ -123,7 +126,12 @@ def test_shared_memory_is_reckoned_by_the_largest_batch(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(loaders, "workers_that_fit", lambda *given, **_: asked.append(given[2]) or 0)
+
+    def no_workers(workers: int, prefetch: int, batch_bytes: int, chosen: bool) -> int:
+        asked.append(batch_bytes)
+        return 0
+
+    monkeypatch.setattr(loaders, "workers_that_fit", no_workers)
     content = TINIEST | {"eval_crop": "windows", "num_workers": 1, "batch_size": 4, "database_path": str(root)}
     train_loader, *scored = get_loader(root, 1, content, tmp_path)
     sizes = [max(batch[0].nbytes for batch in loader) for loader in (train_loader, *scored)]
