@@ -52,8 +52,8 @@ CONFIGS = ROOT / "config" / "small"
 # In the order of the table; differences are tested against the first.
 SYSTEMS = (
     "S2pecNet", "S2pecNet_paper", "S2pecNet_first_order", "S2pecNet_second_order", "S2pecNet_no_reconstruction",
-    "S2pecNet_coarse_fusion", "AASIST", "RawNet2", "RawGATST", "S2pecNet_rawboost", "S2pecNet_codec", "AASIST_rawboost",
-    "AASIST_codec", "S2pecNet_plus",
+    "S2pecNet_coarse_fusion", "S2pecNet_statistics", "AASIST", "RawNet2", "RawGATST", "S2pecNet_rawboost",
+    "S2pecNet_codec", "AASIST_rawboost", "AASIST_codec", "S2pecNet_plus",
 )  # fmt: skip
 BASELINES = ("LFCC-GMM", "LFCC-LR")
 COMPONENTS = 64
