@@ -23,7 +23,7 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import DEFAULT_OUTPUT, SPLITS
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.corpora.several import find_corpora
-from s2pecnet.corpora.trials import Corpus, CorpusOptions
+from s2pecnet.corpora.trials import Corpus
 from s2pecnet.data.cache import digest_of
 from s2pecnet.data.loaders import make_loader
 from s2pecnet.errors import InputError, describe_error
@@ -318,8 +318,7 @@ def corpus_of(config: Config, database_path: str | Path | None = None) -> Corpus
     """
     path = database_path or config.database_path
     if isinstance(path, (str, Path)):
-        options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
-        corpus = find_corpus(path, config.corpus, options)
+        corpus = find_corpus(path, config.corpus, config.corpus_options)
     else:
         corpus = find_corpora(config.sources)
     if corpus.note:
@@ -355,6 +354,9 @@ def asv_scores_of(config: Config, corpus: Corpus, name: str) -> tuple[Path | Non
     parts, key = corpus[name].filled(), "asv_score_path" if name == "eval" else "asv_score_path_dev"
     if len(parts) > 1:
         log.info("%s is of several corpora, and ASV scores are of one: EER only, no min t-DCF", name)
+        return None, None
+    if getattr(config.leave_out, name):
+        log.info("attacks are left out of %s, and ASV scores are of all: EER only, no min t-DCF", name)
         return None, None
     given = config.asv_scores(name, parts[0].name if parts else None)
     layout = (parts[0].split if parts else corpus[name]).asv_scores

@@ -29,7 +29,7 @@ from s2pecnet.config.files import EXTENDS, find_config, read_config
 from s2pecnet.config.options import NUMBER, Bool, Float, Int, Text, describe_options, read_options, walk
 from s2pecnet.conventions import CROP, EVAL_OUTPUT, LONGEST_CROP, RUN_FILES
 from s2pecnet.corpora.several import CorpusSource
-from s2pecnet.corpora.trials import CorpusOptions
+from s2pecnet.corpora.trials import CorpusOptions, LeftOut
 from s2pecnet.errors import InputError
 from s2pecnet.text import check_depth, clipped, is_plain, load_json, nearest, shown
 
@@ -105,7 +105,21 @@ class LossConfig:
     margin: Float = Field(0.9, ge=0, le=2, description="margin of `AM-Softmax`")
 
 
+@dataclass(frozen=True)
+class LeaveOut:
+    """Attacks that are left out of each split, by their names in the corpus."""
+
+    train: tuple[Text, ...] = Field(
+        (),
+        description="attacks that are left out of train, to see how a system meets attacks that it never heard; of "
+        "several corpora NAME/attack, as for those below",
+    )
+    dev: tuple[Text, ...] = Field((), description="attacks that are left out of dev; there is then no min t-DCF of it")
+    eval: tuple[Text, ...] = Field((), description="attacks that are left out of eval; the same")
+
+
 NO_LOSS_CONFIG: LossConfig = read_options(LossConfig, {})[0]
+NOTHING_LEFT_OUT: LeaveOut = read_options(LeaveOut, {})[0]
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,7 @@ class Config:
         "as eval",
     )
     eval_subset: EvalSubset = Field("eval", description="which trials of ASVspoof2021 are scored")
+    leave_out: LeaveOut = Field(NOTHING_LEFT_OUT, description="attacks that are left out of a split, see below")
     loss: Literal["CCE", "focal", "OC-Softmax", "AM-Softmax"] = Field(
         "CCE",
         description="loss of the classification: class-weighted cross-entropy; the same, focal; one-class softmax or "
@@ -270,6 +285,16 @@ class Config:
         return {f"database_path[{number}]": one for number, one in enumerate(made)}
 
     @property
+    def corpus_options(self) -> CorpusOptions:
+        """What `find_corpus` is told of a single corpus."""
+        return CorpusOptions(self.track, self.split_policy, self.eval_subset, self._left_out(""))
+
+    def _left_out(self, prefix: str) -> LeftOut:
+        """The attacks left out whose names begin with `prefix`, without it."""
+        given = (self.leave_out.train, self.leave_out.dev, self.leave_out.eval)
+        return LeftOut(*(tuple(a.removeprefix(prefix) for a in attacks if a.startswith(prefix)) for attacks in given))
+
+    @property
     def sources(self) -> list[CorpusSource]:
         """Several corpora, as `corpora.several` takes them; empty of one."""
         return [
@@ -281,6 +306,7 @@ class Config:
                     one.track or self.track,
                     one.split_policy or self.split_policy,
                     one.eval_subset or self.eval_subset,
+                    self._left_out(f"{name_of(one)}/"),
                 ),
                 one.weight,
                 one.splits and tuple(dict.fromkeys(one.splits)),
@@ -322,6 +348,7 @@ ADDED: dict[str, Any] = {
     "loss_config.alpha": 20.0, "loss_config.m_real": 0.9, "loss_config.m_fake": 0.2, "loss_config.margin": 0.9,
     "optim_config.front_end_lr": None, "optim_config.warmup_steps": 0, "optim_config.clip_grad_norm": None,
     "optim_config.sam_rho": None, "feature_cache": None, "eval_crop": "first",
+    "leave_out.train": [], "leave_out.dev": [], "leave_out.eval": [],
 }  # fmt: skip
 LONGEST_OUTPUT = 200
 
@@ -463,6 +490,12 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
     reason = next((reason for reason, applies in against.items() if applies), None)
     if config.feature_cache and reason:
         problems.append(("feature_cache", f"feature_cache: {reason}; or set it to null"))
+    names = [name_of(entry) for entry in config.entries.values()]
+    for split, attacks in dataclasses.asdict(config.leave_out).items():
+        strange = [attack for attack in attacks if names and attack.partition("/")[0] not in names]
+        if strange:
+            key, wanted = f"leave_out.{split}", f"NAME/attack, with a NAME of database_path ({', '.join(names)})"
+            problems.append((key, f"{key}: got {clipped(repr(strange[0]))}, expected {wanted}"))
     optim = config.optim_config
     if max(optim.betas) == 1:
         problems.append(

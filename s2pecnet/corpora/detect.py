@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from s2pecnet.conventions import LABELS
 from s2pecnet.corpora.custom import find_csv, find_folders, folders_named
@@ -23,7 +24,7 @@ from s2pecnet.corpora.published import (
     lists_wanted,
     tracks_2021,
 )
-from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
+from s2pecnet.corpora.trials import Corpus, CorpusOptions, LeftOut, Split
 from s2pecnet.errors import InputError
 
 # In the order in which they are tried: what is published before what could be anybody's, a list before folders.
@@ -49,7 +50,14 @@ def find_corpus(database_path: str | Path, corpus: str = "auto", options: Corpus
     Raises:
         InputError: it is not what `corpus` says, or not in order; what is there, and what to do, is named.
     """
-    root = fetch_from_hub(str(database_path)) or Path(database_path)
+    found = _find(fetch_from_hub(str(database_path)) or Path(database_path), corpus, options)
+    if options.left_out == LeftOut():
+        return found
+    left_out = options.left_out._asdict()
+    return replace(found, splits={name: split.without_attacks(left_out[name]) for name, split in found.splits.items()})
+
+
+def _find(root: Path, corpus: str, options: CorpusOptions) -> Corpus:
     if corpus == "asvspoof2019":
         return asvspoof2019(root, options.track)
     for name, find in CORPORA.items():
@@ -118,7 +126,7 @@ def why_nothing(root: Path) -> str:
     )
 
 
-def find_split(database_path: str | Path, track: str, name: str, corpus: str = "auto", **options: str) -> Split:
+def find_split(database_path: str | Path, track: str, name: str, corpus: str = "auto", **options: Any) -> Split:
     """A split ("train", "dev" or "eval") of the corpus at a path; the arguments are those of the config.
 
     Raises:

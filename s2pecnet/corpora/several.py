@@ -24,6 +24,7 @@ from s2pecnet.corpora.trials import (
     Categories,
     Corpus,
     CorpusOptions,
+    LeftOut,
     MissingClassError,
     Names,
     OneClassError,
@@ -94,7 +95,9 @@ def find_corpora(sources: Sequence[CorpusSource]) -> SeveralCorpora:
         for name in source.splits or corpus.splits:
             split = replace(corpus[name], read=partial(_read_own, corpus[name], source))
             parts.setdefault(name, []).append(Part(source.name, split, source.weight))
-            first = taken.setdefault((name, split.protocol.resolve(), source.options), source.name)
+            # With other attacks left out, the bona fide trials would still be the same.
+            what = source.options._replace(left_out=LeftOut())
+            first = taken.setdefault((name, split.protocol.resolve(), what), source.name)
             if first != source.name:
                 raise InputError(
                     f"{corpus.root}: {first} and {source.name} of database_path are the same corpus, and both are used "

@@ -381,6 +381,40 @@ class Split:
 
         return replace(self, read=read)
 
+    def without_attacks(self, attacks: Sequence[str]) -> "Split":
+        """The same split without the spoofs of these attacks.
+
+        Its trials raise InputError where an attack is not among them, or none is left.
+        """
+        if not attacks:
+            return self
+
+        def read(on_error: OnError | None) -> Trials:
+            trials = self.read(on_error)
+            codes = trials.attack.codes
+            present = {trials.attack.words[code]: code for code in np.unique(codes[~trials.is_bonafide])}
+            unknown = [attack for attack in attacks if attack not in present]
+            problem: InputError | None = None
+            if unknown:
+                has = f"has {', '.join(sorted(present)) or 'none'}"
+                problem = InputError(
+                    f"{self.protocol}: leave_out.{self.name} names the attack {unknown[0]!r}, which {self.name} lacks; "
+                    f"it {has}"
+                )
+            kept = trials.is_bonafide | ~np.isin(codes, [present[attack] for attack in attacks if attack in present])
+            digest = hashlib.sha256(f"{trials.digest} without {sorted(attacks)}".encode())
+            trials = trials.select(kept, digest.hexdigest())
+            if problem is None and len(trials.keys()) < len(KEYS):
+                what = f"leave_out.{self.name} leaves no spoofs of {self.name}; both classes are needed"
+                problem = OneClassError(f"{self.protocol}: {what}")
+            if problem is not None:
+                if on_error is None:
+                    raise problem
+                on_error(problem)
+            return trials
+
+        return replace(self, read=read)
+
 
 class Part(NamedTuple):
     """What one of several corpora has of a split.
@@ -432,12 +466,21 @@ class Corpus:
         return (self.root.parent if self.root.is_file() else self.root) / given
 
 
+class LeftOut(NamedTuple):
+    """The attacks that are left out of each split."""
+
+    train: tuple[str, ...] = ()
+    dev: tuple[str, ...] = ()
+    eval: tuple[str, ...] = ()
+
+
 class CorpusOptions(NamedTuple):
     """What a config says about its corpus beside where it lies; see `config.experiment.Config`."""
 
     track: str = "LA"
     split_policy: str = "divide"
     eval_subset: str = "eval"
+    left_out: LeftOut = LeftOut()
 
 
 def encode_name(path: str) -> str:

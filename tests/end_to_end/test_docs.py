@@ -74,6 +74,8 @@ SMALLER = {
     r"main\.py (?!--eval).*\bAASIST": _TINY,
     r"main\.py (?!--eval).*\bS2pecNet": [*_TINY, "model_config.filts=[24,[1,4],[4,4],[4,8],[8,8]]",
                                          "model_config.nb_samp=4800", "model_config.nb_frames=50"],
+    # Fewer trials are left.
+    r"main\.py .*leave_out": ["batch_size=12"],
     r"main\.py .*\bMyCountermeasure": ["batch_size=24", "num_epochs=1", "model_config.nb_samp=2400"],
     r"main\.py .*\bdemo": ["num_epochs=1", "model_config.filts=[24,[1,4],[4,4],[4,8],[8,8]]"],
     r"main\.py .*--eval .*\bAASIST": ["model_config.nb_samp=4800"],

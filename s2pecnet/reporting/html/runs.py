@@ -20,7 +20,7 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.conventions import EVAL_OUTPUT, RUN_FILES
 from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.corpora.several import find_corpora
-from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
+from s2pecnet.corpora.trials import Corpus, Split
 from s2pecnet.errors import InputError, describe_error
 from s2pecnet.files import is_below
 from s2pecnet.metrics.bootstrap import Interval, bootstrap_intervals
@@ -219,8 +219,7 @@ class _FolderReader:
             return from_there if from_there.exists() else Path(path)
 
         if isinstance(config.database_path, str):
-            options = CorpusOptions(config.track, config.split_policy, config.eval_subset)
-            return find_corpus(given or recorded(config.database_path), config.corpus, options)
+            return find_corpus(given or recorded(config.database_path), config.corpus, config.corpus_options)
         sources = []
         for one in config.sources:
             if given is not None and (given / Path(one.path).name).exists():
