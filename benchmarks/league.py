@@ -35,8 +35,8 @@ from benchmarks.runs import check_numbers
 from s2pecnet.cli.command import make_parser, run_command
 from s2pecnet.config.experiment import load_config
 from s2pecnet.conventions import RUN_FILES, SPLITS
-from s2pecnet.corpora.detect import find_corpus
 from s2pecnet.errors import InputError
+from s2pecnet.experiment import asv_scores_of, corpus_of
 from s2pecnet.files import write_json
 from s2pecnet.metrics.bootstrap import METRICS, draw_metrics
 from s2pecnet.metrics.comparison import holm, two_sided_p
@@ -44,7 +44,7 @@ from s2pecnet.metrics.countermeasure import evaluate
 from s2pecnet.runs.folder import run_name
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.runtime import usable_cores
-from s2pecnet.score_files.cm_asv import CMScores, read_asv_scores, read_cm_scores
+from s2pecnet.score_files.cm_asv import CMScores, read_cm_scores
 from s2pecnet.text import listed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +116,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         if not _config_of(name).is_file():
             raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf, nor a {_config_of(name)}")
     # A corpus that is not there is found before anything is trained.
-    _protocols(given.corpus)
+    _protocols(given.systems[0], tuple(_overrides(given)))
     return given
 
 
@@ -127,9 +127,9 @@ def _config_of(name: str) -> Path:
 
 
 @functools.cache
-def _protocols(folder: Path) -> dict[str, str]:
-    """Of a corpus, the digests of its protocols as run records have them."""
-    corpus = find_corpus(folder, "auto")
+def _protocols(name: str, overrides: tuple[str, ...]) -> dict[str, str]:
+    """The digests of the protocols that a system is trained with, as run records have them."""
+    corpus = corpus_of(load_config(_config_of(name), overrides))
     return {f"protocol of {split}": corpus[split].trials.digest for split in SPLITS}
 
 
@@ -150,7 +150,7 @@ def _finished(name: str, seed: int, given: argparse.Namespace) -> Run | None:
             continue
         record = RunRecord.read(folder / RESULTS)
         found = {key: value for key, value in record.experiment.items() if key != "device"}
-        wanted = config.identity() | {"seed": seed} | _protocols(given.corpus)
+        wanted = config.identity() | {"seed": seed} | _protocols(name, tuple(_overrides(given)))
         other = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
         if other:
             raise InputError(
@@ -214,7 +214,9 @@ def _baseline(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row
     from sklearn.preprocessing import StandardScaler
 
     started = time.monotonic()
-    corpus = find_corpus(given.corpus, "auto")
+    # The corpus of the first system, as all of one table are compared with it.
+    config = load_config(_config_of(given.systems[0]), _overrides(given))
+    corpus = corpus_of(config)
     frames = {split: _lfcc_of(corpus[split]) for split in SPLITS}
     labels = {split: np.asarray(corpus[split].trials.is_bonafide) for split in SPLITS}
     scores: dict[str, list[Any]] = {"dev": [], "eval": []}
@@ -237,7 +239,7 @@ def _baseline(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row
                 found.append(fitted.decision_function(statistics_of[split]))
     row: Row = {"system": name, "parameters": None, "seeds": len(scores["eval"]), "scores": []}
     row["minutes"] = (time.monotonic() - started) / 60 / row["seeds"]
-    asv = corpus["eval"].asv_scores
+    asv = asv_scores_of(config, corpus, "eval")[1]
     for split, found in scores.items():
         trials = corpus[split].trials
         sets = [
@@ -246,7 +248,7 @@ def _baseline(name: str, seeds: Sequence[int], given: argparse.Namespace) -> Row
             )
             for values in found
         ]
-        metrics = [evaluate(one, read_asv_scores(asv) if asv and split == "eval" else None) for one in sets]
+        metrics = [evaluate(one, asv if split == "eval" else None) for one in sets]
         row[split] = [one.eer for one in metrics]
         if split == "eval":
             row["tdcf"], row["scores"] = [one.min_tdcf for one in metrics], sets

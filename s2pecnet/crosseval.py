@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from s2pecnet import __version__
-from s2pecnet.config.experiment import Config
+from s2pecnet.config.experiment import NOTHING_LEFT_OUT, Config
 from s2pecnet.errors import InputError
 from s2pecnet.experiment import corpus_of, scored_split
 from s2pecnet.files import sha256_of, write_json
 from s2pecnet.interruption import handle_signals
 from s2pecnet.locks import run_lock
+from s2pecnet.metrics.crosseval import check_corpora
 from s2pecnet.runs.folder import RunFolder
 from s2pecnet.runs.provenance import RunRecord
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, read_cm_scores
@@ -77,6 +78,9 @@ def score_corpora(system: System, places: list[Place], folder: Path, cache: Path
 
 def _score(system: System, place: Place, folder: Path, cache: Path) -> CorpusScores:
     config = system.config if place.track is None else replace(system.config, track=place.track)
+    if place.path is not None and not _is_own(place, system.config):
+        # What the config says of its own corpus does not hold of another.
+        config = replace(config, asv_score_path=None, asv_score_path_dev=None, leave_out=NOTHING_LEFT_OUT)
     corpus = corpus_of(config, place.path)
     # Trials of one class have scores too.
     corpus = replace(corpus, splits={name: split.of_any_class() for name, split in corpus.splits.items()})
@@ -94,9 +98,19 @@ def _score(system: System, place: Place, folder: Path, cache: Path) -> CorpusSco
         log.info("%s: scored before with the same weights and trials (%s)", place.name, path)
     else:
         log.info("%s: %d trials of %s to score%s", place.name, len(scored.trials), corpus.root, changed[0])
+        skipped = own.skip_list(place.split)
+        if skipped is not None:
+            skipped.unlink(missing_ok=True)
         write_score_file(path, scored.trials, score_split(scored.loader, system.scorer(), scored.trials))
         write_json(about, made_of | {"scores_sha256": sha256_of(path)})
     return CorpusScores(read_cm_scores(path, both_classes=False), scored.asv)
+
+
+def _is_own(place: Place, config: Config) -> bool:
+    """Whether a place is the config's own corpus."""
+    if not isinstance(config.database_path, str) or place.path is None or place.track not in (None, config.track):
+        return False
+    return Path(place.path).resolve() == Path(config.database_path).resolve()
 
 
 def _identity(system: System, config: Config) -> dict[str, Any]:
@@ -125,11 +139,13 @@ def _what_changed(path: Path, about: Path, made_of: dict[str, Any]) -> list[str]
 
 
 def check_names(names: list[str], what: str) -> None:
-    """Refuse names that come twice, or that no file can have.
+    """Refuse names that come twice, that no file can have, or that rows of all corpora have.
 
     Raises:
         InputError: naming the first of them.
     """
+    if what == "corpus":
+        check_corpora(names)
     for number, name in enumerate(names):
         if not name or name.startswith(".") or "/" in name or not name.isprintable():
             raise InputError(f"{what} {name!r}: expected a name without '/' that does not begin with a dot")

@@ -210,7 +210,7 @@ def calibrate(config: Config, seed: int, options: RunOptions) -> calibration.Cal
         _, _, found, folder, record = scoring
         assert found is not None
         fitted = calibration.fit(found.scores, str(folder.scores("dev")))
-        fitted = replace(fitted, weights_sha256=record.weights_sha256)
+        fitted = replace(fitted, weights_sha256=record.weights_sha256, eval_crop=config.eval_crop)
         write_json(folder.file("calibration"), fitted.as_dict())
         print(f"{fitted.summary()}\ncalibration, for s2pecnet predict --calibration: {folder.file('calibration')}")
         return fitted
@@ -241,8 +241,9 @@ def _scoring(
         record.weights_sha256 = sha256_of(str(system.weights))
         with run_lock(folder.path):
             folder.make(resume=True)
-            for path in (folder.scores(split), *map(folder.file, files)):
-                back_up(path)
+            for path in (folder.scores(split), folder.skip_list(split), *map(folder.file, files)):
+                if path is not None:
+                    back_up(path)
             if len(scored.trials.keys()) == 1:
                 _score_one_class(system, scored, folder)
                 yield corpus, scored, None, folder, record
@@ -265,7 +266,7 @@ def _score_one_class(system: System, scored: ScoredSplit, folder: RunFolder) -> 
     lines = [f"trials       {n_bonafide} bona fide, {n_spoof} spoofed"]
     lines += [f"unscored     {cm.n_unscored} more, not in the metrics"] if cm.n_unscored else []
     lines.append(f"EER, minDCF  not defined: no {'spoofed' if n_bonafide else 'bona fide'} trials")
-    rule = make_rule(None, load_calibration(None, str(system.weights)))
+    rule = make_rule(None, load_calibration(None, str(system.weights), system.config.eval_crop))
     if rule.threshold is None:
         why = rule.reason if rule.calibration else "no calibration is stored with the weights"
         lines.append(f"no rates: {why}; s2pecnet evaluate --cm {folder.scores('eval')} --threshold SCORE")

@@ -9,6 +9,7 @@ Everything comes from the run record (results.json). Code is never fetched: a re
 the file of that system in ./models/.
 """
 
+import dataclasses
 import os
 import tempfile
 from pathlib import Path
@@ -96,6 +97,7 @@ def _card(record: RunRecord, config: Config, license: str | None) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
         *rows,
         "",
+        *_remarks_on_scoring(config),
         f"The epoch was selected on dev (epoch {record.selected_epoch}); eval was scored once. Intervals are of the "
         "trials, not of other speakers, attacks or seeds. Scores depend on level, channel and codec; fit a calibration "
         "on data like yours before you take verdicts from them.",
@@ -109,6 +111,18 @@ def _card(record: RunRecord, config: Config, license: str | None) -> str:
         + ", ".join(f"{name} {digest[:16]}" for name, digest in record.protocols.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _remarks_on_scoring(config: Config) -> list[str]:
+    """What a reader of the metrics has to know, a paragraph each."""
+    remarks = []
+    if config.eval_crop == "windows":
+        remarks += ["A score here is the mean over windows of the complete recording, one every half window.", ""]
+    left_out = {name: attacks for name, attacks in dataclasses.asdict(config.leave_out).items() if attacks}
+    if left_out:
+        words = "; ".join(f"of {name} {', '.join(attacks)}" for name, attacks in left_out.items())
+        remarks += [f"Attacks that were left out: {words}.", ""]
+    return remarks
 
 
 def save_pretrained(run: PathLike, folder: PathLike, license: str | None = None) -> Path:

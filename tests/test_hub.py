@@ -55,6 +55,19 @@ def test_the_card_says_what_the_run_record_says(run: Path) -> None:
     assert {result.metric_type for result in results or []} >= {"eer"}
 
 
+def test_the_card_says_what_the_metrics_are_of(run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "run")
+    text = parts(model_card(other))[1]
+    assert "windows of the complete recording" not in text
+    assert "left out" not in text
+    content = json.loads((other / "config.conf").read_text())
+    content |= {"eval_crop": "windows", "leave_out": {"train": ["A01"], "dev": [], "eval": ["A07", "A08"]}}
+    (other / "config.conf").write_text(json.dumps(content))
+    text = parts(model_card(other))[1]
+    assert "the mean over windows of the complete recording" in text
+    assert "Attacks that were left out: of train A01; of eval A07, A08." in text
+
+
 def test_a_repository_scores_as_the_run(run: Path, tmp_path: Path) -> None:
     folder = save_pretrained(run, tmp_path / "repository")
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.conf", "model.safetensors"]

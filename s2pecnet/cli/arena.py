@@ -19,7 +19,7 @@ from s2pecnet.arena.schema import (
     write_submission,
     wrong_fields,
 )
-from s2pecnet.cli.command import accept_negative_numbers, make_parser
+from s2pecnet.cli.command import accept_negative_numbers, check_output, make_parser
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
 from s2pecnet.text import read_text
@@ -60,6 +60,7 @@ def make_scores(arguments: argparse.Namespace) -> None:
     from s2pecnet.arena.submission import MOST_SKIPPED
     from s2pecnet.score_files.cm_asv import read_cm_scores, write_plain_scores
 
+    check_output(arguments.output, [arguments.cm])
     cm = read_cm_scores(arguments.cm, both_classes=False)
     n_trials = len(cm.scores) + cm.n_unscored
     write_plain_scores(arguments.output, dict(zip(cm.utterances.tolist(), cm.scores.tolist(), strict=True)))
@@ -79,6 +80,9 @@ def make_submission(arguments: argparse.Namespace) -> None:
     from s2pecnet.arena.submission import compute_results
     from s2pecnet.score_files.cm_asv import read_plain_scores
 
+    inputs = (arguments.scores, arguments.cm, arguments.protocol, arguments.config, arguments.weights)
+    of_calibration = (arguments.calibration_scores, arguments.calibration_cm)
+    check_output(arguments.output, [*inputs, *of_calibration, getattr(arguments, "system.paper.bibtex")])
     given, threshold = _given(arguments), _calibration_threshold(arguments)
     keys, scores = _keys(arguments), read_plain_scores(arguments.scores)
     assert keys is not None

@@ -84,15 +84,22 @@ def show_log() -> None:
         logger.addHandler(handler)
 
 
-def check_output(output: str | os.PathLike[str] | None, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+def check_output(
+    output: str | os.PathLike[str] | None,
+    inputs: Iterable[str | os.PathLike[str] | None],
+    option: str = "--output",
+) -> None:
     """Refuse an output that is one of the inputs, which it would replace.
+
+    Args:
+        option: what messages call the output.
 
     Raises:
         InputError: it is.
     """
     for one in inputs:
         if output and one and os.path.exists(output) and os.path.exists(one) and os.path.samefile(output, one):
-            raise InputError(f"--output {output}: that is an input of this command ({one}); choose another name")
+            raise InputError(f"{option} {output}: that is an input of this command ({one}); choose another name")
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

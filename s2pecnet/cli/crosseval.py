@@ -31,17 +31,20 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet crosseval") ->
     options = build_parser(prog).parse_args(argv)
     _check_options(options)
     given = [_score_option(text) for text in options.scores]
-    check_output(options.output, [path for *_, path in given])
-    check_output(options.plot, [path for *_, path in given])
+    named = [text.rpartition("=")[2] for text in (*options.keys, *options.asv, *options.calibration, *options.corpora)]
+    inputs = [*(path for *_, path in given), *named, *options.calibration, *options.config, *options.weights]
+    check_output(options.output, inputs)
+    check_output(options.plot, inputs, "--plot")
     from s2pecnet.files import atomic_write
-    from s2pecnet.metrics.crosseval import evaluate_over
+    from s2pecnet.metrics.crosseval import check_corpora, evaluate_over
     from s2pecnet.reporting.crosseval import FORMATS, check_picture, save_picture
     from s2pecnet.reporting.html.runs import replicates_of
-    from s2pecnet.score_files.cm_asv import common_trials, read_asv_scores
+    from s2pecnet.score_files.cm_asv import align_trials, common_trials, read_asv_scores
     from s2pecnet.score_files.joined import read_keys, read_scores
 
     if options.plot:
         check_picture(options.plot)
+    check_corpora(corpus for _, corpus, _ in given)
     keys = {name: read_keys(path, options.subset) for name, path in _pairs(options.keys, "--keys", "CORPUS").items()}
     asv: dict[str, ASVScores] = {
         name: read_asv_scores(path) for name, path in _pairs(options.asv, "--asv", "CORPUS").items()
@@ -59,10 +62,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet crosseval") ->
             raise InputError(f"{option} {unknown[0]}: no such corpus, have {', '.join(sorted(corpora))}")
     for corpus in corpora:
         having = [name for name in scores if corpus in scores[name]]
-        for name, common in zip(
-            having, common_trials([scores[name][corpus] for name in having], having, both_classes=False), strict=True
-        ):
-            scores[name][corpus] = common
+        common = common_trials([scores[name][corpus] for name in having], having, both_classes=False)
+        # Refuses other trials, and other keys of the same ones.
+        align_trials(common, [f"{name}:{corpus}" for name in having])
+        for name, one in zip(having, common, strict=True):
+            scores[name][corpus] = one
     shared = _shared_thresholds(options, list(scores), stored)
     largest = max(cm.scores.size for by_corpus in scores.values() for cm in by_corpus.values())
     replicates = replicates_of(largest) if options.bootstrap is None else options.bootstrap
@@ -105,7 +109,8 @@ def build_parser(prog: str = "s2pecnet crosseval") -> argparse.ArgumentParser:
            help="each system's EER threshold on this corpus, which is then in neither pooled nor mean; dev: the dev "
            "split of the config's own corpus")  # fmt: skip
     shared("--calibration", action="append", default=[], metavar="[SYSTEM=]FILE",
-           help="a calibration fitted on dev scores: its threshold, and actDCF and Cllr of its ratios")  # fmt: skip
+           help="a calibration fitted on dev scores, of the only system or of one of several: its threshold, and "
+           "actDCF and Cllr of its ratios")  # fmt: skip
     scoring = parser.add_argument_group("scoring of corpora").add_argument
     scoring("--config", action="append", default=[], metavar="FILE",
             help="config of the system: a file, or a name such as AASIST; repeatable")  # fmt: skip
@@ -180,6 +185,11 @@ def _of_systems(texts: Sequence[str], option: str, systems: Sequence[str]) -> di
             everybody.append(text)
     if len(everybody) > 1:
         raise InputError(f"{option} {everybody[1]}: given twice; with several systems as SYSTEM=VALUE")
+    if everybody and option == "--calibration" and len(systems) > 1:
+        have = ", ".join(systems)
+        raise InputError(
+            f"{option} {everybody[0]}: a calibration is of one system; expected SYSTEM=FILE, where SYSTEM is of {have}"
+        )
     return dict.fromkeys(systems, everybody[0]) | found if everybody else found
 
 
@@ -188,9 +198,14 @@ def _score_systems(
     scores: "dict[str, dict[str, CMScores]]",
     asv: "dict[str, ASVScores]",
 ) -> "dict[str, Calibration]":
-    """Score the corpora by the systems of the configs, into `scores` and `asv`; the calibrations of their weights."""
+    """Score the corpora by the systems of the configs, into `scores` and `asv`; the calibrations of the systems.
+
+    They are those that are given, else those of the weights.
+    """
+    from s2pecnet.metrics.calibration import read_calibration
+
     if not options.config:
-        return {}
+        return {name: read_calibration(file) for name, file in _calibrations(options, list(scores)).items()}
     from s2pecnet.config.experiment import load_config
     from s2pecnet.crosseval import Place, check_names, score_corpora
     from s2pecnet.scoring.verdicts import load_calibration
@@ -211,7 +226,8 @@ def _score_systems(
     if len(names) != len(configs):
         raise InputError(f"--names {options.names}: expected a name for each of {len(configs)} --config")
     check_names(names, "system")
-    stored: dict[str, Calibration] = {}
+    files = _calibrations(options, [*scores, *(name for name in names if name not in scores)])
+    stored = {name: read_calibration(file) for name, file in files.items() if name not in names}
     for index, (name, config) in enumerate(zip(names, configs, strict=True)):
         system = load_system(config, options.weights[index] if options.weights else None, options.device)
         folder, cache = Path(options.output_dir) / "crosseval" / name, options.cache_dir
@@ -222,28 +238,30 @@ def _score_systems(
             scores[name][corpus] = one.scores
             if one.asv is not None:
                 asv.setdefault(corpus, one.asv)
-        calibration = load_calibration(None, str(system.weights))
+        calibration = load_calibration(files.get(name), str(system.weights), config.eval_crop)
         if calibration is not None:
             stored[name] = calibration
     return stored
 
 
+def _calibrations(options: argparse.Namespace, systems: Sequence[str]) -> dict[str, str]:
+    """The files of --calibration, by system."""
+    return _of_systems(options.calibration, "--calibration", systems)
+
+
 def _shared_thresholds(
-    options: argparse.Namespace, systems: Sequence[str], stored: "dict[str, Calibration]"
+    options: argparse.Namespace, systems: Sequence[str], calibrations: "dict[str, Calibration]"
 ) -> "dict[str, SharedThreshold]":
     """Each system's threshold, as far as it has one; none where a corpus gives it."""
-    from s2pecnet.metrics.calibration import read_calibration
     from s2pecnet.metrics.crosseval import SharedThreshold
     from s2pecnet.scoring.verdicts import make_rule
 
     if options.threshold_of:
         return {}
-    files = _of_systems(options.calibration, "--calibration", systems)
     words = _of_systems(options.threshold, "--threshold", systems)
     shared = {}
     for name in systems:
-        calibration = read_calibration(files[name]) if name in files else stored.get(name)
-        rule = make_rule(words.get(name), calibration)
+        rule = make_rule(words.get(name), calibrations.get(name))
         if rule.threshold is not None and math.isfinite(rule.threshold):
             shared[name] = SharedThreshold(rule.threshold, rule.reason, rule.calibration)
     return shared

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2pecnet.cli.command import make_parser
+from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.conventions import SUBSETS
 from s2pecnet.errors import InputError
 
@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "python evaluation.py") 
     """Print the metrics of score files; see `s2pecnet evaluate --help`."""
     options = build_parser(prog).parse_args(argv)
     _check_options(options)
+    inputs = [*(options.cm or ()), *(options.calibrate_on or ()), options.sasv, options.asv]
+    check_output(options.output, [*inputs, options.keys, options.calibrate_keys, options.table])
     import json
 
     from s2pecnet.files import atomic_write
@@ -80,11 +82,11 @@ def _check_options(options: argparse.Namespace) -> None:
         return
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise InputError(f"--threshold {options.threshold}: expected a finite number, a score")
-    if options.by and options.by != ["attack"] and options.table is None:
+    options.by = options.by or []
+    if options.by not in ([], ["attack"]) and options.table is None:
         options.table = options.keys
     if options.table is not None and not options.by:
         raise InputError("--table needs --by COLUMN, a column of it by name, or by number where it has no names")
-    options.by = options.by or ["attack"]
     others = [column for column in options.by if column not in ("attack", "corpus")]
     if options.table is None and others:
         raise InputError(

@@ -175,7 +175,7 @@ class Config:
         "[augmentation.md](augmentation.md)",
     )
     train_crop: Literal["random", "first"] = Field(
-        "random", description="crops in training: from a random start, or the first samples as in scoring"
+        "random", description="crops in training: from a random start, or the first samples"
     )
     eval_crop: Literal["first", "windows"] = Field(
         "first",

@@ -149,7 +149,7 @@ def make_loader(
     micro_batch_size: int | None = None,
     windows: bool = False,
 ) -> DataLoader[Any]:
-    """The loader of a split: random crops in a new order every epoch for train, first samples in order otherwise.
+    """The loader of a split: random crops in a new order every epoch for train; first samples in order otherwise.
 
     Its batches depend on `seed` and the epoch alone, not on the number of workers, nor on a cache. Where several
     processes share a training, each has its part of every batch of train, and every n-th batch of dev and eval.
@@ -185,7 +185,7 @@ def make_loader(
     workers = num_workers if num_workers is not None else min(8, max(1, cores)) if cuda else 0
     if workers:
         of_one = sum(tensor.nbytes for tensor in inputs(np.ones(inputs.samples, dtype=np.float32)))
-        rows = _most_windows(headers, batch_size, inputs.samples) if windows and split.name != "train" else batch_size
+        rows = _most_windows(headers, batch_size, inputs) if windows and split.name != "train" else batch_size
         end_with_python()
         workers = workers_that_fit(workers, prefetch, rows * of_one, chosen=num_workers is not None)
     options: dict[str, Any] = {
@@ -212,10 +212,10 @@ def make_loader(
     return DataLoader(data, sampler=sampler, drop_last=True, **options | {"batch_size": batch_size // size})
 
 
-def _most_windows(headers: np.ndarray, batch_size: int, samples: int) -> int:
-    """How many windows the largest batch of a split has, one every half `samples`."""
+def _most_windows(headers: np.ndarray, batch_size: int, inputs: Inputs) -> int:
+    """How many windows the largest batch of a split has."""
     lengths = headers["frames"] * (SAMPLE_RATE / np.maximum(1, headers["rate"]))
-    counts = 1 + np.ceil(np.maximum(0, lengths - samples) / max(1, samples // 2))
+    counts = 1 + np.ceil(np.maximum(0, lengths - inputs.samples) / inputs.hop)
     return int(max(counts[start : start + batch_size].sum() for start in range(0, len(counts), batch_size)))
 
 

@@ -171,7 +171,7 @@ def compare(
     Args:
         scorer, feature: what the system itself scores with, and what makes its second input.
         runners: the scoring graph, and that of the second input where there is one.
-        utterances: waveforms (samples,) at 16 kHz of any length; of each the first window is scored, as `--eval` does.
+        utterances: waveforms (samples,) at 16 kHz of any length; of each the first window is scored.
         lengths: samples of the windows, one after the other.
     """
     score, *features = runners

@@ -28,7 +28,7 @@ from s2pecnet.text import listed, quoted
 
 ATTACK, CORPUS = "attack", "corpus"
 _PLACEHOLDERS = {"-", "", "bonafide", "bona-fide", "bona_fide", "bona fide", "none", "na", "n/a", "nan"}
-_MAX_GROUPS = 1000
+MOST_GROUPS = 1000
 
 
 @dataclass(frozen=True)
@@ -149,10 +149,10 @@ def rates_by_value(cm: CMScores, values: NDArray[np.str_], threshold: float, col
 
 
 def _check_number(count: int, column: str) -> None:
-    if count > _MAX_GROUPS:
+    if count > MOST_GROUPS:
         raise InputError(
             f"column {column!r} has {count} different values, expected one that groups the trials into at most "
-            f"{_MAX_GROUPS}"
+            f"{MOST_GROUPS}"
         )
 
 

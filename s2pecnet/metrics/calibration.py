@@ -46,6 +46,7 @@ class Calibration:
         separable: none of those spoofs scores above a bona fide trial; the slope is then by Platt's targets.
         fitted_on: where the trials came from.
         weights_sha256: the checkpoint that scored them; None: not known, or the one that the calibration is stored in.
+        eval_crop: what of each trial was scored, as the config's key of this name has it; None: not known.
     """
 
     slope: Float = Field(ge=0)
@@ -60,6 +61,7 @@ class Calibration:
     separable: Bool = Field()
     fitted_on: Text = Field()
     weights_sha256: Text | None = None
+    eval_crop: Text | None = None
 
     def llr(self, score: float) -> float:
         """The log-likelihood ratio of a score, natural logarithm; above 0 it speaks for bona fide."""

@@ -13,12 +13,14 @@ FRR.
 
 Both are of the corpora that all systems have scored, without the one that gave the threshold, if one did.
 
-Intervals (95 %): FRR, FAR and the error rate have the exact one (Clopper-Pearson). The others are the bootstrap's, as
-in `bootstrap`; at a threshold that is given, a draw of the trials is a draw of two binomial counts. Corpora are drawn
+Intervals (95 %): FRR, FAR, the error rate and an EER with few errors have the exact one (Clopper-Pearson). The others
+are the bootstrap's, as in `bootstrap`. Draws of trials know nothing of errors that did not happen: where such rates go
+into others (the balanced error, the cost, means over corpora), they are drawn from their posterior under Jeffreys'
+prior, the beta distribution of errors + 1/2 and trials - errors + 1/2. Corpora are drawn
 independently of each other, and are themselves held fixed: the interval of a mean is of these corpora, not of others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +28,7 @@ import numpy as np
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import (
+    FEW_ERRORS,
     METRICS,
     Interval,
     check_replicates,
@@ -52,6 +55,8 @@ SHARED = (
 )
 CALIBRATED = (("act_dcf", "actDCF", 1), ("cllr", "Cllr", 1))
 COLUMNS = (*OWN, *SHARED, *CALIBRATED)
+# What tables call the rows of all corpora together.
+TOGETHER = ("pooled", "mean")
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,13 @@ class CrossEvaluation:
         return {**about, "systems": systems}
 
 
+def check_corpora(names: Iterable[str]) -> None:
+    """Raises InputError for a corpus that has the name of a row of all corpora together."""
+    taken = [name for name in names if name in TOGETHER]
+    if taken:
+        raise InputError(f"a corpus cannot be called {taken[0]}, as rows of all corpora are; choose another name")
+
+
 def evaluate_over(
     scores: Mapping[str, Mapping[str, CMScores]],
     shared: Mapping[str, SharedThreshold] | None = None,
@@ -158,9 +170,10 @@ def evaluate_over(
         replicates: of the bootstrap.
 
     Raises:
-        InputError: `threshold_of` has no EER, a score is not finite, no replicates.
+        InputError: `threshold_of` has no EER, a score is not finite, no replicates, a name of `TOGETHER`.
     """
     check_replicates(replicates)
+    check_corpora(corpus for by_corpus in scores.values() for corpus in by_corpus)
     thresholds = dict(shared or {})
     if threshold_of is not None:
         for name, by_corpus in scores.items():
@@ -216,16 +229,18 @@ def evaluate_row(
             if values[name] is not None:
                 draws[name] = drawn[:, column]
                 intervals[name] = metric_interval(name, draws[name], [cm])
+        trials = min(n_bonafide, n_spoof)
+        if metrics.eer * trials < FEW_ERRORS:
+            draws["eer"] = _posterior_draws(metrics.eer * trials, trials, replicates, seed)
     if shared is not None:
         at = FixedThreshold.of(cm, shared.value)
         trials, errors = n_bonafide + n_spoof, at.n_rejected + at.n_accepted
         values |= {"frr": at.frr, "far": at.far, "balanced_error": at.balanced_error, "error": errors / trials}
-        generator = np.random.default_rng([seed, 1])
         wrong = {"frr": (at.n_rejected, n_bonafide), "far": (at.n_accepted, n_spoof)}
         for name, (count, size) in wrong.items():
             if size:
                 intervals[name] = exact_interval(count, size)
-                draws[name] = generator.binomial(size, count / size, replicates) / size
+                draws[name] = _posterior_draws(count, size, replicates, seed, name == "far")
         intervals["error"] = exact_interval(errors, trials)
         parts = [draws[name] * size for name, (_, size) in wrong.items() if size]
         draws["error"] = np.sum(parts, axis=0) / trials
@@ -233,7 +248,7 @@ def evaluate_row(
             values["dcf"] = float(normalised_dcf(np.array([at.frr]), np.array([at.far]))[0])
             draws["balanced_error"] = (draws["frr"] + draws["far"]) / 2
             draws["dcf"] = normalised_dcf(draws["frr"], draws["far"])
-            intervals |= {name: _interval(draws[name]) for name in ("balanced_error", "dcf")}
+            intervals |= {name: _interval(draws[name], values[name]) for name in ("balanced_error", "dcf")}
     return Row(n_bonafide, n_spoof, cm.n_unscored, values, intervals, eer_threshold, {}, draws)
 
 
@@ -267,13 +282,21 @@ def mean_row(rows: Sequence[Row]) -> Row:
         intervals[name] = None
         if found:
             draws[name] = np.mean([row.draws[name] for row in having], axis=0)
-            intervals[name] = _interval(draws[name])
+            intervals[name] = _interval(draws[name], values[name])
     n_bonafide, n_spoof, n_unscored = (
         sum(getattr(row, name) for row in rows) for name in ("n_bonafide", "n_spoof", "n_unscored")
     )
     return Row(n_bonafide, n_spoof, n_unscored, values, intervals, None, counts, draws)
 
 
-def _interval(draws: Floats) -> Interval | None:
-    """Of a bootstrap; None where all draws are the same, as without any error."""
-    return None if draws.size > 1 and (draws == draws[0]).all() else interval_of(draws)
+def _posterior_draws(errors: float, trials: int, replicates: int, seed: int, second: bool = False) -> Floats:
+    """Error rates (replicates,) that go with so many errors (they need not be an integer), by Jeffreys' prior."""
+    return np.random.default_rng([seed, 1 + second]).beta(errors + 0.5, trials - errors + 0.5, replicates)
+
+
+def _interval(draws: Floats, value: float | None) -> Interval | None:
+    """Of a bootstrap, with the value itself inside; None where all draws are the same."""
+    found = None if draws.size > 1 and (draws == draws[0]).all() else interval_of(draws)
+    if found is None or value is None:
+        return found
+    return replace(found, low=min(found.low, value), high=max(found.high, value))

@@ -6,7 +6,7 @@ report_sasv      metrics of a track-2 score file of ASVspoof 5
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import METRICS, bootstrap_intervals, intervals_as_dict
-from s2pecnet.metrics.breakdown import Breakdown, break_down, join_values, of_score_file, rates_by_value
+from s2pecnet.metrics.breakdown import MOST_GROUPS, Breakdown, break_down, join_values, of_score_file, rates_by_value
 from s2pecnet.metrics.comparison import compare
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.metrics.det import Floats
@@ -51,7 +51,8 @@ class Request:
         asv: ASV score file; None: no t-DCF and no t-EER.
         llr: the scores are log-likelihood ratios.
         calibrate_on: dev score files, one for each system, or none.
-        by: columns to break the metrics down by; all names, or all numbers of a table without names.
+        by: columns to break the metrics down by; all names, or all numbers of a table without names; empty: attack,
+            if there are not too many.
         table: the file that has these columns; None: attack and corpus, which score files have.
         replicates: of the bootstrap; None: no intervals of a single system.
         keys: the file that has the trials' keys; None: the score files have them.
@@ -65,7 +66,7 @@ class Request:
     asv: str | None = None
     llr: bool = False
     calibrate_on: Sequence[str] = ()
-    by: Sequence[str] = ("attack",)
+    by: Sequence[str] = ()
     table: str | None = None
     replicates: int | None = None
     keys: str | None = None
@@ -109,13 +110,20 @@ def report_scores(request: Request) -> Report:
     keys, calibrate_keys = (
         None if path is None else read_keys(path, request.subset) for path in (request.keys, request.calibrate_keys)
     )
-    read = [read_scores(path, keys, both_classes=request.threshold is None) for path in request.cm]
-    scores = common_trials(read, request.names, both_classes=request.threshold is None)
-    table = None
-    if request.table is not None:
-        table = (read_numbered_columns if request.by[0].isdecimal() else read_named_columns)(request.table)
+    both = request.threshold is None
+    read = [read_scores(path, keys, both_classes=both, llr=request.llr) for path in request.cm]
+    scores = common_trials(read, request.names, both_classes=both)
+    by, table = request.by, None
+    if not by:
+        attacks = max(np.unique(cm.attacks).size for cm in scores)
+        by = ("attack",) if attacks <= MOST_GROUPS else ()
+        if not by:
+            log.info("%d attacks: no table of each of them", attacks)
+        request = replace(request, by=by)
+    if request.table is not None and by:
+        table = (read_numbered_columns if by[0].isdecimal() else read_named_columns)(request.table)
     values = [
-        [of_score_file(cm, column) if table is None else join_values(table, column, cm) for column in request.by]
+        [of_score_file(cm, column) if table is None else join_values(table, column, cm) for column in by]
         for cm in scores
     ]
     if request.threshold is not None and any(one.is_bonafide.all() or not one.is_bonafide.any() for one in scores):

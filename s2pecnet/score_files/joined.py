@@ -138,13 +138,16 @@ def read_keys(path: PathLike, subset: str = "eval") -> KeyList:
     return _keys_of(read_named_columns(path) if named else read_numbered_columns(path), subset)
 
 
-def read_scores(path: PathLike, keys: KeyList | None = None, *, both_classes: bool = True) -> CMScores:
+def read_scores(
+    path: PathLike, keys: KeyList | None = None, *, both_classes: bool = True, llr: bool = False
+) -> CMScores:
     """Read a countermeasure's scores with their keys, and warn of trials without a score.
 
     Args:
         path: the scores; without `keys` it has the keys too: `utterance attack key score` a line, or a table. With
             `keys` such a file's own keys have to agree with them.
         both_classes: as in `read_cm_scores`.
+        llr: log-likelihood ratios are wanted: of a table with scores and ratios, the latter.
 
     Raises:
         InputError: as `read_cm_scores` and `KeyList.join`.
@@ -173,7 +176,7 @@ def read_scores(path: PathLike, keys: KeyList | None = None, *, both_classes: bo
             )
         return cm
     if keys is not None:
-        return keys.join(path, _scores_of(table) if table else _read_pairs(path), both_classes)
+        return keys.join(path, _scores_of(table, llr) if table else _read_pairs(path), both_classes)
     cm = read_cm_scores(path, both_classes)
     if cm.n_unscored:
         log.warning("%s: %s", path, _without_score(cm.n_unscored))
@@ -187,9 +190,13 @@ def _without_score(count: int) -> str:
 # ---- scores ------------------------------------------------------------------------------------
 
 
-def _scores_of(table: Table) -> dict[str, float | None]:
+def _scores_of(table: Table, llr: bool) -> dict[str, float | None]:
     """The scores of a table that names its columns."""
-    columns = [table.column(table.names[index]) for index in (_one_of(table, UTTERANCES), _one_of(table, SCORES))]
+    found = _named(table, ("llr", *SCORES) if llr else SCORES)
+    if len(set(found)) > 1:
+        log.info("%s: of its columns of scores, %s is read", table.path, table.names[found[0]])
+    indices = (_one_of(table, UTTERANCES), found[0] if found else _one_of(table, SCORES))
+    columns = [table.column(table.names[index]) for index in indices]
     return _by_utterance(table.path, table.lines, *columns)
 
 

@@ -92,7 +92,7 @@ class FileScorer:
         batch: int = 8,
         on_scored: Callable[[int], object] = lambda count: None,
     ):
-        self.scorer, self.inputs, self.hop = scorer, inputs, hop or max(1, inputs.samples // 2)
+        self.scorer, self.inputs, self.hop = scorer, inputs, hop or inputs.hop
         self.batch, self.on_scored = batch, on_scored
 
     def __call__(self, found: Iterable[Found]) -> Iterator[Prediction | InputError]:

@@ -76,10 +76,13 @@ def make_rule(given: str | None, calibration: Calibration | None) -> Rule:
     return Rule(threshold, "given by --threshold", calibration)
 
 
-def load_calibration(given: str | None, weights: str) -> Calibration | None:
+def load_calibration(given: str | None, weights: str, eval_crop: str | None = None) -> Calibration | None:
     """The calibration of the file given, else of the weights; None where there is none.
 
-    One that says it was fitted on scores of other weights is used with a warning.
+    One that says it was fitted on scores of other weights, or of other parts of recordings, is used with a warning.
+
+    Args:
+        eval_crop: what it is used for is scored on this, as the config's key of that name has it; None: whatever.
 
     Raises:
         InputError: it cannot be read, or is none.
@@ -88,6 +91,15 @@ def load_calibration(given: str | None, weights: str) -> Calibration | None:
         calibration = read_calibration(given)
         if calibration.weights_sha256 not in (None, sha256_of(weights)):
             log.warning("%s: fitted on scores of other weights than %s; its ratios may mislead", given, weights)
-        return calibration
-    stored = description(weights).get("calibration")
-    return None if stored is None else Calibration.from_dict(stored, f"{weights}: calibration")
+    else:
+        stored = description(weights).get("calibration")
+        if stored is None:
+            return None
+        # Weights from before there was this key were scored as it is by default.
+        calibration = Calibration.from_dict({"eval_crop": "first"} | stored, f"{weights}: calibration")
+    if None not in (eval_crop, calibration.eval_crop) and eval_crop != calibration.eval_crop:
+        log.warning(
+            "%s: fitted on scores with eval_crop %s, which is %s here; its ratios and thresholds may mislead",
+            *(given or weights, calibration.eval_crop, eval_crop),
+        )
+    return calibration

@@ -43,17 +43,20 @@ class Inputs:
         """The inputs of several utterances: (B, samples)[, (B, bins, frames)]."""
         return [torch.stack(column) for column in zip(*map(self, waveforms), strict=True)]
 
-    def windows(self, waveform: np.ndarray, hop: int | None = None) -> list[Tensor]:
-        """The inputs of windows of a complete utterance: (W, samples)[, (W, bins, frames)].
+    @property
+    def hop(self) -> int:
+        """Samples from the start of a window to that of the next one: half a window."""
+        return max(1, self.samples // 2)
+
+    def windows(self, waveform: np.ndarray) -> list[Tensor]:
+        """The inputs of windows of a complete utterance, one every `hop`: (W, samples)[, (W, bins, frames)].
 
         The feature of a window is computed from its own samples.
 
         Args:
             waveform: float32 (any number of samples,), 16 kHz, not silent.
-            hop: samples from one window's start to the next one's, at most `samples`; None: half a window.
         """
-        hop = hop or max(1, self.samples // 2)
-        return self.batch([window.samples for window in windows([waveform], self.samples, hop)])
+        return self.batch([window.samples for window in windows([waveform], self.samples, self.hop)])
 
     def unusable(self) -> tuple[Tensor, ...]:
         """Inputs in place of audio that cannot be used: all NaN, and so is their score."""

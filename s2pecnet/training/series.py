@@ -68,7 +68,8 @@ def run_series(
     for name in ("eval", "eval_swa"):
         systems = [read_cm_scores(score_files(seed)[name]) for seed in seeds]
         for metric, interval in bootstrap_intervals(systems, asv).items():
-            if interval is not None:
+            # Runs from before there were ASV scores have no min t-DCF, and the series has none.
+            if interval is not None and metric in found[name]:
                 found[name][metric] |= {"interval": [interval.low, interval.high], "level": interval.level}
     summary = {"seeds": list(seeds), "metrics": found}
     write_json(folder / "summary.json", summary)

@@ -240,7 +240,7 @@ class Trainer:
         progress.best_loss = dev.loss
         self._evaluations = {"dev": dev}
         write_score_file(self.folder.scores("dev"), self.dev.trials, dev.values)
-        fitted = calibration.fit(dev.scores).as_dict()
+        fitted = dataclasses.replace(calibration.fit(dev.scores), eval_crop=self.config.eval_crop).as_dict()
         about = self.record.for_weights() | {"epoch": epoch, "dev": dev.metrics.as_dict(), "calibration": fitted}
         save_weights(self.model, self.folder.epoch_weights(epoch, dev.metrics.eer), about)
         save_weights(self.model, self.folder.weights("best"), about)

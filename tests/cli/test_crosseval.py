@@ -132,6 +132,37 @@ def test_a_trial_that_one_system_lacks_is_left_out_of_both(
     assert [one["corpora"]["LA"]["n_spoof"] for one in content["systems"].values()] == [1, 1]
 
 
+def test_systems_of_other_trials_or_other_keys_are_not_compared(files: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "B.txt"
+    path.write_text(LA.replace("\n", "\nother_", 3).replace("a -", "other_a -", 1))
+    with pytest.raises(InputError, match="A:LA and B:LA cover different trials: 4 missing from B:LA"):
+        crosseval.main([*files, "--scores", f"B:LA={path}"])
+    path.write_text(LA.replace("- bonafide", "A1 SPOOF").replace("A1 spoof", "- bonafide").replace("SPOOF", "spoof"))
+    with pytest.raises(InputError, match="A:LA and B:LA give 4 trials different keys"):
+        crosseval.main([*files, "--scores", f"B:LA={path}"])
+
+
+def test_a_calibration_is_of_one_system(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, other = tmp_path / "calibration.json", tmp_path / "B.txt"
+    write_json(path, fit(read_cm_scores(tmp_path / "LA.txt")).as_dict() | {"slope": 1.0, "offset": -0.25})
+    other.write_text(LA)
+    both = [*files, "--scores", f"B:LA={other}"]
+    with pytest.raises(
+        InputError, match="a calibration is of one system; expected SYSTEM=FILE, where SYSTEM is of A, B"
+    ):
+        crosseval.main([*both, "--calibration", str(path)])
+    content = json.loads(run(capsys, *both, "--calibration", f"B={path}", "--format", "json"))
+    assert [content["systems"][name]["threshold"] for name in "AB"] == [None, 0.25]
+
+
+@pytest.mark.parametrize("name", ["pooled", "mean"])
+def test_no_corpus_has_the_name_of_a_row_of_all(files: list[str], name: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"a corpus cannot be called {name}, as rows of all corpora are"):
+        crosseval.main([*files, "--scores", f"A:{name}={tmp_path / 'LA.txt'}"])
+    with pytest.raises(InputError, match=f"a corpus cannot be called {name}"):
+        crosseval.main(["--config", "AASIST", f"{name}={tmp_path}"])
+
+
 def test_the_picture(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     run(capsys, *files, "--threshold", "0", "--plot", tmp_path / "corpora.png")
@@ -262,6 +293,41 @@ def test_scores_are_taken_again_only_where_they_are_of_the_same(
     torch.save(weights, tmp_path / "weights.pth")
     assert "again, as weights_sha256 differ" in scored()
     assert score_file.read_text() != first
+
+
+def test_what_the_config_says_of_its_own_corpus_does_not_hold_of_others(
+    system: list[str], corpus: Path, tmp_path: Path, asv_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = make_csv(corpus, tmp_path / "mine")
+    own = ["--set", f"asv_score_path={asv_file}", "--set", 'leave_out.eval=["A07"]', "--format", "json"]
+    content = json.loads(run(capsys, *system, f"LA={corpus}", f"mine={mine}", *own))
+    found = content["systems"]["tiny"]["corpora"]
+    assert found["LA"]["n_spoof"] == found["mine"]["n_spoof"] - 2
+    assert found["mine"]["min_tdcf"] is None
+    # A file that does not lie with the others does not end the command.
+    content = json.loads(run(capsys, *system, f"mine={mine}", "--set", "asv_score_path=own.txt", "--format", "json"))
+    assert content["systems"]["tiny"]["corpora"]["mine"]["min_tdcf"] is None
+
+
+def test_audio_that_was_repaired_is_not_listed_any_more(
+    system: list[str], corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2pecnet.data.datasets.LARGEST_SHARE", 1.0)
+    monkeypatch.setattr("s2pecnet.data.loaders.LARGEST_SHARE", 1.0)
+    mine = make_csv(corpus, tmp_path / "mine")
+    first, second = sorted(mine.rglob("LA_E*.flac"))[:2]
+
+    def listed(broken: Path) -> list[str]:
+        whole = broken.read_bytes()
+        broken.unlink()
+        broken.write_bytes(b"no audio" * 100)
+        run(capsys, *system, f"mine={mine}", "--set", "on_bad_audio=skip")
+        broken.write_bytes(whole)
+        (path,) = (tmp_path / "out" / "crosseval").rglob("skipped_audio_eval.txt")
+        return [line.split("\t")[0] for line in path.read_text().splitlines()]
+
+    for broken in (first, second):
+        assert [name.rpartition("/")[2] for name in listed(broken)] == [broken.name]
 
 
 def test_a_corpus_of_one_class_is_scored_by_the_command_of_runs(

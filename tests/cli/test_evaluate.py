@@ -234,6 +234,40 @@ def test_ratios_and_calibration(files: list[str], capsys: Capture) -> None:
     )
 
 
+def test_ratios_are_read_where_ratios_are_said_to_be(
+    plain: tuple[str, str], tmp_path: Path, capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The table of predict has both columns."""
+    cm, path = system_of(0), tmp_path / "table.csv"
+    rows = (f"{utt},{score!r},{3 * score - 2!r}" for utt, score in zip(cm.utterances, cm.scores.tolist(), strict=True))
+    path.write_text("\n".join(["path,score,llr", *rows]) + "\n")
+    caplog.set_level("INFO", "s2pecnet")
+    words = ["--cm", str(path), "--keys", plain[1], "--subset", "all"]
+    content = run_json(capsys, *words, "--llr")
+    assert content["cllr"] == pytest.approx(countermeasure.evaluate(cm, llrs=3 * cm.scores - 2).cllr)
+    assert f"{path}: of its columns of scores, llr is read" in caplog.messages
+    caplog.clear()
+    assert run_json(capsys, *words)["eer_threshold"] == countermeasure.evaluate(cm).eer_threshold
+    assert f"{path}: of its columns of scores, score is read" in caplog.messages
+
+
+def test_very_many_attacks_have_no_table_unless_it_is_asked_for(
+    tmp_path: Path, capsys: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "scores.txt"
+    lines = [f"b{number} - bonafide {number % 7}" for number in range(50)]
+    lines += [f"s{number} A{number} spoof {number % 5 - 3}" for number in range(1200)]
+    path.write_text("\n".join(lines) + "\n")
+    caplog.set_level("INFO", "s2pecnet")
+    content = run_json(capsys, "--cm", str(path))
+    assert content["eer"] > 0
+    assert content["breakdowns"] == []
+    assert "1201 attacks: no table of each of them" in caplog.messages
+    assert content["eer"] == run_json(capsys, "--cm", str(path), "--threshold", "0")["eer"]
+    with pytest.raises(InputError, match="column 'attack' has 1200 different values"):
+        evaluate.main(["--cm", str(path), "--by", "attack"])
+
+
 def test_t_eer_of_cm_and_asv_files(cm_file: Path, asv_file: Path, capsys: Capture) -> None:
     cm, asv = cm_asv.read_cm_scores(cm_file), cm_asv.read_asv_scores(asv_file)
     point = compute_t_eer(cm.bonafide, cm.spoof, asv.target, asv.nontarget, asv.spoof)

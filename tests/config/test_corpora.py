@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from s2pecnet.config.experiment import as_config, load_config
+from s2pecnet.corpora.trials import CorpusOptions
 from s2pecnet.errors import InputError
 from tests.helpers.samples import TINIEST
 
@@ -20,8 +21,8 @@ def test_an_entry_takes_the_values_of_the_config_where_it_has_none() -> None:
            "eval_subset": "all", "splits": ["train", "train"]}  # fmt: skip
     config = config_of(["data/LA/", own], track="PA", corpus="folders", split_policy="divide")
     first, second = config.sources
-    assert first[:6] == ("LA", "data/LA/", "folders", ("PA", "divide", "eval"), 1.0, None)
-    assert second[:6] == ("B", "x", "csv", ("DF", "eval", "all"), 0.5, ("train",))
+    assert first[:6] == ("LA", "data/LA/", "folders", CorpusOptions("PA", "divide", "eval"), 1.0, None)
+    assert second[:6] == ("B", "x", "csv", CorpusOptions("DF", "eval", "all"), 0.5, ("train",))
     assert config_of("data/LA").sources == []
 
 

@@ -49,6 +49,40 @@ def test_what_is_not_defined_is_none_and_never_0() -> None:
     assert set(without.values.values()) == {None} == set(without.intervals.values())
 
 
+def test_errors_that_did_not_happen_are_not_known_to_be_impossible() -> None:
+    """None of 10 bona fide trials is rejected, which leaves an FRR of up to 31 % (Clopper-Pearson)."""
+    few = scores_of([1.0] * 10, [1.0] * 50 + [-1.0] * 950)
+    many = scores_of([1.0] * 950 + [-1.0] * 50, [1.0] * 50 + [-1.0] * 950)
+    found = evaluate_over({"A": {"few": few, "many": many}}, ZERO)
+    row, mean = found.rows["A"]["few"], found.mean["A"]
+    for interval, high in (
+        (row.intervals["balanced_error"], (0.05 + 0.22) / 2),
+        (mean.intervals["frr"], (0.05 + 0.22) / 2),
+        (mean.intervals["balanced_error"], (0.05 + 0.13) / 2),
+    ):
+        assert interval is not None
+        assert interval.high == pytest.approx(high, abs=0.03)
+    # An interval holds the value, which is at its end where there are no errors at all.
+    none = evaluate_row(scores_of([1.0] * 10, [-1.0] * 30), ZERO["A"])
+    balanced = none.intervals["balanced_error"]
+    assert balanced is not None
+    assert balanced.low == none.values["balanced_error"] == 0
+    assert 0.05 < balanced.high < 0.25
+
+
+def test_the_mean_of_eers_knows_what_few_trials_leave_open() -> None:
+    apart = scores_of([1.0, 2.0, 3.0] * 3, [-1.0, -2.0, -3.0] * 3)
+    rng = np.random.default_rng(0)
+    many = scores_of(list(rng.normal(2, 1, 1000)), list(rng.normal(0, 1, 1000)))
+    found = evaluate_over({"A": {"apart": apart, "many": many}})
+    own, mean = found.rows["A"]["apart"].intervals["eer"], found.mean["A"].intervals["eer"]
+    assert own is not None
+    assert mean is not None
+    assert own.low == 0
+    assert own.high > 0.25
+    assert mean.high - mean.low > 0.09
+
+
 def test_pooled_is_one_set_of_all_trials() -> None:
     found = evaluate_over({"A": {"first": FIRST, "second": SECOND, "spoofs": SPOOFS}}, ZERO)
     pooled = found.pooled["A"]
@@ -131,7 +165,6 @@ def test_without_errors_the_exact_interval_stays() -> None:
     assert far.high == pytest.approx(1 - 0.025 ** (1 / 30))
     assert eer is not None
     assert eer.high == pytest.approx(1 - 0.025 ** (1 / 20))
-    assert row.intervals["balanced_error"] is None
 
 
 def test_a_calibration_gives_costs_of_ratios() -> None:

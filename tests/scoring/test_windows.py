@@ -11,10 +11,12 @@ import pytest
 import soundfile
 import torch
 
-from s2pecnet.cli import predict, train
+from s2pecnet.cli import crosseval, predict, train
 from s2pecnet.config.experiment import as_config
 from s2pecnet.data import loaders
 from s2pecnet.experiment import get_loader
+from s2pecnet.metrics.calibration import Calibration
+from s2pecnet.scoring.verdicts import load_calibration
 from s2pecnet.systems.build import System
 from s2pecnet.systems.weights import save_weights
 from tests.helpers.samples import TINIEST, TINY
@@ -108,6 +110,56 @@ def test_dev_selects_and_calibrates_by_it(root: Path, tmp_path: Path) -> None:
     (folder,) = (path.parent for path in tmp_path.rglob("results.json"))
     wanted = predicted(config, folder / "weights" / "best.pth", root / "ASVspoof2019_LA_dev" / "flac", tmp_path / "d")
     assert scores_of(folder / "dev_scores.txt") == pytest.approx(wanted, abs=2e-6)
+
+
+def test_a_threshold_for_other_scores_gets_a_warning(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = config_file(root, tmp_path, TINIEST, num_epochs=1)
+    assert train.main(["--config", str(config), "--output_dir", str(tmp_path / "out")]) == 0
+    (folder,) = (path.parent for path in tmp_path.rglob("results.json"))
+    weights, warning = str(folder / "weights" / "best.pth"), "eval_crop windows, which is first here"
+    for eval_crop, expected in (("windows", False), (None, False), ("first", True)):
+        caplog.clear()
+        calibration = load_calibration(None, weights, eval_crop)
+        assert calibration is not None
+        assert calibration.eval_crop == "windows"
+        assert (warning in caplog.text) is expected
+    # One that was fitted by --eval --split dev says it too, and crosseval heeds both.
+    own = ["--config", str(config), "--output_dir", str(tmp_path / "dev"), "--set", "eval_crop=first"]
+    assert train.main([*own, "--eval", "--split", "dev", "--eval_model_weights", weights]) == 0
+    (fitted,) = (tmp_path / "dev").rglob("calibration.json")
+    words = ["--config", str(config), "--weights", weights, "--output_dir", str(tmp_path / "over"), f"LA={root}"]
+    for given, crop, warnings in (([], "windows", 0), ([], "first", 1), (["--calibration", str(fitted)], "windows", 1)):
+        caplog.clear()
+        assert crosseval.main([*words, *given, "--set", f"eval_crop={crop}"]) == 0
+        assert caplog.text.count("its ratios and thresholds may mislead") == warnings
+
+
+def test_weights_without_the_key_were_scored_on_first_crops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "weights.pth"
+    about = Calibration(1.0, 0.0, 0.0, 0.0, 0.05, 1.0, 10.0, 5, 5, False, "dev").as_dict()
+    del about["eval_crop"]
+    save_weights(torch.nn.Linear(1, 1), path, {"calibration": about})
+    assert load_calibration(None, str(path), "windows") is not None
+    assert "fitted on scores with eval_crop first, which is windows here" in caplog.text
+
+
+def test_a_second_evaluation_lists_what_it_skips_itself(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "LARGEST_SHARE", 1.0)
+    monkeypatch.setattr("s2pecnet.data.datasets.LARGEST_SHARE", 1.0)
+    own = shutil.copytree(root, tmp_path / "LA")
+    config = config_file(own, tmp_path, TINIEST, on_bad_audio="skip")
+    weights = weights_for(config, tmp_path / "weights.pth")
+    for spoilt in eval_clips(own)[8:10]:
+        whole = spoilt.read_bytes()
+        soundfile.write(spoilt, np.zeros(20_000), 16000)
+        folder = evaluated(config, weights, tmp_path / "out").parent
+        spoilt.write_bytes(whole)
+        lines = (folder / "skipped_audio_eval.txt").read_text().splitlines()
+        assert [line.split("\t")[0] for line in lines] == [spoilt.stem]
 
 
 def test_audio_that_is_skipped_has_no_score(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A series trains each seed once, goes on with what is unfinished, and sums up what the runs say."""
 
 import json
+import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,23 @@ def test_a_series_of_seeds(tiniest_config: Path, tmp_path: Path, caplog: pytest.
     for seed in (1, 2):
         scores = read_cm_scores(tmp_path / f"LA_tiniest_ep1_bs6_seed{seed}" / "eval_scores_using_best_dev_model.txt")
         assert evaluate(scores).eer == results(tmp_path, seed)["metrics"]["eval"]["eer"]
+
+
+def test_runs_from_before_there_were_asv_scores(tiniest_config: Path, corpus: Path, tmp_path: Path) -> None:
+    """Their series has no min t-DCF, and the seeds that come later do not change that."""
+    own = shutil.copytree(corpus, tmp_path / "LA")
+    asv = next(own.glob("*_asv_scores"))
+    (tmp_path / "away").mkdir()
+    kept = asv.rename(tmp_path / "away" / asv.name)
+    arguments = ["--config", str(tiniest_config), "--output_dir", str(tmp_path), "--set=num_epochs=1"]
+    arguments.append(f"--set=database_path={own}")
+    train.main([*arguments, "--seeds", "1,2"])
+    kept.rename(asv)
+    train.main([*arguments, "--seeds", "1,2,3"])
+    summary = json.loads((tmp_path / "LA_tiniest_ep1_bs6_series" / "summary.json").read_text())
+    assert summary["seeds"] == [1, 2, 3]
+    assert set(summary["metrics"]["eval"]) == {"eer"}
+    assert len(summary["metrics"]["eval"]["eer"]["interval"]) == 2
 
 
 @pytest.mark.parametrize("text", ["", "1,", "1,1", "a", "-1", "1;2", "1.5", "1" * 20, "1" * 5000])
