@@ -43,8 +43,8 @@ def load_scorer(
 ) -> "Scorer":
     """A trained system as a callable: float32 waveforms (B, samples) at 16 kHz -> scores (B,), higher = bona fide.
 
-    What `main.py --eval` scores with. A system that wants a feature of the complete utterance takes it as a second
-    argument; without it, it computes the feature from the waveforms given.
+    What `main.py --eval` scores crops with, or with `eval_crop` `windows` each window. A system that wants a feature of
+    the complete utterance takes it as a second argument; without it, it computes the feature from the waveforms given.
 
     Args:
         config: a path, the name of a config that came with the framework, a dictionary or a `Config`.

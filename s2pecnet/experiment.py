@@ -113,7 +113,7 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
         folder = options.folder(config)
         resume = options.resume or config.resume == "auto" or parallel.restarted()
         with run_lock(folder.path):
-            finished = finished_record(folder.results, record.experiment) if resume else None
+            finished = finished_record(folder.results, record) if resume else None
             if finished:
                 log.info("%s holds this training, finished; nothing to do", folder.path)
                 if folder.states.is_dir() or not folder.file("report").is_file():

@@ -129,7 +129,8 @@ def save_pretrained(run: PathLike, folder: PathLike, license: str | None = None)
     """Write a finished training as a model repository: card, config, and the selected epoch's weights.
 
     Raises:
-        InputError: the run holds no finished training, or its weights are damaged.
+        InputError: the run holds no finished training, its weights are damaged, or the folder holds files of the same
+            names that are not of an earlier repository.
         OSError: the folder cannot be written.
     """
     import torch
@@ -139,6 +140,10 @@ def save_pretrained(run: PathLike, folder: PathLike, license: str | None = None)
 
     record, config = _read_run(run)
     card, target = _card(record, config, license), Path(folder)
+    taken = [name for name in (CARD, CONFIG, WEIGHTS) if (target / name).exists()]
+    if (taken and len(taken) < 3) or (target / RUN_FILES["results"]).exists():
+        found = taken[0] if taken else RUN_FILES["results"]
+        raise InputError(f"{target}: holds a {found} that is not of a model repository; choose another folder")
     weights = RunFolder(run, config).weights("best")
     system = System.load(config, weights, torch.device("cpu"))
     target.mkdir(parents=True, exist_ok=True)
@@ -165,7 +170,7 @@ def push_to_hub(run: PathLike, repo_id: str, private: bool = False, license: str
         try:
             hub.HfApi().create_repo(repo_id, private=private, exist_ok=True)
             return str(hub.HfApi().upload_folder(repo_id=repo_id, folder_path=str(folder)))
-        except (ValueError, OSError) as error:  # a name that is none; the network, what the Hub says
+        except Exception as error:  # a name that is none, what the Hub says, whatever the library's network raises
             raise InputError(f"{repo_id}: the Hub refuses ({first_line(error)}); try `hf auth login`") from None
 
 

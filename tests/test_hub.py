@@ -110,6 +110,33 @@ def test_pushed_and_fetched_it_is_the_same(run: Path, tmp_path: Path, monkeypatc
     ]
 
 
+def test_a_repository_replaces_nothing_else(run: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"holds a config\.conf that is not of a model repository; choose another"):
+        card_command.main([str(run), "--save", str(run)])
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputError, match=r"holds a README\.md that is not of a model repository"):
+        save_pretrained(run, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    # An earlier repository is made again.
+    for _ in range(2):
+        save_pretrained(run, tmp_path / "repository", "mit")
+
+
+def test_a_network_that_fails_is_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ConnectError(Exception):
+        """As that of the library by which huggingface_hub speaks to the network: no OSError."""
+
+    class Api:
+        def create_repo(self, *_: Any, **__: Any) -> None:
+            raise ConnectError("connection refused")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    with pytest.raises(InputError, match=r"me/tiny: the Hub refuses \(connection refused\)"):
+        push_to_hub(run, "me/tiny")
+
+
 def test_what_cannot_be_had_is_one_line(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"holds no results\.json; expected the folder of a finished training"):
         model_card(tmp_path)

@@ -92,6 +92,7 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         self.name, self.batch_size = Path(config).stem, int(batch)
         self._inputs: Inputs | None = None
         self._scorer: Scorer | None = None
+        self._in_windows = False
 
     def load(self) -> None:
         """Build the system and load its weights.
@@ -103,6 +104,7 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
 
         system = load_system(*self._system)
         self._inputs, self._scorer = system.inputs, system.scorer()
+        self._in_windows = system.config.eval_crop == "windows"
 
     def score_batch(self, audios: "Sequence[np.ndarray]", srs: Sequence[int]) -> list[float]:
         """Scores of float32 (samples,) arrays of any lengths, in their order: logits, higher = bona fide.
@@ -126,7 +128,16 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         ]
         if not waveforms:
             return []
-        scores: list[float] = self._scorer(*self._inputs.batch(waveforms)).tolist()
+        scores: list[float]
+        if self._in_windows:
+            from s2pecnet.data.datasets import joined_windows
+            from s2pecnet.scoring.splits import mean_logits
+
+            items = [(*self._inputs.windows(waveform), str(number)) for number, waveform in enumerate(waveforms)]
+            *inputs, names = joined_windows(items)
+            scores = mean_logits(self._scorer, inputs, names, self.batch_size)[1][:, 1].tolist()
+        else:
+            scores = self._scorer(*self._inputs.batch(waveforms)).tolist()
         broken = [number for number, score in enumerate(scores, start=1) if not math.isfinite(score)]
         if broken:
             raise InputError(f"clip {broken[0]} of the batch: its score is not finite; the weights are broken")

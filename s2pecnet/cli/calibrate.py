@@ -2,10 +2,12 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 
 from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.conventions import SUBSETS
+from s2pecnet.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet calibrate") ->
     check_output(arguments.output, (arguments.cm, arguments.keys))
     keys = read_keys(arguments.keys, arguments.subset) if arguments.keys else None
     scores = read_scores(arguments.cm, keys)
-    calibration = fit(scores, arguments.cm)
+    # A file's name need not be text.
+    calibration = fit(scores, printable(os.fsencode(arguments.cm).decode("utf-8", "backslashreplace")))
     for remark in evaluate(scores).remarks():
         log.warning("%s: %s", arguments.cm, remark)
     if arguments.output:

@@ -1,12 +1,18 @@
 """`s2pecnet fuse`: one score file of several systems'."""
 
 import argparse
+import itertools
 import logging
+import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from s2pecnet.cli.command import check_output, make_parser
-from s2pecnet.conventions import SUBSETS
+from s2pecnet.conventions import KEYS, SUBSETS
 from s2pecnet.errors import InputError
+
+if TYPE_CHECKING:
+    from s2pecnet.score_files.cm_asv import CMScores
 
 log = logging.getLogger(__name__)
 METHODS = ("logistic", "mean")
@@ -27,18 +33,24 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     from s2pecnet.metrics.countermeasure import evaluate
     from s2pecnet.metrics.fusion import fit_mean
     from s2pecnet.metrics.logistic import fit_logistic
-    from s2pecnet.score_files.cm_asv import CMScores, common_trials, write_cm_scores
+    from s2pecnet.score_files.cm_asv import common_trials, write_cm_scores
     from s2pecnet.score_files.joined import read_keys, read_scores
 
     check_output(options.output, (*options.apply, *(options.cm or ()), options.keys, options.apply_keys))
+    for option, paths in (("--cm", options.cm or []), ("--apply", options.apply)):
+        for first, second in itertools.combinations(paths, 2):
+            if os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second):
+                raise InputError(f"{option}: {second} is given twice; expected the scores of a system once")
 
-    def read(paths: list[str], keys: str | None, both_classes: bool) -> list[CMScores]:
+    def read(paths: list[str], keys: str | None, both_classes: bool) -> "list[CMScores]":
         known = read_keys(keys, options.subset) if keys else None
-        scores = [read_scores(path, known, both_classes=both_classes) for path in paths]
-        return common_trials(scores, paths, both_classes)
+        return [read_scores(path, known, both_classes=both_classes) for path in paths]
 
-    systems = read(options.apply, options.apply_keys or (None if options.cm else options.keys), False)
-    training = read(options.cm, options.keys, options.method == "logistic") if options.cm else systems
+    complete = read(options.apply, options.apply_keys or (None if options.cm else options.keys), False)
+    systems = training = common_trials(complete, options.apply, both_classes=False)
+    if options.cm:
+        of_dev = options.method == "logistic"
+        training = common_trials(read(options.cm, options.keys, of_dev), options.cm, both_classes=of_dev)
     names = options.cm or options.apply
     fit = fit_logistic if options.method == "logistic" else fit_mean
     fused_map = fit(training, names)
@@ -46,7 +58,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     for name, scores in [*zip(names, training, strict=True), ("their fusion", fused_map.apply(training, names))]:
         for remark in evaluate(scores).remarks() if len(set(scores.is_bonafide.tolist())) > 1 else ():
             log.warning("%s: %s", name, remark)
-    write_cm_scores(options.output, fused)
+    write_cm_scores(options.output, fused, _unscored(complete, fused, options.apply))
     method = "log-likelihood ratios by logistic regression"
     if options.method == "mean":
         method = f"mean of scores standardised on {'the --cm files' if options.cm else 'the files themselves'}"
@@ -55,6 +67,18 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
         print(f"  {weight:12.6g} * {path}")
     print(f"  {fused_map.offset:+12.6g}")
     return 0
+
+
+def _unscored(systems: "Sequence[CMScores]", fused: "CMScores", paths: Sequence[str]) -> "list[tuple[str, str, str]]":
+    """Utterance, attack and key of trials that not every file has a score of, so that they are counted."""
+    from s2pecnet.score_files.cm_asv import read_unscored
+
+    found = {name: (name, attack, key) for path in paths for name, attack, key in read_unscored(path)}
+    for system in systems:
+        for name, attack, real in zip(system.utterances, system.attacks, system.is_bonafide, strict=True):
+            found.setdefault(str(name), (str(name), str(attack), KEYS[0] if real else KEYS[1]))
+    scored = set(fused.utterances.tolist())
+    return [trial for name, trial in found.items() if name not in scored]
 
 
 def build_parser(prog: str = "s2pecnet fuse") -> argparse.ArgumentParser:

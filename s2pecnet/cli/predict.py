@@ -5,6 +5,7 @@ log-likelihood ratios are higher for bona fide speech; the verdict is bonafide w
 """
 
 import argparse
+import codecs
 import contextlib
 import csv
 import io
@@ -91,8 +92,8 @@ def _predict(arguments: argparse.Namespace, config: "Config", rank: int) -> int:
     log.debug("%s (%s, %s), %s", config.architecture, config.source, weights, POLARITY)
     log.debug("the mean over windows of %.3g s, one every %.3g s", about["window_seconds"], about["hop_seconds"])
     log.info("%s", _verdicts_in_words(rule))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names of files need not be valid text; they leave as they came.
+    if isinstance(sys.stdout, io.TextIOWrapper) and codecs.lookup(sys.stdout.encoding).name == "utf-8":
+        # Names of files need not be valid text; they leave as they came. Elsewhere what cannot be written is escaped.
         sys.stdout.reconfigure(errors="surrogateescape")
     tally: Counter[str | None] = Counter()
     with _progress(files, tally), _output(arguments) as (write, table):

@@ -24,8 +24,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> in
     from s2pecnet.reporting.report import usual_output, write_report
 
     output = arguments.output or usual_output(arguments.runs)
-    files = (path for run in arguments.runs for path in (run.rglob("*") if run.is_dir() else [run]))
-    check_output(output, (path for path in files if path.name != RUN_FILES["report"]))
+    names = [name for name in RUN_FILES.values() if name != RUN_FILES["report"]]
+    for run in arguments.runs:
+        own = [*(run / name for name in names), *run.glob("*.txt"), *run.glob("weights/*"), *run.glob("state/*")]
+        check_output(output, own if run.is_dir() else [run])
     runs = read_runs(arguments.runs, arguments.asv, arguments.database_path)
     if arguments.database_path is None and any(run.record for run in runs):
         log.info("without audio and ASV scores of the corpus; --database_path DIR puts those below DIR into the page")

@@ -424,7 +424,7 @@ def _check(
         # What can be said about the others is said too.
         raise InputError("\n".join([str(error), *_model_config_problems(given.get("model_config"), where)])) from None
     for key in unknown:
-        if key in strict:
+        if any(one == key or one.startswith(f"{key}.") for one in strict):
             known = ", ".join(row[0] for row in describe_options(Config))
             raise InputError(f"--set {key}: there is no such key (have: {known})")
     problems = _model_config_problems(config.model_config, where)

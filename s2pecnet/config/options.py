@@ -18,6 +18,7 @@ one that resembles nothing is returned to the caller, who names it in a warning.
 import dataclasses
 import functools
 import json
+import logging
 import math
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationErr
 
 from s2pecnet.errors import InputError
 from s2pecnet.text import CONTROL, LARGEST_INTEGER, clipped, is_plain, nearest, shown
+
+log = logging.getLogger(__name__)
 
 Options = TypeVar("Options")
 Schema = dict[str, Any]
@@ -143,11 +146,18 @@ def read_options(
 def read_model_options(cls: type[Options], model_config: Mapping[str, Any], system: str) -> Options:
     """Options of a system from its `model_config`.
 
-    Keys that resemble none of the system's are ignored: released configs carry some that nothing reads, and
-    `architecture` names the system itself.
+    Keys that resemble none of the system's are ignored with a warning; `architecture` names the system itself.
     """
-    options, _ = read_options(cls, model_config, lambda key: f"{system}: ", "model_config.")
+    options, unknown = read_options(cls, model_config, lambda key: f"{system}: ", "model_config.")
+    _warn_of(system, tuple(sorted(set(unknown) - {"model_config.architecture"})))
     return options
+
+
+@functools.cache
+def _warn_of(system: str, unknown: tuple[str, ...]) -> None:
+    """Warn of keys that a system does not read, once however often it is built."""
+    if unknown:
+        log.warning("%s does not read %s; ignored", system, ", ".join(unknown))
 
 
 def describe_options(cls: type, prefix: str = "") -> list[tuple[str, str, str, str]]:

@@ -5,7 +5,8 @@ A file, or a folder with *.parquet in it, up to two folders deep; a row is a tri
     audio     required; {bytes, path}: an audio file of any format of docs/audio.md, and what it was called
     label     required (or: key); one of `LABELS`, or the number of a ClassLabel whose names are such words. Other
               numbers are refused: in some corpora 1 means fake, in others bona fide
-    attack    of spoofs (or: attack_id, system_id); speaker (or: speaker_id); split: as in CSV files
+    attack    of spoofs (or: attack_id, system_id); speaker (or: speaker_id); split: as in CSV files; numbers are names,
+              0 too (but of bona fide speech: no attack), those of a ClassLabel mean its names
 
 Splits are those of the column `split`, else of the shards' names or folders (`train-00000-of-00004.parquet`,
 `test/0000.parquet`), else the corpus is divided as `custom` divides it. An utterance is called by the path in its row
@@ -198,16 +199,14 @@ class ParquetStore:
         for index, shard in enumerate(self.shards):
             file, number = self._file(index), 0
             inside = [f"{self.columns[AUDIO]}.path"] if self._has_path(index) else []
-            meanings = _class_names(file.schema_arrow, self.columns["label"])
+            texts = {name: column for name, column in self.columns.items() if name != AUDIO}
+            meanings = {name: _class_names(file.schema_arrow, column) for name, column in texts.items()}
             try:
                 for batch in file.iter_batches(_AT_ONCE, columns=[*wanted, *inside]):
                     for row in batch.to_pylist():
                         number += 1
                         audio = row.get(self.columns[AUDIO]) or {}
-                        found = {name: row.get(column) for name, column in self.columns.items() if name != AUDIO}
-                        if meanings and isinstance(found["label"], int):
-                            label = found["label"]
-                            found["label"] = meanings[label] if 0 <= label < len(meanings) else label
+                        found = {name: _meaning(row.get(column), meanings[name]) for name, column in texts.items()}
                         yield index, f"{shard}:{number}", found | {"path": audio.get("path")}
             except (ValueError, OSError) as error:
                 raise InputError(f"{shard}: cannot be read, damaged or cut short ({first_line(error)})") from None
@@ -275,8 +274,10 @@ class ParquetList(TrialList):
         if label is None or isinstance(label, float):
             raise InputError(f"{place}: label {label!r}, expected one of {', '.join(LABELS)}")
         key = known(place, "label", str(label), LABELS)
-        speaker = encode_name(str(row.get("speaker") or "")) or "-"
-        attack = trial_attack(place, key, str(row.get("attack") or ""))
+        speaker = encode_name(_word(row.get("speaker"))) or "-"
+        attack = row.get("attack")
+        # Where attacks are numbers, that of no attack is 0.
+        attack = trial_attack(place, key, "" if key == "bonafide" and attack == 0 else _word(attack))
         part = self.by
         if self.by == "column":
             part = known(place, "split", str(row["split"]), SPLIT_WORDS)
@@ -297,6 +298,16 @@ class ParquetList(TrialList):
             if len(seen) <= count:
                 return False
         return True
+
+
+def _word(value: Any) -> str:
+    """A value as text; "" where there is none. 0 is a value."""
+    return "" if value is None else str(value)
+
+
+def _meaning(value: Any, names: list[str]) -> Any:
+    """What a number of a ClassLabel with these names means; any other value as it is."""
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _class_names(schema: Any, column: str) -> list[str]:

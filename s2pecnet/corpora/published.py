@@ -86,7 +86,7 @@ def asvspoof2019(root: Path, track: str) -> Corpus:
         file = f"ASVspoof2019.{track}.cm.{name}.{'trn' if name == 'train' else 'trl'}.txt"
         protocol = root / f"ASVspoof2019_{track}_cm_protocols" / file
         scores = root / f"ASVspoof2019_{track}_asv_scores" / f"ASVspoof2019.{track}.asv.{name}.gi.trl.scores.txt"
-        read = partial(_list_2019(protocol).part, None, both_classes=False)
+        read = partial(_list_2019(protocol).part, None)
         splits[name] = Split(name, protocol, root / f"ASVspoof2019_{track}_{name}", scores, read)
     return Corpus("ASVspoof2019", splits, root=root)
 
@@ -103,6 +103,8 @@ def _list_2019(path: Path) -> TrialList:
 
 def read_protocol(path: str | Path) -> Trials:
     """Check a protocol file of ASVspoof2019, "speaker utterance environment attack key" a line.
+
+    Its trials may all be of one class: they can be scored, though a corpus with such a split cannot be trained on.
 
     Raises:
         InputError: the file is missing, empty or not text, or a line has another number of columns, an unknown key or

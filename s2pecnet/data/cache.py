@@ -1,7 +1,7 @@
 """Headers of a split's audio, read before training, and its decoded samples, kept for the epochs after the first.
 
     headers-<key>.bin   size, times, length, rate and channels of each file, and which decoder reads it: they are read
-                        once, then only of the files whose size or times have changed
+                        once, then only of the files whose size or times have changed, or that could not be used
     audio-<key>.bin     a record a file, then all samples one after the other; int16 where that holds the waveform
                         exactly, as for 16-bit FLAC, else float32
 
@@ -76,12 +76,14 @@ def read_headers(audio: AudioFolder, trials: Trials, cache_dir: Path | None = No
     before = None if kept is None else read_table(kept, HEADERS, HEADER, len(headers))
     same = np.zeros(len(headers), dtype=bool) if before is None else unchanged(before, headers)
     if before is not None:
+        # What could not be used may have been no fault of the file: a network disk fails for a moment, say.
+        same &= before["frames"] > 0
         np.copyto(headers, before, where=same)
     changed = np.flatnonzero(~same & (headers["size"] > 0))
     for index, found in zip(changed, in_parallel(_header, audio, "headers", changed), strict=True):
         for column, value in zip(("frames", "rate", "channels", "second"), found, strict=True):
             headers[column][index] = value
-    if kept is not None and not same.all():
+    if kept is not None and (before is None or not np.array_equal(before, headers)):
         try:
             with atomic_write(kept, "wb", by_any=True) as stream:
                 stream.write(head_of(HEADERS, headers, HEAD.itemsize + headers.nbytes))

@@ -88,7 +88,7 @@ def fit_logistic(systems: Sequence[CMScores], names: Sequence[str] = ()) -> Line
             f"no {'spoofed' if is_bonafide.all() else 'bona fide'} trials to fit on, expected both classes"
         )
     centres, spreads = scores.mean(axis=0), scores.std(axis=0)
-    varied = spreads > 0
+    varied = are_varied(scores)
     standard = (scores - centres) / np.where(varied, spreads, 1.0)
     n_class = np.where(is_bonafide, is_bonafide.sum(), (~is_bonafide).sum())
     coefficients, intercept = _regression(standard, is_bonafide, np.ones(n_class.size))
@@ -100,6 +100,12 @@ def fit_logistic(systems: Sequence[CMScores], names: Sequence[str] = ()) -> Line
         return LinearMap((0.0,), 0.0)
     weights = np.where(varied, coefficients / np.where(varied, spreads, 1.0), 0.0)
     return LinearMap(tuple(weights.tolist()), float(intercept - weights @ centres))
+
+
+def are_varied(scores: Floats) -> Bools:
+    """Of scores (n, k), which systems' (k,) are not all equal, up to rounding."""
+    # Not by the deviation: the mean of equal numbers need not be that number.
+    return np.asarray(np.ptp(scores, axis=0) > 1e-12 * np.abs(scores).max(axis=0))
 
 
 def stack_scores(systems: Sequence[CMScores], names: Sequence[str] = ()) -> tuple[Floats, Bools]:

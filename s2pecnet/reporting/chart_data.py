@@ -39,8 +39,21 @@ class Sweep(NamedTuple):
     tdcf: Floats | None = None
 
     def threshold_at(self, point: int) -> float:
-        """A threshold with the rates of a point, halfway between the scores around it."""
+        """A threshold with the rates of a point, halfway between the scores around it.
+
+        Between equal scores no threshold has the rates of a point: see `point_of`.
+        """
         return threshold_between(self.thresholds[1:], point)
+
+    def point_of(self, threshold: float) -> int:
+        """The point whose rates a threshold has: scores up to it are rejected."""
+        return int(np.searchsorted(self.thresholds[1:], threshold, side="right"))
+
+    @property
+    def has_threshold(self) -> Bools:
+        """At which points there is a threshold that has their rates, (n,)."""
+        scores = self.thresholds[1:]
+        return np.concatenate(([True], scores[:-1] < scores[1:], [True]))
 
     @property
     def eer_point(self) -> int:
@@ -73,12 +86,14 @@ def operating_points(sweep: Sweep, n_bonafide: int, n_spoof: int) -> list[tuple[
     points = [("EER", sweep.eer_point), ("minDCF", sweep.dcf_point)]
     if sweep.tdcf_point is not None:
         points.append(("min t-DCF", sweep.tdcf_point))
+    real = sweep.has_threshold
     for rate in _RATES:
         # A rate of less than a trial says nothing.
         if rate * n_spoof >= 1:
-            points.append((f"at most {100 * rate:g} % of spoofs accepted", int(np.argmax(sweep.far <= rate))))
+            first = int(np.argmax((sweep.far <= rate) & real))
+            points.append((f"at most {100 * rate:g} % of spoofs accepted", first))
         if rate * n_bonafide >= 1:
-            last = int(np.flatnonzero(sweep.frr <= rate)[-1])
+            last = int(np.flatnonzero((sweep.frr <= rate) & real)[-1])
             points.append((f"at most {100 * rate:g} % of bona fide rejected", last))
     return points
 

@@ -5,6 +5,7 @@ It holds what is needed to run it again (config, seed, protocols, versions, comm
 """
 
 import dataclasses
+import logging
 import os
 import platform
 import re
@@ -25,6 +26,8 @@ from s2pecnet.files import write_json
 from s2pecnet.metrics.bootstrap import Interval
 from s2pecnet.metrics.countermeasure import Metrics
 from s2pecnet.text import load_json_object, shown
+
+log = logging.getLogger(__name__)
 
 # Of results.json. Version 1, of the flat layout, had no number.
 VERSION = 2
@@ -195,8 +198,14 @@ def check_same_experiment(own: Mapping[str, Any], other: Mapping[str, Any], fold
     """
     own, other = _current_keys(own), _current_keys(other)
     names = [name for name in {**own, **other} if own.get(name) != other.get(name)]
-    changed = [f"{name}: {other.get(name)!r} -> {own.get(name)!r}" for name in names if name in CHANGEABLE]
-    names = [name for name in names if name not in CHANGEABLE]
+
+    def may_change(name: str) -> bool:
+        # With a rate of their own, the front end's parameters are a group of their own.
+        grouped = name == "optim_config.front_end_lr" and None in (own.get(name), other.get(name))
+        return name in CHANGEABLE and not grouped
+
+    changed = [f"{name}: {other.get(name)!r} -> {own.get(name)!r}" for name in names if may_change(name)]
+    names = [name for name in names if not may_change(name)]
     if names:
         first = "; ".join(f"{name} is {other.get(name)!r} there and {own.get(name)!r} here" for name in names[:3])
         more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
@@ -222,8 +231,17 @@ def resume_session(record: RunRecord, state: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def finished_record(path: Path, own: Mapping[str, Any]) -> RunRecord | None:
-    """The record of a finished training of the same experiment at `path`, or None."""
+def finished_record(path: Path, own: RunRecord) -> RunRecord | None:
+    """The record of a finished training of the same experiment at `path`, or None.
+
+    Another value of a key that a resumed training may change, or another version of the code, is a warning.
+
+    Args:
+        own: the record of the training that is asked for.
+
+    Raises:
+        InputError: it was trained with another learning rate, or another limit of the gradient.
+    """
     try:
         record = RunRecord.read(path)
     except (OSError, InputError):
@@ -231,9 +249,19 @@ def finished_record(path: Path, own: Mapping[str, Any]) -> RunRecord | None:
     if record.mode != "train":
         return None
     try:
-        check_same_experiment(own, record.experiment, path.parent)
+        changed = check_same_experiment(own.experiment, record.experiment, path.parent)
     except InputError:
         return None
+    rates = [difference for difference in changed if difference.startswith("optim_config.")]
+    if rates:
+        raise InputError(
+            f"{path.parent}: holds this training, finished with another {rates[0]}; give this one a --comment or "
+            "another --output_dir, or rename that folder"
+        )
+    then, now = (one.sessions[-1] if one.sessions else {} for one in (record, own))
+    code = [name for name in ("commit", "versions") if name in then and name in now and then[name] != now[name]]
+    for difference in (*changed, *(f"{name}: {then[name]!r} -> {now[name]!r}" for name in code)):
+        log.warning("%s: finished with another %s", path.parent, difference)
     return record
 
 

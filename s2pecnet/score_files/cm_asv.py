@@ -37,7 +37,7 @@ from s2pecnet.score_files.columns import (
     find_spans,
     parse_numbers,
 )
-from s2pecnet.text import listed, quoted, read_text
+from s2pecnet.text import listed, quoted, read_lines, read_text
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -164,11 +164,20 @@ def read_plain_scores(path: PathLike) -> dict[str, float]:
     return dict(zip(as_text(rows["utterance"]).tolist(), rows["score"].tolist(), strict=True))
 
 
-def write_cm_scores(path: PathLike, cm: CMScores) -> None:
+def read_unscored(path: PathLike) -> list[tuple[str, str, str]]:
+    """Utterance, attack and key of a score file's trials that have the word `unscored` in the place of a score."""
+    rows = (line.split() for _, line in read_lines(path, "'utterance attack key score' in each line"))
+    return [(row[0], row[1], row[2]) for row in rows if len(row) == 4 and row[2] in KEYS and row[3] == UNSCORED]
+
+
+def write_cm_scores(path: PathLike, cm: CMScores, unscored: Sequence[tuple[str, str, str]] = ()) -> None:
     """Write a countermeasure's score file, `utterance attack key score` a line, completely or not at all.
 
     What is read back is the same, bit for bit; but white space in a name (of a CSV file) is percent-encoded, so that
     the name stays one field.
+
+    Args:
+        unscored: utterance, attack and key of further trials, which have no score.
 
     Raises:
         OSError: the file cannot be written.
@@ -181,6 +190,7 @@ def write_cm_scores(path: PathLike, cm: CMScores) -> None:
     rows = zip(names, attacks, keys, cm.scores.tolist(), strict=True)
     with atomic_write(path) as stream:
         stream.writelines(f"{utterance} {attack} {key} {score!r}\n" for utterance, attack, key, score in rows)
+        stream.writelines(f"{utterance} {attack} {key} {UNSCORED}\n" for utterance, attack, key in unscored)
 
 
 def write_plain_scores(path: PathLike, scores: Mapping[str, float]) -> None:

@@ -127,7 +127,7 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
     scores, count = np.full(len(trials), np.nan), 0
     with progress_bar(loader, "score") as bar:
         for *inputs, names in batches(loader):
-            utterances, found, usable = _mean_logits(scorer, inputs, names, getattr(loader, "batch_size", None))
+            utterances, found, usable = mean_logits(scorer, inputs, names, getattr(loader, "batch_size", None))
             if logits is not None:
                 logits.append(found.float())
             for utterance, score, is_usable in zip(utterances, found[:, 1].tolist(), usable.tolist(), strict=True):
@@ -157,7 +157,7 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
     return scores
 
 
-def _mean_logits(
+def mean_logits(
     scorer: Scorer, inputs: list[Tensor], names: list[str], at_most: int | None
 ) -> tuple[list[str], Tensor, Tensor]:
     """Of a batch whose rows are utterances or windows of them: utterances, logits (B, 2), and which are usable (B,).

@@ -4,11 +4,12 @@ Config --System.build--> System with random weights
 Config and weights --System.load--> System --scorer()--> waveforms (B, samples) to scores (B,)
 """
 
+import contextlib
 import inspect
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from torch import nn
 
 from s2pecnet.config.experiment import Config, as_config
+from s2pecnet.config.options import read_options, walk
 from s2pecnet.conventions import DEFAULT_SEED
 from s2pecnet.errors import InputError
 from s2pecnet.files import sha256_of
@@ -26,7 +28,7 @@ from s2pecnet.systems.front_end import finished_model_config
 from s2pecnet.systems.inputs import Inputs
 from s2pecnet.systems.losses import add_loss_head, other_loss
 from s2pecnet.systems.published import find_weights, remark_of
-from s2pecnet.systems.registry import count_parameters, find_model, utterance_feature
+from s2pecnet.systems.registry import count_parameters, find_model, options_of, utterance_feature
 from s2pecnet.systems.scorer import Scorer
 from s2pecnet.systems.weights import load_weights, read_weights
 
@@ -80,10 +82,13 @@ class System:
             model_config = finished_model_config(model_config, getattr(state, "about", {}), state)
         system = cls.build(config, device, model_config)
         try:
+            state = read_weights(path) if state is None else state
             load_weights(system.model, path, state)
         except InputError as error:
             other = other_loss(path, config)
             raise InputError(f"{path}: {other}" if other else f"{error}{remark_of(path)}") from None
+        for difference in _other_model_config(getattr(state, "about", None), config):
+            log.warning("%s: trained with another %s; the scores are of another system", path, difference)
         return cls(config, system.model, system.inputs, device, str(path))
 
     @property
@@ -95,6 +100,31 @@ class System:
     def scorer(self) -> Scorer:
         """The model as it is now, made ready for scoring."""
         return Scorer(self.model, self.device, PRECISIONS[self.config.precision], self.config.compile)
+
+
+def _other_model_config(about: Any, config: Config) -> list[str]:
+    """What `model_config` says otherwise than the checkpoint's description, as "key: then -> now"; all shapes may fit.
+
+    What --set says is meant so. A front end's weights, and how they were trained, are in the checkpoint.
+    """
+    trained = about.get("config") if isinstance(about, Mapping) else None
+    trained = trained.get("model_config") if isinstance(trained, Mapping) else None
+    if not isinstance(trained, Mapping) or trained.get("architecture") != config.architecture:
+        return []
+    options = options_of(config.architecture)
+    then, now = dict(trained), dict(config.model_config)
+    if options is not None:
+        # With the defaults of what either leaves out.
+        with contextlib.suppress(InputError):
+            then, now = (asdict(read_options(options, one)[0]) for one in (then, now))
+    rows = [dict(walk({key: value for key, value in one.items() if key in then and key in now})) for one in (then, now)]
+    apart = ("front_end.model", "front_end.trainable", "front_end.settings", *config.overrides)
+    return [
+        f"model_config.{key}: {rows[0].get(key)!r} -> {rows[1].get(key)!r}"
+        for key in sorted({*rows[0], *rows[1]})
+        if rows[0].get(key) != rows[1].get(key)
+        and not any(f"model_config.{key}".startswith((one, f"model_config.{one}")) for one in apart)
+    ]
 
 
 def inputs_of(config: Config) -> Inputs:

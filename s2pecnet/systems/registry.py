@@ -73,6 +73,12 @@ def find_model(architecture: str, config_file: str | os.PathLike[str] | None = N
     return model
 
 
+def options_of(architecture: str) -> type | None:
+    """The options class of a system that has been found: the one whose `architecture` it is; None: it has none."""
+    members = vars(importlib.import_module(f"{MODELS}.{architecture}")).values()
+    return next((one for one in members if getattr(one, "architecture", None) == architecture), None)
+
+
 def available(config_file: str | os.PathLike[str] | None = None) -> list[str]:
     """Names of all systems that `find_model` finds."""
     return sorted({path.stem for folder in _folders(config_file) for path in folder.glob("*.py")} - {"__init__"})

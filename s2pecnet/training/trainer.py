@@ -9,6 +9,7 @@ optima", UAI 2018), as the released loop does.
 """
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import time
@@ -176,15 +177,16 @@ class Trainer:
         self._sampler.set_epoch(progress.epoch, skip=progress.step * self.config.batch_size)
         self._loader_state = self._generator.get_state()
         try:
-            run_epoch(self.train_loader, self.step, self.meter, self._after_step)
+            try:
+                run_epoch(self.train_loader, self.step, self.meter, self._after_step)
+            except WorkerFailed:
+                # The steps so far are complete ones.
+                self.step.check(steps_ago=1)
+                self.save()
+                raise
         except NonFiniteLoss as error:
             path = self._write_nonfinite(progress.step - error.steps_ago)
             raise NonFiniteLoss(f"{error}; the utterances of that batch are in {path}") from None
-        except WorkerFailed:
-            # The steps so far are complete ones.
-            self.step.check()
-            self.save()
-            raise
         self._loader_state = self._generator.get_state()
         self.save()
 
@@ -198,7 +200,7 @@ class Trainer:
         minutes, every = self.config.save_every_minutes, self.config.save_every_steps
         due = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
         if due or (every is not None and progress.step % every == 0) or stop_requested():
-            self.step.check()
+            self.step.check(steps_ago=1)
             self.save()
         raise_if_stop_requested(f"after step {progress.step} of epoch {progress.epoch}")
 
@@ -232,6 +234,8 @@ class Trainer:
             self._keep_best(epoch, dev, board)
         self.progress.epoch, self.progress.step, self.meter = epoch + 1, 0, LossMeter()
         self.save()
+        # Not before: a state from before this epoch needs the weights of the epoch that it has selected.
+        self.folder.prune_epoch_weights(self.config.keep_checkpoints)
 
     def _keep_best(self, epoch: int, dev: Evaluation, board: Board) -> None:
         """Save the weights, with the calibration to log-likelihood ratios that dev gives; evaluate them if wanted."""
@@ -244,7 +248,6 @@ class Trainer:
         about = self.record.for_weights() | {"epoch": epoch, "dev": dev.metrics.as_dict(), "calibration": fitted}
         save_weights(self.model, self.folder.epoch_weights(epoch, dev.metrics.eer), about)
         save_weights(self.model, self.folder.weights("best"), about)
-        self.folder.prune_epoch_weights(self.config.keep_checkpoints)
         self.averaged.update_parameters(self.model)
         if self.config.eval_all_best:
             found = self.eval.evaluate(self.system.scorer(), self.folder.scores("eval"))
@@ -303,14 +306,23 @@ class Trainer:
         wait()
         if dev is not None and not is_right:
             twin = self.folder.epoch_weights(epoch, dev.eer)
-            if _epoch_of(twin) != epoch:
+            # The training may have begun with the other `weights_format`.
+            twins = [twin, *(path.with_suffix(one) for path in (best, twin) for one in (".pth", ".safetensors"))]
+            found = next((path for path in twins if _epoch_of(path) == epoch), None)
+            if found is None:
                 raise InputError(
                     f"{best}: not the weights of the selected epoch {epoch} (lost, damaged or replaced), and "
                     f"{twin.name} is not there either; without --resume the training starts again"
                 )
-            log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, twin.name)
-            with atomic_write(best, "wb") as stream:
-                stream.write(twin.read_bytes())
+            if found.stem != best.stem:
+                log.warning("%s: lost, damaged or replaced; taken from %s, the same weights", best, found.name)
+            if found.suffix == best.suffix:
+                with atomic_write(best, "wb") as stream:
+                    stream.write(found.read_bytes())
+            else:
+                kept = copy.deepcopy(self.model)
+                load_weights(kept, found)
+                save_weights(kept, best, description(found))
         wait()
 
     def _best(self, split: ScoredSplit, metrics: Metrics) -> Evaluation:

@@ -163,10 +163,16 @@ def run_as_the_harness_does(model: Any, clips: dict[str, tuple[np.ndarray, int]]
     return lines, len(names) - len(lines)
 
 
+@pytest.mark.parametrize("eval_crop", ["first", "windows"])
 def test_the_harness_gets_the_scores_of_main_eval(
-    adapter: Any, system: dict[str, str], corpus: Path, tmp_path: Path
+    eval_crop: str, fresh: Any, system: dict[str, str], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train.main(["--eval", "--config", system["S2PEC_CONFIG"], "--eval_model_weights", system["S2PEC_WEIGHTS"],
+    config = tmp_path / "own.conf"
+    config.write_text(json.dumps(TINY | {"database_path": str(corpus), "eval_crop": eval_crop}))
+    monkeypatch.setenv("S2PEC_CONFIG", str(config))
+    adapter = type(fresh)()
+    adapter.load()
+    train.main(["--eval", "--config", str(config), "--eval_model_weights", system["S2PEC_WEIGHTS"],
                "--output_dir", str(tmp_path / "out"), "--device", "cpu"])  # fmt: skip
     ours = read_cm_scores(next((tmp_path / "out").glob("LA_*/eval_scores*.txt")))
     split = find_split(corpus, "LA", "eval")

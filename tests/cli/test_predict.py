@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -84,6 +85,15 @@ def command(arguments: Sequence[str], **options: Any) -> "subprocess.CompletedPr
         timeout=300,
         **options,
     )
+
+
+def test_names_that_stdout_cannot_write_are_escaped(system: System, tmp_path: Path) -> None:
+    for name in ("音声.wav", "z.wav"):
+        shutil.copy(system.audio / "a.wav", tmp_path / name)
+    done = command(system.arguments("--format", "csv", tmp_path), env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert done.returncode == 0, done.stderr
+    names = [Path(line.split(",")[0]).name for line in done.stdout.splitlines()[1:]]
+    assert sorted(names) == sorted(["\\u97f3\\u58f0.wav", "z.wav"])
 
 
 def test_scores_are_those_of_the_scorer(system: System, capsys: Output) -> None:

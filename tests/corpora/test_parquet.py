@@ -126,6 +126,42 @@ def test_splits_of_a_column_of_names_or_of_neither(tmp_path: Path) -> None:
         find_corpus(tmp_path / "none")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_speakers_and_attacks_that_are_numbers(tmp_path: Path, named: bool) -> None:
+    """0 is a number as any other; where the features name the numbers, these are the names."""
+    clip, count = tone(0.05), 240
+    columns: dict[str, list[Any]] = {
+        "audio": [{"bytes": clip, "path": f"{number}.flac"} for number in range(count)],
+        "label": ["real", "fake"] * (count // 2),
+        "speaker": [number // 2 % 2 for number in range(count)],
+        # Of bona fide speech some say 0, some nothing.
+        "attack": [(0, None)[number // 2 % 2] if number % 2 == 0 else number // 4 % 2 for number in range(count)],
+    }
+    if named:
+        columns["attack"] = [one if number % 2 else None for number, one in enumerate(columns["attack"])]
+    table = pa.table(columns)
+    if named:
+        names = {"speaker": ["Ann Lee", "Bob"], "attack": ["tts", "vc"]}
+        features = {column: {"names": words, "_type": "ClassLabel"} for column, words in names.items()}
+        table = table.replace_schema_metadata({b"huggingface": json.dumps({"info": {"features": features}}).encode()})
+    pq.write_table(table, tmp_path / "all.parquet")
+    splits = find_corpus(tmp_path).splits.values()
+    trials = [split.read(lambda problem: None) for split in splits]
+    assert sum(map(len, trials)) == count
+    speakers = [speaker for one in trials for speaker in one.speaker.present()]
+    assert sorted(speakers) == (["Ann%20Lee", "Bob"] if named else ["0", "1"])
+    attacks = {(trial.key, trial.attack) for one in trials for trial in one}
+    spoofs = {("spoof", word) for word in (("tts", "vc") if named else ("0", "1"))}
+    assert attacks == {("bonafide", "-")} | spoofs
+
+
+def test_speakers_that_are_not_known(tmp_path: Path) -> None:
+    columns = rows("real", "fake", "fake") | {"speaker": [None, "", "x"], "attack": [None, None, ""]}
+    write_parquet(tmp_path / "test-0.parquet", columns)
+    trials = find_split(tmp_path, "LA", "eval").trials
+    assert [(one.speaker, one.attack) for one in trials] == [("-", "-"), ("-", "unknown"), ("x", "unknown")]
+
+
 def test_names_are_paths_where_they_differ_else_shard_and_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a" / "test-0.parquet", rows("real", "fake", name="my clip {}.wav".format))
     assert list(find_split(tmp_path / "a", "LA", "eval").trials.utterance) == ["my%20clip%200.wav", "my%20clip%201.wav"]

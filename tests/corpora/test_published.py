@@ -2,15 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from s2pecnet import experiment
 from s2pecnet.cli import train
 from s2pecnet.corpora.detect import find_corpus, find_split
-from s2pecnet.corpora.trials import Trial
+from s2pecnet.corpora.published import read_protocol
+from s2pecnet.corpora.trials import OneClassError, Trial
+from s2pecnet.data.datasets import genSpoof_list
 from s2pecnet.errors import InputError
+from s2pecnet.scoring.splits import produce_evaluation_file
 from s2pecnet.systems import build
 from tests.helpers.made_corpora import make_2021, make_asvspoof5, make_in_the_wild
 from tests.helpers.samples import TINIEST
@@ -36,6 +41,13 @@ D_4579 D_0000000211 M C05 2 D_0000000169 AC1 A09 spoof -
 WILD = (
     "file,speaker,label\n0.wav,Alec Guinness,spoof\n1.wav,Alec Guinness,spoof\n4.wav,Christopher Hitchens,bona-fide\n"
 )
+
+
+class OneScore(torch.nn.Module):
+    """A system that gives everything the same score."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x, torch.ones(len(x), 2)
 
 
 def put(root: Path, name: str, text: str) -> Path:
@@ -100,6 +112,26 @@ def test_in_the_wild(tmp_path: Path, path: str) -> None:
         ("Christopher Hitchens", "4.wav", "-", "bonafide"),
     ]
     assert find_split(tmp_path / path, "LA", "eval").audio == tmp_path / "release_in_the_wild"
+
+
+@pytest.mark.parametrize(("name", "ending"), [("train", "trn"), ("dev", "trl"), ("eval", "trl")])
+@pytest.mark.parametrize("key", ["bonafide", "spoof"])
+def test_a_split_of_asvspoof2019_of_one_class_is_scored_and_never_trained_on(
+    tmp_path: Path, name: str, ending: str, key: str
+) -> None:
+    file = f"ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.{name}.{ending}.txt"
+    put(tmp_path, file, f"LA_0079 LA_1 - - {key}\nLA_0079 LA_2 - - {key}\n")
+    split = find_split(tmp_path, "LA", name)
+    with pytest.raises(OneClassError, match=rf"\.txt: the protocol is all {key}; both classes are needed"):
+        _ = split.trials
+    assert list(split.of_any_class().trials.utterance) == ["LA_1", "LA_2"]
+    # The released functions are given the list itself.
+    assert read_protocol(split.protocol).keys() == [key]
+    assert genSpoof_list(split.protocol, is_eval=True) == ["LA_1", "LA_2"]
+    scores = tmp_path / "scores.txt"
+    batches: DataLoader[Any] = DataLoader([(torch.zeros(2, 4), ["LA_1", "LA_2"])], batch_size=None)  # type: ignore[arg-type]
+    produce_evaluation_file(batches, OneScore(), torch.device("cpu"), scores, split.protocol)
+    assert [line.split()[0] for line in scores.read_text().splitlines()] == ["LA_1", "LA_2"]
 
 
 def test_in_the_wild_is_a_csv_file_to_those_who_say_so(tmp_path: Path) -> None:

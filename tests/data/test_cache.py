@@ -175,6 +175,38 @@ def test_headers_are_read_once_and_again_where_a_file_changed(
     assert read_headers(audio, protocol, tmp_path)["frames"][7] == 4321
 
 
+def test_a_file_that_could_not_be_opened_once_is_read_again(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio, protocol = opened(split)
+    read: list[Path] = []
+    failing = {audio.path(4)}
+    real = cache.inspect
+
+    def inspect(path: Path) -> Any:
+        read.append(path)
+        if path in failing:
+            raise BadAudio(f"{path}: cannot be opened: Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(cache, "inspect", inspect)
+    assert np.flatnonzero(read_headers(audio, protocol, tmp_path)["frames"] == 0).tolist() == [4]
+    kept = next(tmp_path.glob("headers-*.bin"))
+    before = kept.stat().st_mtime_ns, kept.stat().st_ino
+    read.clear()
+    # While it lasts, nothing has changed that would have to be written.
+    assert read_headers(audio, protocol, tmp_path)["frames"][4] == 0
+    assert read == [audio.path(4)]
+    assert (kept.stat().st_mtime_ns, kept.stat().st_ino) == before
+    failing.clear()
+    headers = read_headers(audio, protocol, tmp_path)
+    assert headers["frames"][4] == len(audio.complete(4))
+    check_headers(audio, protocol, headers)
+    read.clear()
+    np.testing.assert_array_equal(read_headers(audio, protocol, tmp_path), headers)
+    assert read == []
+
+
 @pytest.mark.slow
 def test_headers_of_a_long_list_take_a_few_bytes_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_stat", lambda audio, index: (index + 1, 7, 7))

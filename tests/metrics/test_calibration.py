@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +181,14 @@ def test_what_is_no_calibration_is_reported(tmp_path: Path) -> None:
         read_calibration(path)
     with pytest.raises(InputError, match="no such calibration"):
         read_calibration(tmp_path / "absent.json")
+
+
+def test_a_file_whose_name_is_no_text(cm_file: Path, tmp_path: Path) -> None:
+    for name, shown in ((b"dev\xfc.txt", "dev\\xfc.txt"), (b"dev\x01.txt", "dev\\x01.txt")):
+        path = os.fsdecode(os.path.join(os.fsencode(cm_file.parent), name))
+        shutil.copy(cm_file, path)
+        assert calibrate.main(["--cm", path, "--output", str(tmp_path / "odd.json")]) == 0
+        assert json.loads((tmp_path / "odd.json").read_text())["fitted_on"].endswith(shown)
 
 
 def test_command_line(cm_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

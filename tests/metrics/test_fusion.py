@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,7 +177,9 @@ def test_command_names_trials_that_are_left_out(
     arguments = ["--method", "mean", "--apply", files["eval_A"], files["eval_B"], "--output", str(output)]
     assert fuse.main(arguments) == 0
     assert caplog.messages[0] == f"{files['eval_A']}: 1 trial without a score, not in the metrics"
-    assert "gap" not in output.read_text()
+    # They are counted by whoever evaluates the fused scores.
+    assert output.read_text().splitlines()[-1] == "gap A07 spoof unscored"
+    assert read_cm_scores(output).n_unscored == 1
 
 
 def test_command_fuses_the_trials_that_all_systems_scored(
@@ -194,6 +197,7 @@ def test_command_fuses_the_trials_that_all_systems_scored(
     dev, evaluated = ([read_cm_scores(files[f"{split}_{name}"]) for name in "AB"] for split in ("dev", "eval"))
     wanted = fit_logistic([dev[0].take(kept), dev[1]]).apply([evaluated[0].take(kept), evaluated[1]])
     assert fused.scores.tolist() == wanted.scores.tolist()
+    assert fused.n_unscored == 1
     left_out = [line for line in caplog.messages if line.startswith("1 of 140 trials are left out of all systems")]
     assert len(left_out) == 2
     assert f"{files['eval_B']} lacks 1" in left_out[0]
@@ -223,6 +227,29 @@ def test_command_takes_keys_apart_and_tells_of_reversed_systems(
     ]
     fused = read_cm_scores(output)
     assert compute_eer(fused.bonafide, fused.spoof)[0] < 0.2
+
+
+@pytest.mark.parametrize("value", [0.1, -0.343434, 1e-9, 3e7])
+def test_a_system_whose_scores_are_all_equal_adds_nothing(value: float) -> None:
+    """The mean of equal numbers need not be that number, so their deviation need not be 0."""
+    for trials in (60, 140, 200, 333):
+        good = systems_of(5, trials // 2, trials - trials // 2, 1)[0]
+        flat = replace(good, scores=np.full(good.scores.size, value))
+        with pytest.raises(InputError, match=re.escape(f"system 2: all scores are {value:g}")):
+            fit_mean([good, flat])
+        alone, both = fit_logistic([good]), fit_logistic([good, flat])
+        assert both.weights[1] == 0
+        assert both.weights[0] == pytest.approx(alone.weights[0], rel=1e-3)
+        assert both.offset == pytest.approx(alone.offset, rel=1e-2, abs=1e-3)
+        assert fit_logistic([flat]) == LinearMap((0.0,), 0.0)
+
+
+def test_the_scores_of_a_system_are_given_once(files: dict[str, str], tmp_path: Path) -> None:
+    cm, output = ["--cm", files["dev_A"], "--cm", files["dev_B"]], ["--output", str(tmp_path / "fused.txt")]
+    with pytest.raises(InputError, match=r"--apply: .*eval_A.txt is given twice"):
+        fuse.main([*cm, "--apply", files["eval_A"], files["eval_A"], *output])
+    with pytest.raises(InputError, match=r"--cm: .*dev_A.txt is given twice"):
+        fuse.main([*cm[:2], *cm[:2], "--apply", files["eval_A"], files["eval_B"], *output])
 
 
 def test_command_refuses_bad_input_in_one_line(files: dict[str, str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2pecnet.metrics.countermeasure import evaluate
+from s2pecnet.metrics.fixed_threshold import FixedThreshold
 from s2pecnet.metrics.tdcf import TandemWeights
 from s2pecnet.reporting import chart_data
 from s2pecnet.score_files.cm_asv import CMScores
@@ -45,6 +46,34 @@ def test_operating_points_keep_their_rate() -> None:
         assert sweep.far[point] <= rate < sweep.far[point - 1]
     point = points["at most 1 % of bona fide rejected"]
     assert sweep.frr[point] <= 0.01 < sweep.frr[point + 1]
+
+
+def test_operating_points_have_a_threshold() -> None:
+    """Among equal scores no threshold rejects a part of them: here 5 % of bona fide trials are saturated."""
+    generator = np.random.default_rng(0)
+    real = np.maximum(generator.normal(2, 1, 1000), np.quantile(generator.normal(2, 1, 1000), 0.05))
+    fake = np.minimum(generator.normal(-2, 1, 1000), -1.0)
+    cm = scores_of(real.tolist(), fake.tolist())
+    sweep = chart_data.sweep_of(cm)
+    points = dict(chart_data.operating_points(sweep, 1000, 1000))
+    for name, point in points.items():
+        if name.startswith("at most"):
+            rate, threshold = float(name.split()[2]) / 100, sweep.threshold_at(point)
+            at = FixedThreshold.of(cm, threshold)
+            assert sweep.point_of(threshold) == point
+            assert (at.frr, at.far) == (sweep.frr[point], sweep.far[point])
+            assert sweep.far[point] <= rate if "spoofs" in name else sweep.frr[point] <= rate
+
+
+@given(tied_scores, tied_scores)
+def test_the_rates_of_a_threshold_are_those_that_it_has(bonafide: list[float], spoof: list[float]) -> None:
+    cm = scores_of(bonafide, spoof)
+    sweep = chart_data.sweep_of(cm)
+    for point in (sweep.eer_point, sweep.dcf_point, 0, len(bonafide) + len(spoof)):
+        threshold = sweep.threshold_at(point)
+        at, real = FixedThreshold.of(cm, threshold), sweep.point_of(threshold)
+        assert (sweep.frr[real], sweep.far[real]) == pytest.approx((at.frr, at.far))
+        assert sweep.has_threshold[real]
 
 
 @given(tied_scores, tied_scores)

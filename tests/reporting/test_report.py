@@ -216,6 +216,15 @@ def test_thresholds_are_those_of_the_metrics(tmp_path: Path) -> None:
     assert "EER 2 0 0 minDCF 2 0 0" in text
 
 
+def test_a_page_in_the_folder_of_its_run_is_made_again(run: Path) -> None:
+    for _ in range(2):
+        assert report.main([str(run), "--output", str(run / "shared.html")]) == 0
+    with pytest.raises(InputError, match="that is an input of this command"):
+        report.main([str(run), "--output", str(run / "results.json")])
+    with pytest.raises(InputError, match="that is an input of this command"):
+        report.main([str(run), "--output", str(run / "dev_scores.txt")])
+
+
 # ---- what is missing ---------------------------------------------------------------------------
 
 

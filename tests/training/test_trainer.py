@@ -20,6 +20,7 @@ from s2pecnet import experiment
 from s2pecnet.cli import train
 from s2pecnet.errors import InputError
 from s2pecnet.metrics.countermeasure import Metrics
+from s2pecnet.runs.provenance import check_same_experiment
 from s2pecnet.systems.weights import description, save_weights
 from s2pecnet.training import trainer
 from s2pecnet.training.trainer import Progress
@@ -296,6 +297,70 @@ def test_resume_in_the_config_and_a_finished_run(
     assert not list(tmp_path.glob("*.1"))
 
 
+def test_a_finished_training_is_not_the_result_of_another_rate(
+    tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train.main(arguments(tiniest_config, tmp_path, "--set=num_epochs=1", "--resume"))
+    folder = tmp_path / "LA_tiniest_ep1_bs6"
+    before = (folder / "results.json").read_bytes()
+    other = r"finished with another optim_config.base_lr: 0.001 -> 0.5; give this one a --comment"
+    with pytest.raises(InputError, match=other):
+        train.main(
+            arguments(tiniest_config, tmp_path, "--set=num_epochs=1", "--resume", "--set=optim_config.base_lr=0.5")
+        )
+    assert (folder / "results.json").read_bytes() == before
+    # What may have been needed to get through is said.
+    train.main(arguments(tiniest_config, tmp_path, "--set=num_epochs=1", "--resume", "--set=skip_nonfinite=3"))
+    assert f"{folder}: finished with another skip_nonfinite: 0 -> 3" in caplog.messages
+
+
+def test_a_front_end_gets_no_rate_of_its_own_in_the_middle(tmp_path: Path) -> None:
+    """Its parameters would be another group of the optimizer's."""
+    one, other = {"optim_config.front_end_lr": 1e-5}, {"optim_config.front_end_lr": 1e-6}
+    assert check_same_experiment(one, other, tmp_path) == ["optim_config.front_end_lr: 1e-06 -> 1e-05"]
+    for own, earlier in ((one, {}), ({}, one)):
+        with pytest.raises(InputError, match=r"holds the state of another experiment \(optim_config.front_end_lr is"):
+            check_same_experiment(own, earlier, tmp_path)
+
+
+def test_weights_may_get_another_format_in_the_middle(
+    unfinished: Path, tiniest_config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = arguments(tiniest_config, tmp_path / "out", "--resume", "--set=weights_format=safetensors")
+    train.main(given)
+    assert "resuming with another weights_format: 'pth' -> 'safetensors'" in caplog.messages
+    assert "lost, damaged" not in caplog.text
+    train.main(arguments(tiniest_config, tmp_path / "whole"))
+    figures = [
+        json.loads((folder / "results.json").read_text())["metrics"]
+        for folder in (unfinished, tmp_path / "whole" / unfinished.name)
+    ]
+    assert figures[0] == figures[1]
+    assert (unfinished / "weights" / "best.safetensors").is_file()
+
+
+def test_weights_are_deleted_only_when_no_state_needs_them(
+    tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed behind the second best epoch, before its state is saved; only the latest weights are to be kept."""
+    given = arguments(tiniest_config, tmp_path, "--set=keep_checkpoints=1")
+    monkeypatch.setattr(trainer.Progress, "is_best", lambda *_: True)
+    real = trainer.Trainer.save
+
+    def cut(self: Any) -> None:
+        if self.progress.epoch == 2:
+            raise Killed
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "save", cut)
+        with pytest.raises(Killed):
+            train.main(given)
+    train.main([*given, "--resume"])
+    (kept,) = (tmp_path / "LA_tiniest_ep2_bs6" / "weights").glob("epoch_*")
+    assert kept.name.startswith("epoch_1_")
+
+
 def test_a_page_that_could_not_be_written_is_made_by_resume(
     tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -331,6 +396,37 @@ def test_a_loss_that_is_not_finite_names_the_batch(tiniest_config: Path, tmp_pat
     assert batch["epoch"] == 0
     assert len(set(batch["utterances"])) == 6
     assert all(name.startswith("LA_T_") for name in batch["utterances"])
+
+
+@pytest.mark.parametrize("bad", [0, 1, 3])
+def test_a_loss_that_is_looked_at_late_names_its_own_batch(
+    bad: int, tiniest_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: with the next step, with a state to be saved, at the end of the epoch."""
+
+    class Event:
+        def record(self) -> None: ...
+
+        def synchronize(self) -> None: ...
+
+    asked: list[list[str]] = []
+    real = trainer.TrainingStep.__call__
+
+    def poisoned(self: Any, inputs: Any, labels: Any) -> Any:
+        self._late = True
+        asked.append([])
+        if len(asked) - 1 == bad:
+            inputs = [torch.full_like(one, float("nan")) for one in inputs]
+        return real(self, inputs, labels)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(trainer.TrainingStep, "__call__", poisoned)
+    every = ["--set=save_every_steps=2"] if bad == 1 else []
+    with pytest.raises(InputError, match="is not finite") as caught:
+        train.main(arguments(tiniest_config, tmp_path, *every))
+    (batch,) = json.loads(Path(str(caught.value).rpartition(" are in ")[2]).read_text())
+    assert batch["step"] == bad
+    assert len(batch["utterances"]) == 6
 
 
 def test_a_state_that_is_not_finite_is_not_written(

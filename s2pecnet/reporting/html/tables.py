@@ -129,8 +129,11 @@ def threshold_table(evaluation: Evaluation) -> Markup | None:
     rows = []
     metrics = evaluation.metrics
     for name, point in operating_points(sweep, metrics.n_bonafide, metrics.n_spoof):
-        cells = [number(sweep.threshold_at(point), 5), percent(sweep.frr[point]), percent(sweep.far[point])]
-        cells += [] if sweep.tdcf is None else [cost(sweep.tdcf[point])]
+        threshold = sweep.threshold_at(point)
+        # Among equal scores a point may have rates that its threshold has not.
+        real = sweep.point_of(threshold)
+        cells = [number(threshold, 5), percent(sweep.frr[real]), percent(sweep.far[real])]
+        cells += [] if sweep.tdcf is None else [cost(sweep.tdcf[real])]
         rows.append(tag("tr", tag("th", name, scope="row"), [tag("td", text, class_="number") for text in cells]))
     return table(head, rows, "thresholds")
 
