@@ -131,7 +131,7 @@ class Adapter(_HARNESS_MODEL):  # type: ignore[misc, valid-type]
         scores: list[float]
         if self._in_windows:
             from s2pecnet.data.datasets import joined_windows
-            from s2pecnet.scoring.splits import mean_logits
+            from s2pecnet.systems.scorer import mean_logits
 
             items = [(*self._inputs.windows(waveform), str(number)) for number, waveform in enumerate(waveforms)]
             *inputs, names = joined_windows(items)

@@ -3,7 +3,6 @@
 A score file has "utterance attack key score" a line; a score is the logit of bona fide: higher = bona fide.
 """
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from s2pecnet.interruption import raise_if_stop_requested
 from s2pecnet.metrics.countermeasure import Metrics, evaluate
 from s2pecnet.parallel import gathered
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores, Floats
-from s2pecnet.systems.scorer import Scorer
+from s2pecnet.systems.scorer import Scorer, mean_logits
 from s2pecnet.text import listed
 
 Loader = DataLoader[Any]
@@ -155,26 +154,6 @@ def score_split(loader: Loader, scorer: Scorer, trials: Trials, logits: list[Ten
             "of another split?"
         )
     return scores
-
-
-def mean_logits(
-    scorer: Scorer, inputs: list[Tensor], names: list[str], at_most: int | None
-) -> tuple[list[str], Tensor, Tensor]:
-    """Of a batch whose rows are utterances or windows of them: utterances, logits (B, 2), and which are usable (B,).
-
-    Args:
-        names: the utterance of each row.
-        at_most: rows that are scored together; None: all.
-    """
-    parts = zip(*(rows.split(at_most or len(names)) for rows in inputs), strict=True)
-    logits = torch.cat([scorer.logits(*part) for part in parts])
-    utterances, counts = zip(*((name, len(list(rows))) for name, rows in itertools.groupby(names)), strict=True)
-    usable = ~inputs[0].flatten(1)[:, 0].isnan()
-    if len(counts) < len(names):
-        # As `Prediction.score`, which takes the mean in this precision.
-        logits = torch.stack([rows.double().mean(0) for rows in logits.split(counts)])
-        usable = torch.stack([rows.all() for rows in usable.split(counts)])
-    return list(utterances), logits, usable
 
 
 def write_score_file(path: str | Path, trials: Trials, scores: Floats) -> None:

@@ -6,6 +6,8 @@ at a time: the feature maps of more take gigabytes and are no faster, and the sc
 """
 
 import copy
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -67,6 +69,26 @@ class Scorer:
                 logits = forward(self.model, [tensor.to(self.device, non_blocking=True) for tensor in chunk])[1]
             parts.append(logits[:count].float())
         return torch.cat(parts).cpu()
+
+
+def mean_logits(
+    scorer: Scorer, inputs: Sequence[Tensor], names: Sequence[str], at_most: int | None
+) -> tuple[list[str], Tensor, Tensor]:
+    """Of a batch whose rows are utterances or windows of them: utterances, logits (B, 2), and which are usable (B,).
+
+    Args:
+        names: the utterance of each row.
+        at_most: rows that are scored together; None: all.
+    """
+    parts = zip(*(rows.split(at_most or len(names)) for rows in inputs), strict=True)
+    logits = torch.cat([scorer.logits(*part) for part in parts])
+    utterances, counts = zip(*((name, len(list(rows))) for name, rows in itertools.groupby(names)), strict=True)
+    usable = ~inputs[0].flatten(1)[:, 0].isnan()
+    if len(counts) < len(names):
+        # As `scoring.recordings.Prediction.score`, which takes the mean in this precision.
+        logits = torch.stack([rows.double().mean(0) for rows in logits.split(counts)])
+        usable = torch.stack([rows.all() for rows in usable.split(counts)])
+    return list(utterances), logits, usable
 
 
 def fold_batch_norms(model: nn.Module, packed_for: torch.dtype | None = None) -> nn.Module:
