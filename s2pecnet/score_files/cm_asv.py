@@ -183,14 +183,11 @@ def write_cm_scores(path: PathLike, cm: CMScores, unscored: Sequence[tuple[str, 
         OSError: the file cannot be written.
     """
     keys = np.where(cm.is_bonafide, *KEYS).tolist()
-    names, attacks = (
-        [re.sub(r"\s", lambda found: quote(found[0]), name) for name in column.tolist()]
-        for column in (cm.utterances, cm.attacks)
-    )
-    rows = zip(names, attacks, keys, cm.scores.tolist(), strict=True)
+    columns = (cm.utterances.tolist(), cm.attacks.tolist(), keys, map(repr, cm.scores.tolist()))
+    rows = [*zip(*columns, strict=True), *((*trial, UNSCORED) for trial in unscored)]
     with atomic_write(path) as stream:
-        stream.writelines(f"{utterance} {attack} {key} {score!r}\n" for utterance, attack, key, score in rows)
-        stream.writelines(f"{utterance} {attack} {key} {UNSCORED}\n" for utterance, attack, key in unscored)
+        for row in rows:
+            stream.write(" ".join(re.sub(r"\s", lambda found: quote(found[0]), field) for field in row) + "\n")
 
 
 def write_plain_scores(path: PathLike, scores: Mapping[str, float]) -> None:

@@ -229,6 +229,21 @@ def test_command_takes_keys_apart_and_tells_of_reversed_systems(
     assert compute_eer(fused.bonafide, fused.spoof)[0] < 0.2
 
 
+def test_names_with_blanks_stay_one_field_without_a_score_too(files: dict[str, str], tmp_path: Path) -> None:
+    """Tables between tabs or commas may have them."""
+    for split in ("A", "B"):
+        cm = read_cm_scores(files[f"eval_{split}"])
+        rows = [f"my clips/{utt}\t{score}\t{'real' if real else 'fake'}" for utt, score, real in zip(
+            cm.utterances, cm.scores, cm.is_bonafide, strict=True)]  # fmt: skip
+        kept = rows if split == "A" else rows[1:]
+        Path(files[f"eval_{split}"]).write_text("\n".join(["file\tscore\tlabel", *kept]) + "\n")
+    output = tmp_path / "fused.txt"
+    assert fuse.main(["--method", "mean", "--apply", files["eval_A"], files["eval_B"], "--output", str(output)]) == 0
+    fused = read_cm_scores(output)
+    assert (fused.scores.size, fused.n_unscored) == (139, 1)
+    assert output.read_text().splitlines()[-1].startswith("my%20clips/u12_000000 - bonafide unscored")
+
+
 @pytest.mark.parametrize("value", [0.1, -0.343434, 1e-9, 3e7])
 def test_a_system_whose_scores_are_all_equal_adds_nothing(value: float) -> None:
     """The mean of equal numbers need not be that number, so their deviation need not be 0."""
