@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from s2pecnet.errors import InputError
-from s2pecnet.metrics.logistic import LinearMap, are_varied, stack_scores
+from s2pecnet.metrics.logistic import LinearMap, stack_scores, standardise
 from s2pecnet.score_files.cm_asv import CMScores
 
 
@@ -27,10 +27,9 @@ def fit_mean(systems: Sequence[CMScores], names: Sequence[str] = ()) -> LinearMa
     LinearMap(weights=(0.25, 0.25), offset=-1.5)
     """
     scores, _ = stack_scores(systems, names)
-    centres, spreads = scores.mean(axis=0), scores.std(axis=0)
-    varied = are_varied(scores)
-    if not varied.all():
-        index = int(np.argmin(varied))
+    _, centres, spreads = standardise(scores)
+    if not spreads.all():
+        index = int(np.argmin(spreads))
         raise InputError(
             f"{names[index] if names else f'system {index + 1}'}: all scores are {centres[index]:g}, expected "
             "different ones to standardise"

@@ -26,6 +26,9 @@ from s2pecnet.errors import InputError
 from s2pecnet.metrics.det import Bools, Floats, checked_scores
 from s2pecnet.score_files.cm_asv import CMScores, align_trials
 
+# Weights have the size of 1 / standard deviation, and have to be finite.
+_LEAST_SPREAD = 1e-300
+
 
 @dataclass(frozen=True)
 class LinearMap:
@@ -87,9 +90,8 @@ def fit_logistic(systems: Sequence[CMScores], names: Sequence[str] = ()) -> Line
         raise InputError(
             f"no {'spoofed' if is_bonafide.all() else 'bona fide'} trials to fit on, expected both classes"
         )
-    centres, spreads = scores.mean(axis=0), scores.std(axis=0)
-    varied = are_varied(scores)
-    standard = (scores - centres) / np.where(varied, spreads, 1.0)
+    standard, centres, spreads = standardise(scores)
+    varied = spreads > 0
     n_class = np.where(is_bonafide, is_bonafide.sum(), (~is_bonafide).sum())
     coefficients, intercept = _regression(standard, is_bonafide, np.ones(n_class.size))
     fitted = standard @ coefficients
@@ -102,10 +104,25 @@ def fit_logistic(systems: Sequence[CMScores], names: Sequence[str] = ()) -> Line
     return LinearMap(tuple(weights.tolist()), float(intercept - weights @ centres))
 
 
-def are_varied(scores: Floats) -> Bools:
-    """Of scores (n, k), which systems' (k,) are not all equal, up to rounding."""
+def standardise(scores: Floats) -> tuple[Floats, Floats, Floats]:
+    """Scores less their mean and divided by their standard deviation, system by system.
+
+    Args:
+        scores: (n, k) finite ones, of any size.
+
+    Returns:
+        (n, k) standardised scores, (k,) means, (k,) standard deviations. The deviation of scores that are all equal up
+        to rounding is 0, as is one that nothing can be divided by; their standardised scores are 0.
+    """
+    # The squares of 1e-200 and 1e200 are no doubles: all is computed near 1. A power of 2 rounds nothing.
+    exponents = np.frexp(np.abs(scores).max(axis=0))[1]
+    near_one = np.ldexp(scores, -exponents)
+    centres, spreads = near_one.mean(axis=0), near_one.std(axis=0)
     # Not by the deviation: the mean of equal numbers need not be that number.
-    return np.asarray(np.ptp(scores, axis=0) > 1e-12 * np.abs(scores).max(axis=0))
+    is_varied = np.ptp(near_one, axis=0) > 1e-12 * np.abs(near_one).max(axis=0)
+    is_varied &= np.ldexp(spreads, exponents) > _LEAST_SPREAD
+    standard = np.where(is_varied, near_one - centres, 0.0) / np.where(is_varied, spreads, 1.0)
+    return standard, np.ldexp(centres, exponents), np.where(is_varied, np.ldexp(spreads, exponents), 0.0)
 
 
 def stack_scores(systems: Sequence[CMScores], names: Sequence[str] = ()) -> tuple[Floats, Bools]:
