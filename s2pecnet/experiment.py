@@ -112,6 +112,7 @@ def train(config: Config, seed: int, options: RunOptions) -> RunRecord:
         record = describe_run(config, seed, str(device), corpus, "train", SPLITS)
         folder = options.folder(config)
         resume = options.resume or config.resume == "auto" or parallel.restarted()
+        parallel.check_shared(options.output_dir)
         with run_lock(folder.path):
             finished = finished_record(folder.results, record) if resume else None
             if finished:
@@ -234,6 +235,7 @@ def _scoring(
             # Its results stay what they are.
             folder = RunFolder(folder.path.with_name(f"{folder.path.name}_scored_{split}"), config)
             log.info("%s holds a training; this evaluation goes to %s", options.folder(config).path, folder.path)
+        parallel.check_shared(options.output_dir)
         record = describe_run(config, seed, str(device), corpus, split, (split,))
         scored = scored_split(config, corpus, split, inputs_of(config), options.cache, folder, record)
         system = System.load(config, options.weights, device)

@@ -11,11 +11,16 @@ Only the process of rank 0 writes files and prints. All functions here do nothin
 
 import contextlib
 import datetime
+import json
 import logging
 import os
+import socket
+import time
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +34,8 @@ log = logging.getLogger(__name__)
 
 # How long a process waits for the others before it counts them as lost. One that evaluates alone takes less.
 PATIENCE = datetime.timedelta(minutes=30)
+# How long a disk that nodes share may take to show a new file to all of them.
+SECONDS_TO_SEE = 5
 # What torch says, in many words, where another process has gone.
 LOST = ("Connection closed by peer", "Connection reset by peer", "connection closed", "Broken pipe", "NCCL", "gloo",
         "Gloo", "recvValue failed", "Socket", "Timed out")  # fmt: skip
@@ -62,6 +69,8 @@ class Processes:
 
 ALONE = Processes()
 _joined = ALONE
+# How often this process has met the others, and whether others had met before.
+_meetings, _restarted = 0, False
 
 
 def processes() -> Processes:
@@ -75,8 +84,9 @@ def by_torchrun() -> bool:
 
 
 def restarted() -> bool:
-    """Whether torchrun starts this training again after a failure (`--max-restarts`)."""
-    return by_torchrun() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    """Whether torchrun starts this training again: after a failure (`--max-restarts`), or since a node came or went."""
+    counted = by_torchrun() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    return any(gathered(counted or _restarted))
 
 
 def device_of(name: str) -> str:
@@ -94,8 +104,14 @@ def joined(device: torch.device) -> Iterator[Processes]:
         ProcessLost: another process ends while this one waits for it.
     """
     global _joined
-    if not by_torchrun() or int(os.environ["WORLD_SIZE"]) == 1 or _joined is not ALONE:
+    if not by_torchrun() or _joined is not ALONE:
         yield _joined
+        return
+    if int(os.environ["WORLD_SIZE"]) == 1:
+        # Others may have been there, or may come.
+        if _is_hosted():
+            _meeting_point()
+        yield ALONE
         return
     # Gradients travel between GPUs, what is agreed on between the CPUs.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -127,18 +143,47 @@ def joined(device: torch.device) -> Iterator[Processes]:
             distributed.destroy_process_group()
 
 
-def _meeting_point() -> dict[str, Any]:
-    """Where the processes find each other: torchrun's own store, under another name after each restart.
+def _is_hosted() -> bool:
+    """Whether torchrun itself has the store, which then outlives the processes."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
-    Its store may be the same one again, and would answer with the addresses of processes that are gone.
+
+def _meeting_point() -> dict[str, Any]:
+    """Where the processes find each other: torchrun's own store, under a name of this meeting.
+
+    After a restart it may be the same store, with the addresses of processes that are gone, and each node counts the
+    restarts of its own. So every process leaves a mark that nobody has left before, and rank 0 numbers the meeting of
+    those whose marks have answered.
+
+    Raises:
+        ProcessLost: not all have come within PATIENCE.
     """
+    global _meetings, _restarted
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = distributed.TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), size, rank == 0 and not hosted, PATIENCE
-    )
-    prefix = f"s2pecnet/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    return {"store": distributed.PrefixStore(prefix, store), "rank": rank, "world_size": size}
+    address, port, hosts = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), rank == 0 and not _is_hosted()
+    store = distributed.PrefixStore("s2pecnet", distributed.TCPStore(address, port, size, hosts, PATIENCE))
+    mark, deadline = uuid.uuid4().hex, time.monotonic() + PATIENCE.total_seconds()
+    store.set(f"mark/{rank}", mark)
+    number = store.add("meetings", 1) if rank == 0 else 0
+    while True:
+        if rank == 0:
+            # Again and again: the first marks may be those of processes that are gone.
+            marks = [store.get(f"mark/{one}").decode() for one in range(size)]
+            store.set("meeting", json.dumps([number, marks]))
+            if all(store.check([f"{number}/{one}"]) for one in marks[1:]):
+                break
+        else:
+            number, marks = json.loads(store.get("meeting"))
+            if mark in marks:
+                store.set(f"{number}/{mark}", "")
+                break
+        if time.monotonic() > deadline:
+            raise ProcessLost("not all processes of this training have come; are all nodes up, with the same torchrun?")
+        time.sleep(0.05)
+    _meetings += 1
+    # The store lives as long as torchrun: who comes late to it was started again.
+    _restarted = number > _meetings
+    return {"store": distributed.PrefixStore(str(number), store), "rank": rank, "world_size": size}
 
 
 def agree_on_signals() -> None:
@@ -172,6 +217,35 @@ def mean_of(tensors: Sequence[Tensor]) -> list[Tensor]:
     together = torch.stack([tensor.detach() for tensor in tensors])
     distributed.all_reduce(together)
     return list((together / _joined.size).unbind())
+
+
+def check_shared(folder: Path) -> None:
+    """Make sure that all processes see the same folder, on other nodes too: one writes there, all read.
+
+    Raises:
+        InputError: one of them does not see what the first has written there.
+        OSError: the folder cannot be written.
+    """
+    if _joined.size == 1:
+        return
+    mark = folder / f".seen-by-all-{uuid.uuid4().hex}"
+    if not _joined.rank:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    try:
+        own = folder / gathered(mark.name)[0]
+        deadline = time.monotonic() + SECONDS_TO_SEE
+        while not own.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        blind = [where for seen, where in gathered((own.exists(), f"{socket.gethostname()}:{folder}")) if not seen]
+    finally:
+        if not _joined.rank:
+            mark.unlink(missing_ok=True)
+    if blind:
+        raise InputError(
+            f"--output_dir: {blind[0]} is not the folder that rank 0 writes to; expected one on a disk that all nodes "
+            "share"
+        )
 
 
 def check_divisible(batch_size: int, micro_batch_size: int | None) -> None:

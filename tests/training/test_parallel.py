@@ -9,10 +9,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,18 @@ with parallel.joined(torch.device("cpu")) as group:
 """
 
 
-def torchrun(*command: object, processes: int = 2, restarts: int = 0) -> list[str]:
-    own = ["--standalone", f"--nproc_per_node={processes}", f"--max-restarts={restarts}"]
+def torchrun(*command: object, processes: int = 2, restarts: int = 0, nodes: Sequence[str] = ()) -> list[str]:
+    """The command of one node, or of one of several, where `nodes` are the options by which they find each other."""
+    own = [*(nodes or ["--standalone"]), f"--nproc_per_node={processes}", f"--max-restarts={restarts}"]
     return [sys.executable, "-m", "torch.distributed.run", *own, *map(str, command)]
+
+
+def two_nodes() -> list[str]:
+    """Options of torchrun for two nodes, which meet at a free port of this machine."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    return ["--nnodes=2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}", f"--rdzv_id={port}"]
 
 
 @pytest.fixture(autouse=True)
@@ -134,21 +144,37 @@ def arguments(config: Path, output: Path, *more: object) -> list[object]:
 
 
 @contextlib.contextmanager
-def started(output: Path, command: list[str]) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
-    """A training in its second epoch, and the pids of its processes by rank."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def started(
+    output: Path, command: list[str], also: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A training in its second epoch, and the pids of its processes by rank, those of the node `also` last."""
+    nodes = [
+        subprocess.Popen(one, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for one in (command, also)
+        if one
+    ]
+    process = nodes[0]
     try:
         deadline = time.monotonic() + 120
         while not list(output.glob("LA*/state/00001_*")):
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-        yield process, [int(child) for child in children]
+        children = [
+            int(child)
+            for node in nodes
+            for child in subprocess.run(["pgrep", "-P", str(node.pid)], capture_output=True, text=True).stdout.split()
+        ]
+        yield process, children
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        for node in nodes:
+            # Where the first has ended, so does the other; in a test that fails neither may.
+            if process.poll() is not None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    node.communicate(timeout=60)
+            if node.poll() is None:
+                node.kill()
+                node.communicate()
 
 
 def history(output: Path) -> list[float]:
@@ -215,6 +241,36 @@ def test_a_process_that_is_killed_ends_all_and_torchrun_restarts_them(config: Pa
     # The same number of processes: the same bytes.
     states = [read_weights(tmp_path / one / "LA_tiniest_ep4_bs6" / "weights" / "swa.pth") for one in ("again", "whole")]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[1])
+
+
+def test_a_process_of_another_node_is_killed_and_torchrun_restarts_all(config: Path, tmp_path: Path) -> None:
+    """Each node counts the restarts of its own; all resume, and give what two processes of one node give."""
+    command = torchrun(*arguments(config, tmp_path / "two"), processes=1, restarts=1, nodes=two_nodes())
+    with started(tmp_path / "two", command, also=command) as (process, ranks):
+        os.kill(ranks[-1], signal.SIGKILL)
+        process.communicate(timeout=200)
+    folder = tmp_path / "two" / "LA_tiniest_ep4_bs6"
+    sessions = json.loads((folder / "results.json").read_text())["sessions"]
+    assert [one["processes"] for one in sessions] == [2, 2]
+    assert sessions[1]["epoch"] >= 1
+    whole = subprocess.run(torchrun(*arguments(config, tmp_path / "one")), cwd=ROOT, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    two, one = (read_weights(tmp_path / name / folder.name / "weights" / "swa.pth") for name in ("two", "one"))
+    assert all(torch.equal(two[key], one[key]) for key in one)
+
+
+def test_nodes_need_one_folder_for_results(config: Path, tmp_path: Path) -> None:
+    nodes = two_nodes()
+    commands = [
+        torchrun(*arguments(config, tmp_path / disk), processes=1, nodes=nodes) for disk in ("a disk", "another")
+    ]
+    with subprocess.Popen(commands[1], cwd=ROOT, stderr=subprocess.PIPE, text=True) as other:
+        done = subprocess.run(commands[0], cwd=ROOT, capture_output=True, text=True)
+        errors = [done.stderr, other.communicate(timeout=120)[1]]
+    for error in errors:
+        assert "is not the folder that rank 0 writes to; expected one on a disk that all nodes share" in error
+    # Nothing of a training is there, nor the mark by which it was found.
+    assert not [path for path in tmp_path.glob("a*/*") if path.name != "cache"]
 
 
 def test_batches_that_cannot_be_shared_are_refused(config: Path, tmp_path: Path) -> None:
