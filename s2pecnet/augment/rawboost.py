@@ -199,7 +199,8 @@ def standard_normals(count: int, rng: np.random.Generator) -> NDArray[np.float32
 
 def peak_limited(y: Waveform) -> Waveform:
     """y, divided by its peak where that is above 1."""
-    peak = np.abs(y).max()
+    # Without an array of magnitudes.
+    peak = max(y.max(), -y.min())
     return y / peak if peak > 1 else y
 
 
