@@ -53,7 +53,7 @@ CONFIGS = ROOT / "config" / "small"
 SYSTEMS = (
     "S2pecNet", "S2pecNet_paper", "S2pecNet_first_order", "S2pecNet_second_order", "S2pecNet_no_reconstruction",
     "S2pecNet_coarse_fusion", "S2pecNet_statistics", "AASIST", "RawNet2", "RawGATST", "S2pecNet_rawboost",
-    "S2pecNet_codec", "AASIST_rawboost", "AASIST_codec", "S2pecNet_plus",
+    "S2pecNet_codec", "AASIST_rawboost", "AASIST_codec", "RawNet2_speed", "S2pecNet_speed", "S2pecNet_plus",
 )  # fmt: skip
 BASELINES = ("LFCC-GMM", "LFCC-LR")
 COMPONENTS = 64
@@ -116,7 +116,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         if not _config_of(name).is_file():
             raise InputError(f"--systems {name}: there is no {CONFIGS / name}.conf, nor a {_config_of(name)}")
     # A corpus that is not there is found before anything is trained.
-    _protocols(given.systems[0], tuple(_overrides(given)))
+    _protocols(given.systems[0], _overrides(given))
     return given
 
 
@@ -133,8 +133,8 @@ def _protocols(name: str, overrides: tuple[str, ...]) -> dict[str, str]:
     return {f"protocol of {split}": corpus[split].trials.digest for split in SPLITS}
 
 
-def _overrides(given: argparse.Namespace) -> list[str]:
-    return [f"database_path={json.dumps(str(given.corpus))}", *given.set]
+def _overrides(given: argparse.Namespace) -> tuple[str, ...]:
+    return f"database_path={json.dumps(str(given.corpus))}", *given.set
 
 
 def _finished(name: str, seed: int, given: argparse.Namespace) -> Run | None:
@@ -150,7 +150,7 @@ def _finished(name: str, seed: int, given: argparse.Namespace) -> Run | None:
             continue
         record = RunRecord.read(folder / RESULTS)
         found = {key: value for key, value in record.experiment.items() if key != "device"}
-        wanted = config.identity() | {"seed": seed} | _protocols(name, tuple(_overrides(given)))
+        wanted = config.identity() | {"seed": seed} | _protocols(name, _overrides(given))
         other = [key for key in sorted({*found, *wanted}) if found.get(key) != wanted.get(key)]
         if other:
             raise InputError(

@@ -4,16 +4,14 @@ Draft 07, which VS Code and PyCharm know best. Differences from the reader: a ke
 and a warning there, and what no schema can say (such as lr_min <= base_lr) is checked there alone.
 """
 
-import dataclasses
-import importlib
-import inspect
-from typing import Any, cast
+from typing import Any
 
 from s2pecnet.config.experiment import FILLED_IN, SCHEMA_KEY, TAKEN_NAMES, Config
 from s2pecnet.config.files import EXTENDS
 from s2pecnet.config.options import WORDS_FOR_TRUE, any_case, schema_of, words_pattern
 from s2pecnet.conventions import LONGEST_CROP
-from s2pecnet.shipped import CONFIGS_FOLDER, MODELS, MODELS_FOLDER
+from s2pecnet.shipped import CONFIGS_FOLDER, MODELS_FOLDER
+from s2pecnet.systems.registry import options_of
 
 Schema = dict[str, Any]
 SCHEMA = CONFIGS_FOLDER / "config.schema.json"
@@ -70,13 +68,9 @@ def config_schema() -> Schema:
 
 
 def system_options() -> dict[str, type]:
-    """The options class of each of our systems, by architecture: the one whose `architecture` it is."""
-    found = {}
-    for name in sorted({path.stem for path in MODELS_FOLDER.glob("*.py")} - {"__init__"}):
-        for _, cls in inspect.getmembers(importlib.import_module(f"{MODELS}.{name}"), dataclasses.is_dataclass):
-            if getattr(cls, "architecture", None) == name:
-                found[name] = cast(type, cls)
-    return found
+    """The options class of each of our systems, by architecture."""
+    names = sorted({path.stem for path in MODELS_FOLDER.glob("*.py")} - {"__init__"})
+    return {name: cls for name in names if (cls := options_of(name)) is not None}
 
 
 def _model_config(systems: list[str]) -> Schema:

@@ -84,6 +84,11 @@ def show_log() -> None:
         logger.addHandler(handler)
 
 
+def is_same_file(first: str | os.PathLike[str], second: str | os.PathLike[str]) -> bool:
+    """Whether both names are of one file, which is there."""
+    return os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second)
+
+
 def check_output(
     output: str | os.PathLike[str] | None,
     inputs: Iterable[str | os.PathLike[str] | None],
@@ -98,7 +103,7 @@ def check_output(
         InputError: it is.
     """
     for one in inputs:
-        if output and one and os.path.exists(output) and os.path.exists(one) and os.path.samefile(output, one):
+        if output and one and is_same_file(output, one):
             raise InputError(f"{option} {output}: that is an input of this command ({one}); choose another name")
 
 

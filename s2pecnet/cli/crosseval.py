@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet crosseval") ->
     from s2pecnet.metrics.crosseval import check_corpora, evaluate_over
     from s2pecnet.reporting.crosseval import FORMATS, check_picture, save_picture
     from s2pecnet.reporting.html.runs import replicates_of
-    from s2pecnet.score_files.cm_asv import align_trials, common_trials, read_asv_scores
+    from s2pecnet.score_files.cm_asv import read_asv_scores
     from s2pecnet.score_files.joined import read_keys, read_scores
 
     if options.plot:
@@ -60,13 +60,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet crosseval") ->
         unknown = [name for name in names if name and name not in corpora]
         if unknown:
             raise InputError(f"{option} {unknown[0]}: no such corpus, have {', '.join(sorted(corpora))}")
-    for corpus in corpora:
-        having = [name for name in scores if corpus in scores[name]]
-        common = common_trials([scores[name][corpus] for name in having], having, both_classes=False)
-        # Refuses other trials, and other keys of the same ones.
-        align_trials(common, [f"{name}:{corpus}" for name in having])
-        for name, one in zip(having, common, strict=True):
-            scores[name][corpus] = one
+    _keep_common_trials(scores)
     shared = _shared_thresholds(options, list(scores), stored)
     largest = max(cm.scores.size for by_corpus in scores.values() for cm in by_corpus.values())
     replicates = replicates_of(largest) if options.bootstrap is None else options.bootstrap
@@ -79,6 +73,22 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet crosseval") ->
         save_picture(found, options.plot)
     print(text)
     return 0
+
+
+def _keep_common_trials(scores: "dict[str, dict[str, CMScores]]") -> None:
+    """Leave the systems those trials of each corpus that all have scored.
+
+    Raises:
+        InputError: they have scored other trials, or have other keys of the same ones.
+    """
+    from s2pecnet.score_files.cm_asv import align_trials, common_trials
+
+    for corpus in dict.fromkeys(corpus for by_corpus in scores.values() for corpus in by_corpus):
+        having = [name for name in scores if corpus in scores[name]]
+        common = common_trials([scores[name][corpus] for name in having], having, both_classes=False)
+        align_trials(common, [f"{name}:{corpus}" for name in having])
+        for name, one in zip(having, common, strict=True):
+            scores[name][corpus] = one
 
 
 def build_parser(prog: str = "s2pecnet crosseval") -> argparse.ArgumentParser:
@@ -205,7 +215,10 @@ def _score_systems(
     from s2pecnet.metrics.calibration import read_calibration
 
     if not options.config:
-        return {name: read_calibration(file) for name, file in _calibrations(options, list(scores)).items()}
+        return {
+            name: read_calibration(file)
+            for name, file in _of_systems(options.calibration, "--calibration", list(scores)).items()
+        }
     from s2pecnet.config.experiment import load_config
     from s2pecnet.crosseval import Place, check_names, score_corpora
     from s2pecnet.scoring.verdicts import load_calibration
@@ -226,7 +239,7 @@ def _score_systems(
     if len(names) != len(configs):
         raise InputError(f"--names {options.names}: expected a name for each of {len(configs)} --config")
     check_names(names, "system")
-    files = _calibrations(options, [*scores, *(name for name in names if name not in scores)])
+    files = _of_systems(options.calibration, "--calibration", list(dict.fromkeys([*scores, *names])))
     stored = {name: read_calibration(file) for name, file in files.items() if name not in names}
     for index, (name, config) in enumerate(zip(names, configs, strict=True)):
         system = load_system(config, options.weights[index] if options.weights else None, options.device)
@@ -242,11 +255,6 @@ def _score_systems(
         if calibration is not None:
             stored[name] = calibration
     return stored
-
-
-def _calibrations(options: argparse.Namespace, systems: Sequence[str]) -> dict[str, str]:
-    """The files of --calibration, by system."""
-    return _of_systems(options.calibration, "--calibration", systems)
 
 
 def _shared_thresholds(

@@ -3,11 +3,10 @@
 import argparse
 import itertools
 import logging
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from s2pecnet.cli.command import check_output, make_parser
+from s2pecnet.cli.command import check_output, is_same_file, make_parser
 from s2pecnet.conventions import KEYS, SUBSETS
 from s2pecnet.errors import InputError
 
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     check_output(options.output, (*options.apply, *(options.cm or ()), options.keys, options.apply_keys))
     for option, paths in (("--cm", options.cm or []), ("--apply", options.apply)):
         for first, second in itertools.combinations(paths, 2):
-            if os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second):
+            if is_same_file(first, second):
                 raise InputError(f"{option}: {second} is given twice; expected the scores of a system once")
 
     def read(paths: list[str], keys: str | None, both_classes: bool) -> "list[CMScores]":

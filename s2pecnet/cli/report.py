@@ -26,7 +26,12 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet report") -> in
     output = arguments.output or usual_output(arguments.runs)
     names = [name for name in RUN_FILES.values() if name != RUN_FILES["report"]]
     for run in arguments.runs:
-        own = [*(run / name for name in names), *run.glob("*.txt"), *run.glob("weights/*"), *run.glob("state/*")]
+        folders = (run / RUN_FILES[name] for name in ("weights", "states"))
+        own = [
+            *(run / name for name in names),
+            *run.glob("*.txt"),
+            *(file for one in folders for file in one.glob("*")),
+        ]
         check_output(output, own if run.is_dir() else [run])
     runs = read_runs(arguments.runs, arguments.asv, arguments.database_path)
     if arguments.database_path is None and any(run.record for run in runs):

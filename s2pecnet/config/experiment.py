@@ -490,12 +490,7 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
     reason = next((reason for reason, applies in against.items() if applies), None)
     if config.feature_cache and reason:
         problems.append(("feature_cache", f"feature_cache: {reason}; or set it to null"))
-    names = [name_of(entry) for entry in config.entries.values()]
-    for split, attacks in dataclasses.asdict(config.leave_out).items():
-        strange = [attack for attack in attacks if names and attack.partition("/")[0] not in names]
-        if strange:
-            key, wanted = f"leave_out.{split}", f"NAME/attack, with a NAME of database_path ({', '.join(names)})"
-            problems.append((key, f"{key}: got {clipped(repr(strange[0]))}, expected {wanted}"))
+    problems += _leave_out_problems(config)
     optim = config.optim_config
     if max(optim.betas) == 1:
         problems.append(
@@ -512,6 +507,17 @@ def _cross_checks(config: Config) -> list[tuple[str, str]]:
         problems.append(
             ("optim_config.lr_min", f"optim_config.lr_min: {optim.lr_min:g} is above base_lr {optim.base_lr:g}")
         )
+    return problems
+
+
+def _leave_out_problems(config: Config) -> list[tuple[str, str]]:
+    """Attacks of several corpora that name none of them."""
+    names, problems = [name_of(entry) for entry in config.entries.values()], []
+    for split, attacks in dataclasses.asdict(config.leave_out).items():
+        strange = [attack for attack in attacks if names and attack.partition("/")[0] not in names]
+        if strange:
+            key, wanted = f"leave_out.{split}", f"NAME/attack, with a NAME of database_path ({', '.join(names)})"
+            problems.append((key, f"{key}: got {clipped(repr(strange[0]))}, expected {wanted}"))
     return problems
 
 

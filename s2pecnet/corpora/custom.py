@@ -44,6 +44,7 @@ from s2pecnet.corpora.trials import (
     as_columns,
     decode_name,
     encode_name,
+    report,
 )
 from s2pecnet.errors import InputError
 
@@ -333,10 +334,7 @@ def read_folders(root: Path, folder: Path, part: str | None = None, on_error: On
         found = f"{what} is all {keys[0]}" if keys else f"{what} has no audio files"
         hint = f"; it is divided by a hash, {SHARES_TEXT}" if part else ""
         kind = (OneClassPartError if part else OneClassError) if keys else (MissingClassError if part else InputError)
-        error = kind(f"{folder}: {found}; both classes are needed{hint}")
-        if on_error is None:
-            raise error
-        on_error(error)
+        report(kind(f"{folder}: {found}; both classes are needed{hint}"), on_error)
     return trials
 
 

@@ -24,7 +24,7 @@ from s2pecnet.corpora.published import (
     lists_wanted,
     tracks_2021,
 )
-from s2pecnet.corpora.trials import Corpus, CorpusOptions, LeftOut, Split
+from s2pecnet.corpora.trials import Corpus, CorpusOptions, Split
 from s2pecnet.errors import InputError
 
 # In the order in which they are tried: what is published before what could be anybody's, a list before folders.
@@ -51,8 +51,6 @@ def find_corpus(database_path: str | Path, corpus: str = "auto", options: Corpus
         InputError: it is not what `corpus` says, or not in order; what is there, and what to do, is named.
     """
     found = _find(fetch_from_hub(str(database_path)) or Path(database_path), corpus, options)
-    if options.left_out == LeftOut():
-        return found
     left_out = options.left_out._asdict()
     return replace(found, splits={name: split.without_attacks(left_out[name]) for name, split in found.splits.items()})
 

@@ -32,6 +32,7 @@ from s2pecnet.corpora.trials import (
     Part,
     Split,
     Trials,
+    report,
 )
 from s2pecnet.errors import InputError
 from s2pecnet.text import clipped
@@ -123,11 +124,8 @@ def _read_own(split: Split, source: CorpusSource, on_error: OnError | None) -> T
 
     def tolerate(problem: InputError) -> None:
         lacks = isinstance(problem, MissingClassError) and source.splits is None
-        if lacks or isinstance(problem, OneClassError):
-            return
-        if on_error is None:
-            raise problem
-        on_error(problem)
+        if not (lacks or isinstance(problem, OneClassError)):
+            report(problem, on_error)
 
     if not split.protocol.exists():
         raise InputError(
@@ -143,15 +141,11 @@ def _joined_split(name: str, parts: tuple[Part, ...]) -> Split:
     def read(on_error: OnError | None) -> Trials:
         trials = join_trials(path, parts)
         keys = trials.keys()
-        problem: InputError | None = None
         if not keys:
-            problem = MissingClassError(f"{path}: none of these corpora has trials of {name}")
+            report(MissingClassError(f"{path}: none of these corpora has trials of {name}"), on_error)
         elif len(keys) < len(KEYS):
-            problem = OneClassError(f"{path}: the {name} trials are all {keys[0]}; both classes are needed")
-        if problem is not None:
-            if on_error is None:
-                raise problem
-            on_error(problem)
+            what = f"the {name} trials are all {keys[0]}; both classes are needed"
+            report(OneClassError(f"{path}: {what}"), on_error)
         return trials
 
     own = parts[0].split.asv_scores if len(parts) == 1 else None

@@ -76,6 +76,13 @@ class OneClassPartError(MissingClassError, OneClassError):
     """The same of a part of a list."""
 
 
+def report(problem: InputError, on_error: OnError | None) -> None:
+    """Hand a problem to `on_error`; raise it where that is None."""
+    if on_error is None:
+        raise problem
+    on_error(problem)
+
+
 class _Column(Sequence[Item]):
     """A sequence whose slices are lists."""
 
@@ -259,9 +266,7 @@ class TrialList:
         elif both_classes and len(keys) < len(KEYS):
             found.append(one_class(f"{self.path}: {what} is all {keys[0]}; both classes are needed{hint}"))
         for problem in found:
-            if on_error is None:
-                raise problem
-            on_error(problem)
+            report(problem, on_error)
         return trials
 
     @cached_property
@@ -371,11 +376,8 @@ class Split:
 
         def read(on_error: OnError | None) -> Trials:
             def tolerate(problem: InputError) -> None:
-                if isinstance(problem, OneClassError):
-                    return
-                if on_error is None:
-                    raise problem
-                on_error(problem)
+                if not isinstance(problem, OneClassError):
+                    report(problem, on_error)
 
             return self.read(tolerate)
 
@@ -394,23 +396,16 @@ class Split:
             codes = trials.attack.codes
             present = {trials.attack.words[code]: code for code in np.unique(codes[~trials.is_bonafide])}
             unknown = [attack for attack in attacks if attack not in present]
-            problem: InputError | None = None
-            if unknown:
-                has = f"has {', '.join(sorted(present)) or 'none'}"
-                problem = InputError(
-                    f"{self.protocol}: leave_out.{self.name} names the attack {unknown[0]!r}, which {self.name} lacks; "
-                    f"it {has}"
-                )
             kept = trials.is_bonafide | ~np.isin(codes, [present[attack] for attack in attacks if attack in present])
             digest = hashlib.sha256(f"{trials.digest} without {sorted(attacks)}".encode())
             trials = trials.select(kept, digest.hexdigest())
-            if problem is None and len(trials.keys()) < len(KEYS):
-                what = f"leave_out.{self.name} leaves no spoofs of {self.name}; both classes are needed"
-                problem = OneClassError(f"{self.protocol}: {what}")
-            if problem is not None:
-                if on_error is None:
-                    raise problem
-                on_error(problem)
+            key = f"{self.protocol}: leave_out.{self.name}"
+            if unknown:
+                has = ", ".join(sorted(present)) or "none"
+                what = f"names the attack {unknown[0]!r}, which {self.name} lacks; it has {has}"
+                report(InputError(f"{key} {what}"), on_error)
+            elif len(trials.keys()) < len(KEYS):
+                report(OneClassError(f"{key} leaves no spoofs of {self.name}; both classes are needed"), on_error)
             return trials
 
         return replace(self, read=read)

@@ -108,8 +108,9 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         inputs: Inputs = CROP_OF_AASIST,
         audio: AudioFolder | None = None,
         skip_list: SkipList | None = None,
+        windows: bool = False,
     ):
-        self.list_IDs, self.base_dir, self.inputs = list_IDs, Path(base_dir), inputs
+        self.list_IDs, self.base_dir, self.inputs, self.windows = list_IDs, Path(base_dir), inputs, windows
         self.audio = audio or AudioFolder(base_dir, list_IDs)
         self.skip_list = skip_list
         # The kept outputs of a front end, which are then given in the waveforms' place.
@@ -119,11 +120,7 @@ class _Utterances(Dataset[tuple[Any, ...]]):
         return len(self.list_IDs)
 
     def _inputs_of(
-        self,
-        index: int,
-        rng: np.random.Generator | None,
-        augment: Callable[[np.ndarray], np.ndarray] | None = None,
-        windows: bool = False,
+        self, index: int, rng: np.random.Generator | None, augment: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> Sequence[Tensor] | None:
         """The model's inputs, or those of all windows; None where the audio is bad and may be skipped."""
         outputs = None if self.outputs is None else self.outputs(index)
@@ -134,7 +131,7 @@ class _Utterances(Dataset[tuple[Any, ...]]):
                 # Says what is wrong with it.
                 self.audio.crop(index, self.inputs.samples)
                 raise BadAudio(f"{self.list_IDs[index]}: was bad audio when {self.outputs.path} was made; remove that")
-            if self.inputs.feature is None and augment is None and not windows:
+            if self.inputs.feature is None and augment is None and not self.windows:
                 # Nothing but the crop is decoded.
                 start = first_sample if rng is None else lambda spare: int(rng.integers(spare + 1))
                 return self.inputs(self.audio.crop(index, self.inputs.samples, start))
@@ -144,7 +141,7 @@ class _Utterances(Dataset[tuple[Any, ...]]):
                 raise
             self.skip_list.add(self.list_IDs[index], why)
             return None
-        if windows:
+        if self.windows:
             return self.inputs.windows(waveform)
         return self.inputs(waveform if augment is None else augment(waveform), rng)
 
@@ -203,20 +200,8 @@ class Dataset_ASVspoof2019_devNeval(_Utterances):
             frames)], utterance); `joined_windows` makes a batch of them.
     """
 
-    def __init__(
-        self,
-        list_IDs: Sequence[str],
-        base_dir: str | Path,
-        inputs: Inputs = CROP_OF_AASIST,
-        audio: AudioFolder | None = None,
-        skip_list: SkipList | None = None,
-        windows: bool = False,
-    ):
-        super().__init__(list_IDs, base_dir, inputs, audio, skip_list)
-        self.windows = windows
-
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        inputs = self._inputs_of(index, None, windows=self.windows)
+        inputs = self._inputs_of(index, None)
         if inputs is None:
             inputs = [tensor[None] if self.windows else tensor for tensor in self._unusable()]
         return *inputs, self.list_IDs[index]

@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +225,11 @@ def resume_session(record: RunRecord, state: Mapping[str, Any]) -> list[str]:
     own |= {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
     record.sessions = [*earlier, own]
     names = ("commit", "versions", "threads", "system_sha256", "audio")
-    last = earlier[-1] if earlier else {}
+    return _differences(earlier[-1] if earlier else {}, own, names)
+
+
+def _differences(last: Mapping[str, Any], own: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """What differs between two sessions, as "key: then -> now"; nothing of what the last did not record."""
     return [
         f"{name}: {last[name]!r} -> {own.get(name)!r}" for name in names if name in last and last[name] != own.get(name)
     ]
@@ -258,9 +262,8 @@ def finished_record(path: Path, own: RunRecord) -> RunRecord | None:
             f"{path.parent}: holds this training, finished with another {rates[0]}; give this one a --comment or "
             "another --output_dir, or rename that folder"
         )
-    then, now = (one.sessions[-1] if one.sessions else {} for one in (record, own))
-    code = [name for name in ("commit", "versions") if name in then and name in now and then[name] != now[name]]
-    for difference in (*changed, *(f"{name}: {then[name]!r} -> {now[name]!r}" for name in code)):
+    code = _differences(record.sessions[-1] if record.sessions else {}, own.sessions[-1], ("commit", "versions"))
+    for difference in (*changed, *code):
         log.warning("%s: finished with another %s", path.parent, difference)
     return record
 

@@ -12,6 +12,7 @@ is left to a parser that goes line by line and either accepts it or names the li
 bit for bit. Higher = bona fide (ASV: target speaker).
 """
 
+import itertools
 import logging
 import math
 import os
@@ -183,11 +184,14 @@ def write_cm_scores(path: PathLike, cm: CMScores, unscored: Sequence[tuple[str, 
         OSError: the file cannot be written.
     """
     keys = np.where(cm.is_bonafide, *KEYS).tolist()
-    columns = (cm.utterances.tolist(), cm.attacks.tolist(), keys, map(repr, cm.scores.tolist()))
-    rows = [*zip(*columns, strict=True), *((*trial, UNSCORED) for trial in unscored)]
+    scored = zip(cm.utterances.tolist(), cm.attacks.tolist(), keys, map(repr, cm.scores.tolist()), strict=True)
+    rows = itertools.chain(scored, ((*trial, UNSCORED) for trial in unscored))
+
+    def one_field(name: str) -> str:
+        return re.sub(r"\s", lambda found: quote(found[0]), name)
+
     with atomic_write(path) as stream:
-        for row in rows:
-            stream.write(" ".join(re.sub(r"\s", lambda found: quote(found[0]), field) for field in row) + "\n")
+        stream.writelines(f"{one_field(name)} {one_field(attack)} {key} {score}\n" for name, attack, key, score in rows)
 
 
 def write_plain_scores(path: PathLike, scores: Mapping[str, float]) -> None:

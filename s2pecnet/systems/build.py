@@ -112,18 +112,18 @@ def _other_model_config(about: Any, config: Config) -> list[str]:
     if not isinstance(trained, Mapping) or trained.get("architecture") != config.architecture:
         return []
     options = options_of(config.architecture)
-    then, now = dict(trained), dict(config.model_config)
+    # Without options what either leaves out is not known; with them it has its default.
+    common = trained.keys() & config.model_config.keys()
+    both = [{key: one[key] for key in common} for one in (trained, config.model_config)]
     if options is not None:
-        # With the defaults of what either leaves out.
         with contextlib.suppress(InputError):
-            then, now = (asdict(read_options(options, one)[0]) for one in (then, now))
-    rows = [dict(walk({key: value for key, value in one.items() if key in then and key in now})) for one in (then, now)]
-    apart = ("front_end.model", "front_end.trainable", "front_end.settings", *config.overrides)
+            both = [asdict(read_options(options, one)[0]) for one in (trained, config.model_config)]
+    then, now = (dict(walk(one, "model_config.")) for one in both)
+    apart = *(f"model_config.front_end.{key}" for key in ("model", "trainable", "settings")), *config.overrides
     return [
-        f"model_config.{key}: {rows[0].get(key)!r} -> {rows[1].get(key)!r}"
-        for key in sorted({*rows[0], *rows[1]})
-        if rows[0].get(key) != rows[1].get(key)
-        and not any(f"model_config.{key}".startswith((one, f"model_config.{one}")) for one in apart)
+        f"{key}: {then.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted({*then, *now})
+        if then.get(key) != now.get(key) and not key.startswith(apart)
     ]
 
 

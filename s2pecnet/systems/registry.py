@@ -11,6 +11,7 @@ and in the folders of the environment variable S2PEC_MODELS, a list as PATH is o
 is added there, so that processes which load audio find the same file.
 """
 
+import dataclasses
 import importlib
 import inspect
 import logging
@@ -74,9 +75,10 @@ def find_model(architecture: str, config_file: str | os.PathLike[str] | None = N
 
 
 def options_of(architecture: str) -> type | None:
-    """The options class of a system that has been found: the one whose `architecture` it is; None: it has none."""
+    """The options class of a system that can be imported: the one whose `architecture` it is; None: it has none."""
     members = vars(importlib.import_module(f"{MODELS}.{architecture}")).values()
-    return next((one for one in members if getattr(one, "architecture", None) == architecture), None)
+    classes = (one for one in members if isinstance(one, type) and dataclasses.is_dataclass(one))
+    return next((one for one in classes if getattr(one, "architecture", None) == architecture), None)
 
 
 def available(config_file: str | os.PathLike[str] | None = None) -> list[str]:

@@ -129,7 +129,7 @@ def run_epoch(
                 bar.set_postfix_str(f"loss {meter.loss():.4f}", refresh=False)
                 shown = now
             after_step()
-    step.check(steps_ago=1)
+    step.check()
 
 
 class _TakesBatch(nn.Module):

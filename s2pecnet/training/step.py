@@ -115,7 +115,7 @@ class TrainingStep:
         Raises:
             NonFiniteLoss: of this batch or, on a GPU, of the one before; more of them than `skip_nonfinite`.
         """
-        self.check(steps_ago=1)
+        self.check()
         inputs, labels = to_device(inputs, self.device), labels.to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
         # BatchNorm's statistics: a NaN would stay in them for good.
@@ -139,7 +139,7 @@ class TrainingStep:
             self.scheduler.step()
         return terms
 
-    def check(self, steps_ago: int = 0) -> None:
+    def check(self) -> None:
         """Look at the loss of the last step, where that has been put off.
 
         Raises:
@@ -149,7 +149,7 @@ class TrainingStep:
         if unseen is not None:
             unseen[1].synchronize()
             if not unseen[0]:
-                raise NonFiniteLoss(_hint("the loss or its gradient is not finite"), steps_ago)
+                raise NonFiniteLoss(_hint("the loss or its gradient is not finite"), steps_ago=1)
 
     def _is_finite(self, terms: Mapping[str, Tensor]) -> bool:
         loss = torch.stack(list(terms.values())).sum()

@@ -181,7 +181,7 @@ class Trainer:
                 run_epoch(self.train_loader, self.step, self.meter, self._after_step)
             except WorkerFailed:
                 # The steps so far are complete ones.
-                self.step.check(steps_ago=1)
+                self.step.check()
                 self.save()
                 raise
         except NonFiniteLoss as error:
@@ -200,7 +200,7 @@ class Trainer:
         minutes, every = self.config.save_every_minutes, self.config.save_every_steps
         due = minutes is not None and time.monotonic() - self._saved >= 60 * minutes
         if due or (every is not None and progress.step % every == 0) or stop_requested():
-            self.step.check(steps_ago=1)
+            self.step.check()
             self.save()
         raise_if_stop_requested(f"after step {progress.step} of epoch {progress.epoch}")
 
