@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo quick test check torture lint bench league docs figures wheel install clean
+.PHONY: help demo quick test check search torture lint bench league docs figures wheel install clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,6 +22,9 @@ test: $(VENV)/.installed-dev ## run all tests, in parallel
 	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.installed-dev lint test ## lint and test: what CI runs
+
+search: $(VENV)/.installed-dev ## try inputs that nobody has seen: the property tests with new examples
+	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile=search
 
 torture: $(VENV)/.installed-dev ## let every call that touches a file fail, and kill the run at each: an hour, prints a table
 	$(BIN)/python -m tests.torture

@@ -16,8 +16,7 @@ from tests.helpers.samples import ASV_TEXT, CM_TEXT, TINIEST, TINY
 
 SHARED = Path(os.environ.get("S2PEC_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
-# A busy machine is no failure, and CI decides the same about the same code every time. To look for examples that nobody
-# has seen: pytest --hypothesis-profile=search.
+# A busy machine is no failure, and CI decides the same about the same code every time. New examples: `make search`.
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None)
 settings.load_profile("same")
