@@ -56,7 +56,8 @@ def _card(record: RunRecord, config: Config, license: str | None) -> str:
         "tags": ["audio-anti-spoofing", "speech-deepfake-detection", record.system],
         "model-index": [
             {
-                "name": config.name,
+                # The run's own copy of the config is called config.conf.
+                "name": Path(record.config_file or config.source).stem,
                 "results": [
                     {
                         "task": {"type": "audio-classification", "name": "audio anti-spoofing"},

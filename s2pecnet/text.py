@@ -7,14 +7,16 @@ first_line, clipped, quoted, listed   parts of messages; nearest: "did you mean"
 
 import difflib
 import gzip
+import io
 import json
 import math
 import os
 import re
+import stat
 import typing
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from s2pecnet.errors import InputError
 
@@ -29,6 +31,19 @@ LARGEST_TEXT = 2**31
 # In a path or a name they break lines, or the system does not take them at all (NUL, half of a character).
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _CONTROL = re.compile(CONTROL)
+# What came through pipes, by their names.
+_PIPED: dict[str, bytes] = {}
+
+
+def threshold_text(threshold: float, form: Literal["g", "f"] = "g") -> str:
+    """A threshold with six digits ("g") or decimals; just below 1, where probabilities crowd, with six of what lacks.
+
+    >>> threshold_text(-1.23456789), threshold_text(0.9999999039), threshold_text(1), threshold_text(2.5, "f")
+    ('-1.23457', '0.9999999039', '1', '2.500000')
+    """
+    missing = 1 - abs(threshold)
+    digits = 6 - math.floor(math.log10(missing)) if 0 < missing < 0.1 else 6
+    return f"{threshold:.{min(digits, 17)}{form}}"
 
 
 def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGEST_TEXT) -> str:
@@ -44,7 +59,7 @@ def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGES
     """
     origin = os.fspath(path)
     try:
-        with open(path, "rb") as stream:
+        with _opened(path) as stream:
             source = gzip.GzipFile(fileobj=stream) if stream.peek(2).startswith(b"\x1f\x8b") else stream
             data = bytearray()
             while len(data) <= largest and (block := source.read(1 << 20)):
@@ -62,6 +77,17 @@ def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGES
         raise InputError(f"{origin}:{line}: not a UTF-8 text file, expected {expected}")
     text = text.removeprefix("\ufeff")
     return text.replace("\r\n", "\n") if "\r" in text else text
+
+
+def _opened(path: str | os.PathLike[str]) -> io.BufferedReader:
+    """A file for reading; a pipe can be read once, and what came is kept for whoever reads it again."""
+    if not stat.S_ISFIFO(os.stat(path).st_mode):
+        return open(path, "rb")
+    name = os.path.realpath(path)
+    if name not in _PIPED:
+        with open(path, "rb") as stream:
+            _PIPED[name] = stream.read(LARGEST_TEXT + 1)
+    return io.BufferedReader(io.BytesIO(_PIPED[name]))
 
 
 def read_lines(path: str | os.PathLike[str], expected: str) -> list[tuple[int, str]]:

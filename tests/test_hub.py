@@ -50,6 +50,7 @@ def test_the_card_says_what_the_run_record_says(run: Path) -> None:
     assert f"(epoch {record.selected_epoch})" in text
     assert "seed 3" in text
     assert "license" not in parts(model_card(run))[0]
+    assert header["model-index"][0]["name"] == "tiniest"
     # The Hub's own reader takes it.
     results = huggingface_hub.ModelCardData(**header).eval_results
     assert {result.metric_type for result in results or []} >= {"eer"}

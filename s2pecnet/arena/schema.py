@@ -208,9 +208,21 @@ def read_submission(path: PathLike) -> dict[str, Any]:
         content = _days_as_text(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not YAML, or not plain YAML ({' '.join(str(error).split())})") from None
+    number = _key_without_quotes(content)
+    if number is not None:
+        raise InputError(f"{path}: the key {number} is no text; put it between quotes")
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds {type(content).__name__}, expected the fields of a submission")
     return content
+
+
+def _key_without_quotes(value: Any) -> Any:
+    """A key of a mapping, at any depth, that YAML does not read as text; None: there is none."""
+    if not isinstance(value, dict):
+        return None
+    own = next((key for key in value if not isinstance(key, str)), None)
+    within = (_key_without_quotes(item) for item in value.values())
+    return own if own is not None else next((key for key in within if key is not None), None)
 
 
 def _days_as_text(value: Any) -> Any:

@@ -112,10 +112,11 @@ def _through(x: Floats32, name: CodecName, kbits: float, tail: int) -> Floats32:
     from scipy.signal import resample_poly
 
     coder = CODERS[name]
-    # A file of 16 bits holds no more than full scale.
     padded = np.pad(np.clip(x, -1, 1), (0, tail))
     if coder.rate != SAMPLE_RATE:
-        padded = resample_poly(padded, coder.rate, SAMPLE_RATE).astype(np.float32)
+        padded = resample_poly(padded, coder.rate, SAMPLE_RATE)
+    # Full scale is all that 16 bits hold, and resampling goes beyond it; what did would come back from the other end.
+    padded = np.clip(padded, -1, 1).astype(np.float32)
     way: Callable[[Floats32, Coder, float], tuple[Floats32, int]] = _ffmpeg if coder.sample_format else _libsndfile
     decoded, rate = way(padded, coder, kbits)
     if rate != SAMPLE_RATE:

@@ -65,6 +65,13 @@ def make_scores(arguments: argparse.Namespace) -> None:
     n_trials = len(cm.scores) + cm.n_unscored
     write_plain_scores(arguments.output, dict(zip(cm.utterances.tolist(), cm.scores.tolist(), strict=True)))
     print(f"{arguments.output}: {len(cm.scores)} scores")
+    different, written = (len(set(scores)) for scores in (cm.scores.tolist(), cm.scores.round(6).tolist()))
+    if written < different:
+        log.warning(
+            "%d different scores are %d in six decimals, the Arena's format, and metrics change; give logits instead",
+            different,
+            written,
+        )
     if cm.n_unscored:
         log.info("%d of %d trials are unscored and left out; they count as n_skipped", cm.n_unscored, n_trials)
     if cm.n_unscored > MOST_SKIPPED * n_trials:

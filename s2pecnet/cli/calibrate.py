@@ -50,7 +50,7 @@ def build_parser(prog: str = "s2pecnet calibrate") -> argparse.ArgumentParser:
     add(
         "--keys", metavar="FILE", help="keys of the trials: a protocol, or a table with columns such as filename, label"
     )
-    add("--subset", choices=(*SUBSETS, "all"), default="eval",
-        help="trials of --keys that count where it has subsets (default: %(default)s)")  # fmt: skip
+    add("--subset", choices=(*SUBSETS, "all"),
+        help="trials of --keys that count where it has subsets (default: eval)")  # fmt: skip
     add("--output", metavar="FILE", help="write the calibration here, as JSON, for --calibration of the prediction")
     return parser

@@ -107,8 +107,8 @@ def build_parser(prog: str = "s2pecnet crosseval") -> argparse.ArgumentParser:
         help="scores, 'utterance attack key score' a line, or with --keys 'utterance score'; repeatable")  # fmt: skip
     add("--keys", action="append", default=[], metavar="CORPUS=FILE",
         help="the keys of a corpus' trials where the score files have none, as evaluate --keys")  # fmt: skip
-    add("--subset", choices=(*SUBSETS, "all"), default="eval",
-        help="trials of --keys that count where it has subsets (default: %(default)s)")  # fmt: skip
+    add("--subset", choices=(*SUBSETS, "all"),
+        help="trials of --keys that count where it has subsets (default: eval)")  # fmt: skip
     add("--asv", action="append", default=[], metavar="CORPUS=FILE",
         help="the organisers' ASV scores of a corpus, for its min t-DCF")  # fmt: skip
     shared = parser.add_argument_group("the threshold that all corpora share (default: the llr 0 of the calibration "

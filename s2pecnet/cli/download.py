@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from s2pecnet.cli.command import EXIT_BAD_INPUT, make_parser
+from s2pecnet.cli.command import EXIT_BAD_INPUT, Parser, make_parser
 from s2pecnet.errors import InputError
 
 DEMO_FOLDER = "demo_corpus/LA"
@@ -35,7 +35,7 @@ def report_tree(root: Path) -> int:
     return 0 if report.complete else EXIT_BAD_INPUT
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see --help)")
 

@@ -126,8 +126,8 @@ def build_parser(prog: str = "python evaluation.py") -> argparse.ArgumentParser:
     add("--keys", metavar="FILE",
         help="keys of the trials: for --cm a protocol (ASVspoof2019, 2021, 5) or a table with columns such as filename "
         "and label; for --sasv a table with columns filename, asv-label")  # fmt: skip
-    add("--subset", choices=(*SUBSETS, "all"), default="eval",
-        help="trials of --keys that count where it has subsets, as ASVspoof2021 (default: %(default)s)")  # fmt: skip
+    add("--subset", choices=(*SUBSETS, "all"),
+        help="trials of --keys that count where it has subsets, as ASVspoof2021 (default: eval)")  # fmt: skip
     add("--threshold", type=float, metavar="SCORE",
         help="FAR, FRR, accuracy and balanced error too, where scores above it are accepted; of trials of one class "
         "these alone")  # fmt: skip

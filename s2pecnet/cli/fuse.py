@@ -41,15 +41,14 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
             if is_same_file(first, second):
                 raise InputError(f"{option}: {second} is given twice; expected the scores of a system once")
 
-    def read(paths: list[str], keys: str | None, both_classes: bool) -> "list[CMScores]":
-        known = read_keys(keys, options.subset) if keys else None
-        return [read_scores(path, known, both_classes=both_classes) for path in paths]
-
-    complete = read(options.apply, options.apply_keys or (None if options.cm else options.keys), False)
+    files = (options.apply_keys or (None if options.cm else options.keys), options.keys)
+    apply_keys, keys = (read_keys(file, options.subset) if file else None for file in files)
+    complete = [read_scores(path, apply_keys, both_classes=False) for path in options.apply]
     systems = training = common_trials(complete, options.apply, both_classes=False)
     if options.cm:
         of_dev = options.method == "logistic"
-        training = common_trials(read(options.cm, options.keys, of_dev), options.cm, both_classes=of_dev)
+        of_systems = [read_scores(path, keys, both_classes=of_dev) for path in options.cm]
+        training = common_trials(of_systems, options.cm, both_classes=of_dev)
     names = options.cm or options.apply
     fit = fit_logistic if options.method == "logistic" else fit_mean
     fused_map = fit(training, names)
@@ -57,7 +56,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     for name, scores in [*zip(names, training, strict=True), ("their fusion", fused_map.apply(training, names))]:
         for remark in evaluate(scores).remarks() if len(set(scores.is_bonafide.tolist())) > 1 else ():
             log.warning("%s: %s", name, remark)
-    write_cm_scores(options.output, fused, _unscored(complete, fused, options.apply))
+    unscored = _unscored(complete, fused, options.apply)
+    if apply_keys:
+        names = [*fused.utterances.tolist(), *(name for name, *_ in unscored)]
+        unscored += apply_keys.unscored(options.apply[0], names)
+    write_cm_scores(options.output, fused, unscored)
     method = "log-likelihood ratios by logistic regression"
     if options.method == "mean":
         method = f"mean of scores standardised on {'the --cm files' if options.cm else 'the files themselves'}"
@@ -92,8 +95,8 @@ def build_parser(prog: str = "s2pecnet fuse") -> argparse.ArgumentParser:
         help="keys of the --cm files (without --cm, of the --apply files), where these are 'utterance score': a "
         "protocol, or a table with columns such as filename, label")  # fmt: skip
     add("--apply-keys", metavar="FILE", help="keys of the --apply files, as --keys")
-    add("--subset", choices=(*SUBSETS, "all"), default="eval",
-        help="trials of keys that count where these have subsets (default: %(default)s)")  # fmt: skip
+    add("--subset", choices=(*SUBSETS, "all"),
+        help="trials of keys that count where these have subsets (default: eval)")  # fmt: skip
     add("--output", required=True, metavar="FILE", help="the fused scores, 'utterance attack key score' a line")
     add("--method", choices=METHODS, default="logistic",
         help="logistic (default): regression on dev, gives log-likelihood ratios; mean: of standardised scores, "

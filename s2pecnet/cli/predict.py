@@ -22,7 +22,7 @@ from s2pecnet.cli.command import check_output, make_parser
 from s2pecnet.conventions import POLARITY, SAMPLE_RATE
 from s2pecnet.errors import InputError
 from s2pecnet.extras import require
-from s2pecnet.text import printable
+from s2pecnet.text import printable, threshold_text
 
 if TYPE_CHECKING:
     from s2pecnet.config.experiment import Config
@@ -119,7 +119,7 @@ def _predict(arguments: argparse.Namespace, config: "Config", rank: int) -> int:
 def _verdicts_in_words(rule: "Rule") -> str:
     """What the verdicts mean, or how to get some."""
     if rule.threshold is not None:
-        return f"bonafide where the score is above {rule.threshold:.6f}, {rule.reason}"
+        return f"bonafide where the score is above {threshold_text(rule.threshold, 'f')}, {rule.reason}"
     return (
         f"no verdicts: {rule.reason}; fit a calibration on dev, python main.py --eval --split dev --config ..., and "
         "give it by --calibration, or give --threshold"
@@ -268,6 +268,8 @@ def _output(arguments: argparse.Namespace) -> "Iterator[tuple[Callable[[str], ob
     else:
         from s2pecnet.files import atomic_write
 
+        if os.path.isfile(arguments.output) and os.path.getsize(arguments.output):
+            raise InputError(f"--output {arguments.output}: it is there already; choose another name")
         with atomic_write(arguments.output, "wb") as stream:
             yield lambda line: stream.write(f"{line}\n".encode(errors="surrogateescape")), None
 

@@ -55,7 +55,7 @@ from s2pecnet.systems.self_supervised import SelfSupervisedSystem
 RECORD = np.dtype([*STATUS, ("usable", "<u4"), ("crc", "<u4")])
 MAGIC = b"S2pecNet outputs"
 # Another one where the same front end gives other outputs than before, or the file has another form.
-VERSION = 1
+VERSION = 2
 # Utterances that pass the front end at once: the same ones in every run, as their number changes the last digits.
 AT_ONCE = 8
 

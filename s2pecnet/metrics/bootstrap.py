@@ -46,6 +46,8 @@ class Replicate(NamedTuple):
 
 
 METRICS = Replicate._fields
+# More would say no more, and takes memory by the gigabyte.
+MOST_REPLICATES = 1_000_000
 # Of fewer errors in the smaller class the bootstrap knows too little.
 FEW_ERRORS = 10
 
@@ -176,9 +178,9 @@ def exact_interval(errors: float, trials: int, level: float = 0.95) -> Interval:
 
 
 def check_replicates(replicates: int) -> None:
-    """Raises InputError for less than one."""
-    if replicates < 1:
-        raise InputError(f"{replicates} bootstrap replicates, expected at least 1")
+    """Raises InputError for less than one, or more than memory holds."""
+    if not 1 <= replicates <= MOST_REPLICATES:
+        raise InputError(f"{replicates} bootstrap replicates, expected a number from 1 to {MOST_REPLICATES:,}")
 
 
 def _check_level(level: float) -> None:

@@ -16,7 +16,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -26,7 +25,7 @@ from s2pecnet.metrics.countermeasure import evaluate
 from s2pecnet.metrics.dcf import ASVSPOOF5_COSTS
 from s2pecnet.metrics.logistic import fit_logistic
 from s2pecnet.score_files.cm_asv import CMScores
-from s2pecnet.text import load_json_object, quoted, read_text
+from s2pecnet.text import load_json_object, quoted, read_text, threshold_text
 
 _EXPECTED = "a calibration as `s2pecnet calibrate` writes it"
 
@@ -40,7 +39,8 @@ class Calibration:
             say nothing.
         eer_threshold: the threshold of the equal error rate.
         min_dcf_threshold: where c_miss * (1 - p_spoof) * P_miss + c_fa * p_spoof * P_fa is lowest. Both lie halfway
-            between the two scores that they separate; where dev has no errors, where the ratio is 0.
+            between the two scores that they separate; where dev has no errors, where the ratio is 0 if that
+            lies between its classes.
         p_spoof, c_miss, c_fa: prior of spoofs, cost of a bona fide trial rejected, cost of a spoof accepted.
         n_bonafide, n_spoof: trials that it was fitted on.
         separable: none of those spoofs scores above a bona fide trial; the slope is then by Platt's targets.
@@ -102,8 +102,8 @@ class Calibration:
             [
                 f"fitted on          {self.fitted_on}: {self.n_bonafide} bona fide, {self.n_spoof} spoofed{how}",
                 f"llr                {self.slope:.6g} * score {self.offset:+.6g} (natural logarithm)",
-                f"EER threshold      {self.eer_threshold:.6f}",
-                f"min-DCF threshold  {self.min_dcf_threshold:.6f} ({dcf})",
+                f"EER threshold      {threshold_text(self.eer_threshold, 'f')}",
+                f"min-DCF threshold  {threshold_text(self.min_dcf_threshold, 'f')} ({dcf})",
             ]
         )
 
@@ -133,9 +133,9 @@ def fit(cm_scores: CMScores, fitted_on: str = "dev") -> Calibration:
     line = fit_logistic([cm_scores])
     slope, bonafide, spoof = line.weights[0], cm_scores.bonafide, cm_scores.spoof
     eer_threshold, min_dcf_threshold = metrics.eer_threshold, metrics.min_dcf_threshold
-    if bonafide.min() > spoof.max() and slope > 0:
+    if slope > 0 and spoof.max() <= -line.offset / slope < bonafide.min():
         # Any threshold in the gap has no error. The one where the ratio is 0 agrees with the ratios.
-        eer_threshold = min_dcf_threshold = float(np.clip(-line.offset / slope, spoof.max(), bonafide.min()))
+        eer_threshold = min_dcf_threshold = -line.offset / slope
     return Calibration(
         slope=slope,
         offset=line.offset,

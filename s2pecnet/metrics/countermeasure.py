@@ -29,7 +29,7 @@ from s2pecnet.metrics.det import (
 )
 from s2pecnet.metrics.tdcf import fix_asv, normalised_tdcf
 from s2pecnet.score_files.cm_asv import ASVScores, CMScores
-from s2pecnet.text import listed, quoted
+from s2pecnet.text import listed, quoted, threshold_text
 
 NO_LLRS = "not computed: the scores are not known to be log-likelihood ratios"
 
@@ -125,9 +125,9 @@ class Metrics:
         lines = [f"trials       {self.n_bonafide} bona fide, {self.n_spoof} spoofed"]
         if self.n_unscored:
             lines.append(f"unscored     {self.n_unscored} more, not in the metrics")
-        lines.append(f"CM EER       {100 * self.eer:8.4f} %   (threshold {self.eer_threshold:.6g})")
+        lines.append(f"CM EER       {100 * self.eer:8.4f} %   (threshold {threshold_text(self.eer_threshold)})")
         if self.min_dcf is not None and self.min_dcf_threshold is not None:
-            lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {self.min_dcf_threshold:.6g})")
+            lines.append(f"minDCF       {self.min_dcf:8.4f}     (threshold {threshold_text(self.min_dcf_threshold)})")
         if self.act_dcf is None or self.cllr is None:
             lines.append(f"actDCF, Cllr {NO_LLRS}")
         else:
@@ -137,7 +137,7 @@ class Metrics:
             lines += ["ASV EER      not computed: no ASV scores", "min t-DCF    not computed: no ASV scores"]
         else:
             lines.append(f"ASV EER      {100 * self.asv_eer:8.4f} %")
-            lines.append(f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {self.min_tdcf_threshold:.6g})")
+            lines.append(f"min t-DCF    {self.min_tdcf:8.4f}     (threshold {threshold_text(self.min_tdcf_threshold)})")
         return lines + [f"note         {remark}" for remark in self.remarks()]
 
     def remarks(self) -> list[str]:

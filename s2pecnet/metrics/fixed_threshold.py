@@ -13,6 +13,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.metrics.bootstrap import exact_interval
 from s2pecnet.metrics.det import checked_scores
 from s2pecnet.score_files.cm_asv import CMScores
+from s2pecnet.text import threshold_text
 
 RATES = (("frr", "FRR"), ("far", "FAR"), ("accuracy", "accuracy"), ("balanced_error", "balanced error"))
 
@@ -93,7 +94,7 @@ class FixedThreshold:
 
     def lines(self) -> list[str]:
         """A text for people: a rate a line, in per cent, with its 95 % interval."""
-        lines = [f"at threshold {self.threshold:.6g}: a score above it is accepted as bona fide"]
+        lines = [f"at threshold {threshold_text(self.threshold)}: a score above it is accepted as bona fide"]
         of_what = {"frr": "bona fide rejected", "far": "spoofs accepted", "accuracy": "trials decided rightly"}
         for name, title in RATES:
             rate, (count, trials) = getattr(self, name), self.counts.get(name, (0, 0))

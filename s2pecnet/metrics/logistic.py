@@ -56,7 +56,11 @@ class LinearMap:
             raise InputError(f"scores of {len(systems)} systems, expected {len(self.weights)} as in training")
         first = systems[0]
         scores = np.empty_like(first.scores)
-        scores[np.argsort(first.utterances)] = self.offset + stack_scores(systems, names)[0] @ np.array(self.weights)
+        with np.errstate(all="ignore"):
+            fused = self.offset + stack_scores(systems, names)[0] @ np.array(self.weights)
+        if not np.isfinite(fused).all():
+            raise InputError("the fused scores are beyond any number: these scores are not of the size of those of dev")
+        scores[np.argsort(first.utterances)] = fused
         return CMScores(first.utterances, first.attacks, first.is_bonafide, scores, first.n_unscored)
 
     def of(self, scores: Floats) -> Floats:

@@ -50,6 +50,7 @@ from s2pecnet.metrics.det import (
     thresholds_of,
 )
 from s2pecnet.score_files.sasv import SASVScores
+from s2pecnet.text import threshold_text
 
 _TARGET, _NONTARGET, _SPOOF = range(3)
 
@@ -102,7 +103,7 @@ class TandemPoint(NamedTuple):
 
     def line(self) -> str:
         """A line for people, the t-EER in per cent."""
-        thresholds = f"CM {self.t_eer_cm_threshold:.6g}, ASV {self.t_eer_asv_threshold:.6g}"
+        thresholds = f"CM {threshold_text(self.t_eer_cm_threshold)}, ASV {threshold_text(self.t_eer_asv_threshold)}"
         return f"t-EER        {100 * self.t_eer:8.4f} %   (thresholds: {thresholds})"
 
 
@@ -147,7 +148,9 @@ class SASVMetrics:
         if self.min_a_dcf is None:
             lines.append("min a-DCF    not computed: no SASV scores")
         else:
-            lines.append(f"min a-DCF    {self.min_a_dcf:8.4f}     (threshold {self.min_a_dcf_threshold:.6g})")
+            assert self.min_a_dcf_threshold is not None
+            threshold = threshold_text(self.min_a_dcf_threshold)
+            lines.append(f"min a-DCF    {self.min_a_dcf:8.4f}     (threshold {threshold})")
         no_tandem = "t-EER        not computed: needs CM and ASV scores"
         lines.append(no_tandem if self.tandem is None else self.tandem.line())
         for name, eer in (("CM EER", self.cm_eer), ("ASV EER", self.asv_eer)):

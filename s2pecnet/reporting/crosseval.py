@@ -19,6 +19,7 @@ from s2pecnet.files import atomic_write
 from s2pecnet.metrics.bootstrap import Interval
 from s2pecnet.metrics.crosseval import CALIBRATED, COLUMNS, OWN, SHARED, CrossEvaluation, Row
 from s2pecnet.reporting.text import text_table
+from s2pecnet.text import threshold_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,9 @@ def notes_of(found: CrossEvaluation) -> list[str]:
     lines = []
     for name, shared in found.shared.items():
         what = f"threshold of {name}: " if len(found.rows) > 1 else "shared threshold "
-        lines.append(f"{what}{shared.value:.6g}, {shared.reason}; a score above it is accepted as bona fide")
+        lines.append(
+            f"{what}{threshold_text(shared.value)}, {shared.reason}; a score above it is accepted as bona fide"
+        )
     without = [name for name in found.rows if name not in found.shared]
     if without:
         who = "" if not found.shared else f" for {', '.join(without)}"
@@ -241,7 +244,7 @@ def _number(value: float | None, factor: int) -> str:
 
 
 def _plain(value: float | None) -> str:
-    return ABSENT if value is None else f"{value:.6g}"
+    return ABSENT if value is None else threshold_text(value)
 
 
 def _ends(interval: Interval | None, factor: int, between: str) -> str:

@@ -57,7 +57,7 @@ class Request:
         replicates: of the bootstrap; None: no intervals of a single system.
         keys: the file that has the trials' keys; None: the score files have them.
         calibrate_keys: the same of `calibrate_on`.
-        subset: which trials of keys with subsets count, one of `conventions.SUBSETS`, or "all".
+        subset: which trials of keys with subsets count, one of `conventions.SUBSETS`, or "all"; None: as "eval".
         threshold: rates at this score too; trials of one class then have these alone.
     """
 
@@ -71,7 +71,7 @@ class Request:
     replicates: int | None = None
     keys: str | None = None
     calibrate_keys: str | None = None
-    subset: str = "eval"
+    subset: str | None = None
     threshold: float | None = None
 
 

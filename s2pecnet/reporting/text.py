@@ -12,6 +12,7 @@ from s2pecnet.metrics.comparison import Comparison
 from s2pecnet.metrics.countermeasure import NO_LLRS, Metrics
 from s2pecnet.metrics.fixed_threshold import RATES, FixedThreshold
 from s2pecnet.metrics.sasv import TandemPoint
+from s2pecnet.text import threshold_text
 
 WIDTH = 100
 _LONGEST_NAME = 40
@@ -101,7 +102,7 @@ def describe_rates(systems: Mapping[str, FixedThreshold]) -> list[str]:
     """Several systems' rates at one threshold, a system a line."""
     threshold = next(iter(systems.values())).threshold
     rows = [[name, *(_number(getattr(one, rate), 100) for rate, _ in RATES)] for name, one in systems.items()]
-    lines = [f"at threshold {threshold:.6g}: a score above it is accepted as bona fide"]
+    lines = [f"at threshold {threshold_text(threshold)}: a score above it is accepted as bona fide"]
     return lines + text_table(["", *(f"{title} %" for _, title in RATES)], rows)
 
 

@@ -188,7 +188,12 @@ def write_cm_scores(path: PathLike, cm: CMScores, unscored: Sequence[tuple[str, 
     rows = itertools.chain(scored, ((*trial, UNSCORED) for trial in unscored))
 
     def one_field(name: str) -> str:
-        return re.sub(r"\s", lambda found: quote(found[0]), name)
+        field = re.sub(r"\s", lambda found: quote(found[0]), name)
+        if len(field.encode()) > LONGEST_FIELD:
+            raise InputError(
+                f"{os.fspath(path)}: {quoted(name)} has more than {LONGEST_FIELD} bytes, the most of a name"
+            )
+        return field
 
     with atomic_write(path) as stream:
         stream.writelines(f"{one_field(name)} {one_field(attack)} {key} {score}\n" for name, attack, key, score in rows)

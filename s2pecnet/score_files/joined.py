@@ -80,7 +80,7 @@ class KeyList:
             )
         scored = [(name, score, row) for name, score, row in kept if score is not None]
         with_score = {row for *_, row in scored}
-        unscored = [name for row, name in enumerate(names) if self.inside[row] and row not in with_score]
+        unscored = [names[row] for row, inside in enumerate(self.inside) if inside and row not in with_score]
         n_unscored = len(unscored)
         is_bonafide = np.array([self.is_bonafide[row] for *_, row in scored], dtype=bool)
         check_classes(path, is_bonafide, n_unscored, both_classes)
@@ -91,43 +91,49 @@ class KeyList:
         attacks = np.array([self.attacks[row] for *_, row in scored], dtype=np.str_)
         return CMScores(utterances, attacks, is_bonafide, np.array([score for _, score, _ in scored]), n_unscored)
 
+    def unscored(self, path: PathLike, scored: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Utterance, attack and key of the trials of the list that are not among those with a score.
+
+        Raises:
+            InputError: as `join`.
+        """
+        rows, names = self.rows_of(path, scored)
+        rest = sorted({row for row, inside in enumerate(self.inside) if inside}.difference(rows))
+        return [(names[row], self.attacks[row], KEYS[0] if self.is_bonafide[row] else KEYS[1]) for row in rest]
+
     def rows_of(self, path: PathLike, names: Sequence[str]) -> tuple[list[int], list[str]]:
         """The row of each scored utterance, (n,); and the utterances of all rows, as the list spells them.
 
         Raises:
             InputError: as `join`.
         """
-        columns = [self.table.columns[index] for index in _named(self.table, UTTERANCES)] or self.table.columns
+        columns = _named(self.table, UTTERANCES) or range(len(self.table.columns))
         for shorten in (str, _plain_name):
             wanted = set(map(shorten, names))
-            held = max(columns, key=lambda column: len(wanted.intersection(map(shorten, column))))
-            listed_names = list(map(shorten, held))
-            if not wanted.isdisjoint(listed_names):
+            index, rows = self.table.held_by(wanted, columns, shorten)
+            if rows:
                 break
-        missing = sorted(wanted.difference(listed_names))
+        held = self.table.columns[index]
+        missing = sorted(wanted.difference(rows))
         if missing:
-            if len(missing) == len(wanted):
-                listed_names = max(columns, key=lambda column: len(set(column)))
+            if not rows:
+                held = max((self.table.columns[one] for one in columns), key=lambda column: len(set(column)))
             some = listed([quoted(name) for name in missing[:3]])
             raise InputError(
                 f"{os.fspath(path)}: {len(missing)} of {len(names)} scored utterances have no key in "
-                f"{self.table.path}, e.g. {some} (it has {listed_names[0]!r} ...): are the keys of another split?"
+                f"{self.table.path}, e.g. {some} (it has {held[0]!r} ...): are the keys of another split?"
             )
         if len(wanted) < len(names):
             raise InputError(f"{os.fspath(path)}: its utterances are not all different without folders and endings")
-        rows: dict[str, int] = {}
-        for row, name in enumerate(listed_names):
-            if rows.setdefault(name, row) != row and name in wanted:
-                first, line = self.table.lines[rows[name]], self.table.lines[row]
-                raise InputError(f"{self.table.path}:{line}: utterance {quoted(name)} again, first in line {first}")
         return [rows[shorten(name)] for name in names], held
 
 
-def read_keys(path: PathLike, subset: str = "eval") -> KeyList:
+def read_keys(path: PathLike, subset: str | None = None) -> KeyList:
     """Read a list of keys.
 
     Args:
-        subset: which trials of a list with subsets (ASVspoof2021) are evaluated, one of `SUBSETS`, or "all".
+        subset: which trials of a list with subsets (ASVspoof2021) are evaluated, one of `SUBSETS`, or "all"; None:
+            those of "eval", where it has subsets.
 
     Raises:
         InputError: no column of keys, an unknown key (with file and line), no trial of the subset, or as
@@ -154,32 +160,29 @@ def read_scores(
         OSError: a file cannot be read.
     """
     first = _first_line(path)
-    names, table = _header(first), None
+    names, scores, own = _header(first), None, None
     if any(name in SCORES for name in names) and (len(names) > 2 or _separator(first)):
         table = read_named_columns(path)
-        if keys is None and _named(table, KEY_COLUMNS):
-            keys = _keys_of(table, "all")
-    fields = first.split()
-    if keys is not None and len(fields) == 4 and fields[2] in KEYS:
-        own = read_cm_scores(path, both_classes=False)
-        cm = keys.join(path, dict(zip(own.utterances.tolist(), own.scores.tolist(), strict=True)), both_classes)
-        known = dict(zip(own.utterances.tolist(), own.is_bonafide.tolist(), strict=True))
-        others = [
-            name
-            for name, real in zip(cm.utterances.tolist(), cm.is_bonafide.tolist(), strict=True)
-            if known[name] != real
-        ]
-        if others:
-            raise InputError(
-                f"{os.fspath(path)}: {len(others)} trials have another key in {keys.table.path}, e.g. "
-                f"{quoted(others[0])}: leave out --keys, or give the right ones"
-            )
-        return cm
-    if keys is not None:
-        return keys.join(path, _scores_of(table, llr) if table else _read_pairs(path), both_classes)
-    cm = read_cm_scores(path, both_classes)
-    if cm.n_unscored:
-        log.warning("%s: %s", path, _without_score(cm.n_unscored))
+        scores = _scores_of(table, llr)
+        if _named(table, KEY_COLUMNS):
+            own = _keys_of(table, "all").join(path, scores, both_classes and keys is None)
+    elif len(fields := first.split()) == 4 and fields[2] in KEYS:
+        own = read_cm_scores(path, both_classes and keys is None)
+        if own.n_unscored and keys is None:
+            log.warning("%s: %s", path, _without_score(own.n_unscored))
+    if keys is None:
+        return read_cm_scores(path, both_classes) if own is None else own
+    if own is None:
+        return keys.join(path, scores or _read_pairs(path), both_classes)
+    cm = keys.join(path, scores or dict(zip(own.utterances.tolist(), own.scores.tolist(), strict=True)), both_classes)
+    known = dict(zip(own.utterances.tolist(), own.is_bonafide.tolist(), strict=True))
+    others = [name for name, real in zip(cm.utterances.tolist(), cm.is_bonafide.tolist(), strict=True)
+              if known[name] != real]  # fmt: skip
+    if others:
+        raise InputError(
+            f"{os.fspath(path)}: {len(others)} trials have another key in {keys.table.path}, e.g. "
+            f"{quoted(others[0])}: leave out --keys, or give the right ones"
+        )
     return cm
 
 
@@ -195,7 +198,7 @@ def _scores_of(table: Table, llr: bool) -> dict[str, float | None]:
     found = _named(table, ("llr", *SCORES) if llr else SCORES)
     if len(set(found)) > 1:
         log.info("%s: of its columns of scores, %s is read", table.path, table.names[found[0]])
-    indices = (_one_of(table, UTTERANCES), found[0] if found else _one_of(table, SCORES))
+    indices = (_utterances_of(table), found[0] if found else _one_of(table, SCORES))
     columns = [table.column(table.names[index]) for index in indices]
     return _by_utterance(table.path, table.lines, *columns)
 
@@ -235,7 +238,7 @@ def _by_utterance(
 # ---- keys --------------------------------------------------------------------------------------
 
 
-def _keys_of(table: Table, subset: str) -> KeyList:
+def _keys_of(table: Table, subset: str | None) -> KeyList:
     index = _key_column(table)
     meanings = {word: LABELS.get(_plain_word(word)) for word in set(table.columns[index])}
     words = [meanings[word] for word in table.columns[index]]
@@ -250,10 +253,13 @@ def _keys_of(table: Table, subset: str) -> KeyList:
     parts = [
         column
         for name, column in zip(table.names, table.columns, strict=True)
-        if (not named or _plain_word(name) == "subset") and set(column) <= {*SUBSETS, "all"}
+        if (_plain_word(name) == "subset" if named else set(column) <= {*SUBSETS, "all"})
     ]
+    if not parts and subset not in (None, "all"):
+        raise InputError(f"{table.path}: the list has no subsets; leave out --subset {subset}")
     if not parts or subset == "all":
         return KeyList(table, is_bonafide, attacks, [True] * len(words), None)
+    subset = subset or "eval"
     inside = [word == subset for word in parts[-1]]
     if not any(inside):
         found = listed(sorted(set(parts[-1])))
@@ -305,6 +311,13 @@ def _one_of(table: Table, names: Sequence[str]) -> int:
     if not found:
         raise InputError(f"{table.path}: no column {listed(names, ' | ')}, the columns are {listed(table.names)}")
     return found[0]
+
+
+def _utterances_of(table: Table) -> int:
+    """The column of utterances; one that numbers the rows is it only where there is no other."""
+    found = _named(table, UTTERANCES)
+    texts = [index for index in found if not all(field.isdecimal() for field in table.columns[index])]
+    return texts[0] if texts else _one_of(table, UTTERANCES)
 
 
 def _first_line(path: PathLike) -> str:

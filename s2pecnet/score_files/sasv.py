@@ -14,7 +14,6 @@ e.g.  spk     filename       cm-score  asv-score  sasv-score  key
       E_0101  E_0000000001   4.7628    -1.0224    1.8701      spoof
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2pecnet.errors import InputError
-from s2pecnet.score_files.cm_asv import ASV_KEYS, ASVScores, Floats
+from s2pecnet.score_files.cm_asv import ASV_KEYS, ASVScores, Floats, finite_score
 from s2pecnet.score_files.tables import PathLike, Table, read_named_columns
 from s2pecnet.text import listed, quoted
 
@@ -134,9 +133,7 @@ def _read_scores(table: Table, name: str) -> Floats | None:
     scores = []
     for line, field in zip(table.lines, column, strict=True):
         try:
-            scores.append(float(field))
-        except ValueError:
-            scores.append(math.nan)
-        if not math.isfinite(scores[-1]):
-            raise InputError(f"{table.path}:{line}: {name} {quoted(field)}, expected a finite number")
+            scores.append(finite_score(field))
+        except InputError:
+            raise InputError(f"{table.path}:{line}: {name} {quoted(field)}, expected a finite number") from None
     return np.array(scores)

@@ -10,7 +10,7 @@ between commas or semicolons may be quoted. The file may be gzipped. Empty lines
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from s2pecnet.errors import InputError
@@ -54,21 +54,49 @@ class Table:
             InputError: no column holds all of them, or one of them comes twice.
         """
         wanted = set(utterances)
-        held = [len(wanted & set(column)) for column in self.columns]
-        best = max(range(len(held)), key=held.__getitem__)
-        if held[best] < len(wanted):
+        best, rows = self.held_by(wanted, range(len(self.columns)))
+        if len(rows) < len(wanted):
             raise InputError(
                 f"no column of {self.path} holds all {len(wanted):,} utterances of the scores (the best, "
-                f"{quoted(self.names[best])}, holds {held[best]:,}): is it a table of another data set?"
+                f"{quoted(self.names[best])}, holds {len(rows):,}): is it a table of another data set?"
             )
-        rows: dict[str, int] = {}
-        for row, name in enumerate(self.columns[best]):
-            if rows.setdefault(name, row) != row and name in wanted:
-                first = self.lines[rows[name]]
-                raise InputError(
-                    f"{self.path}:{self.lines[row]}: utterance {quoted(name)} again, first in line {first}"
-                )
         return [rows[name] for name in utterances]
+
+    def held_by(
+        self, wanted: Set[str], columns: Sequence[int], spelling: Callable[[str], str] = str
+    ) -> tuple[int, dict[str, int]]:
+        """The column, of some, that holds most of the utterances that are wanted, and the row of each of those in it.
+
+        Args:
+            spelling: brings fields to the spelling of `wanted`.
+
+        Raises:
+            InputError: it holds one of them twice, or another column holds as many in other rows.
+        """
+        spelt = {index: list(map(spelling, self.columns[index])) for index in columns}
+        counts = {index: len(wanted & set(fields)) for index, fields in spelt.items()}
+        most = max(counts.values())
+        found: dict[int, dict[str, int]] = {}
+        again = None
+        for index in (one for one, count in counts.items() if count == most):
+            rows: dict[str, int] = {}
+            twice = next((row for row, name in enumerate(spelt[index])
+                          if name in wanted and rows.setdefault(name, row) != row), None)  # fmt: skip
+            if twice is None:
+                found[index] = rows
+            elif again is None:
+                name = spelt[index][twice]
+                again = f"{self.lines[twice]}: utterance {quoted(name)} again, first in line {self.lines[rows[name]]}"
+        if not found:
+            raise InputError(f"{self.path}:{again}")
+        (best, rows), *others = found.items()
+        other = next((index for index, ranked in others if ranked != rows), None)
+        if other is not None:
+            raise InputError(
+                f"{self.path}: the utterances are in column {quoted(self.names[best])}, and in other rows in column "
+                f"{quoted(self.names[other])}; leave out the one that is not their name"
+            )
+        return best, rows
 
 
 def read_named_columns(path: PathLike) -> Table:
@@ -102,7 +130,10 @@ def _read_rows(path: PathLike) -> tuple[list[int], list[list[str]]]:
     rows: list[list[str]] = []
     for number, line in zip(numbers, lines, strict=True):
         quotes = separator in (",", ";") and '"' in line
-        fields = next(csv.reader([line], delimiter=str(separator))) if quotes else line.split(separator)
+        try:
+            fields = next(csv.reader([line], delimiter=str(separator))) if quotes else line.split(separator)
+        except csv.Error as error:
+            raise InputError(f"{os.fspath(path)}:{number}: {error}; expected lines that end in LF or CRLF") from None
         rows.append([field.strip() for field in fields])
         if len(fields) != len(rows[0]):
             raise InputError(

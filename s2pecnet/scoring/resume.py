@@ -29,6 +29,8 @@ FORMATS = ("csv", "jsonl")
 COLUMNS = ("path", "score", "llr", "verdict", "threshold", "min", "below_threshold", "windows")
 # Another machine, or another number of threads, may round a score otherwise.
 SAME_SCORE = 1e-4
+# A ratio is a score times a slope; what a score of six digits leaves open, and how steep calibrations are.
+SAME_LLR, STEEPEST = 1e-3, 1e3
 
 # A row as it stands in the file, and where it ends.
 _Record = tuple[bytes, int]
@@ -218,6 +220,14 @@ class Table:
         same = all(one[key] == other[key] for key in fixed)
         if self.format == "jsonl":
             same = same and [part["start"] for part in one["windows"]] == [part["start"] for part in other["windows"]]
+        llrs = [row[2] if self.format == "csv" else row["llr"] for row in (one, other)]
+        # Of another calibration, or of none.
+        if any(llr in ("", None) for llr in llrs):
+            same = same and llrs[0] == llrs[1]
+        else:
+            before_llr, now_llr = map(float, llrs)
+            slack = SAME_LLR * max(1.0, abs(before_llr)) + STEEPEST * abs(first - second)
+            same = same and abs(before_llr - now_llr) <= slack
         return same and abs(first - second) <= SAME_SCORE * max(1.0, abs(first))
 
     def _row(self, record: _Record | None) -> tuple[str | None, str | None, int]:

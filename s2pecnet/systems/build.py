@@ -26,7 +26,7 @@ from s2pecnet.precision import PRECISIONS
 from s2pecnet.runtime import prepare
 from s2pecnet.systems.front_end import finished_model_config
 from s2pecnet.systems.inputs import Inputs
-from s2pecnet.systems.losses import add_loss_head, other_loss
+from s2pecnet.systems.losses import add_loss_head, other_alpha, other_loss
 from s2pecnet.systems.published import find_weights, remark_of
 from s2pecnet.systems.registry import count_parameters, find_model, options_of, utterance_feature
 from s2pecnet.systems.scorer import Scorer
@@ -87,6 +87,9 @@ class System:
         except InputError as error:
             other = other_loss(path, config)
             raise InputError(f"{path}: {other}" if other else f"{error}{remark_of(path)}") from None
+        other = other_alpha(getattr(state, "about", None), config)
+        if other:
+            raise InputError(f"{path}: {other}")
         for difference in _other_model_config(getattr(state, "about", None), config):
             log.warning("%s: trained with another %s; the scores are of another system", path, difference)
         return cls(config, system.model, system.inputs, device, str(path))

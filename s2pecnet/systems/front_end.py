@@ -69,7 +69,7 @@ class FrontEndOptions:
         description="an id of the Hugging Face Hub, a folder that transformers opens, a checkpoint of fairseq (.pt), "
         "or a configuration of transformers (an object with `model_type`: random weights)"
     )
-    layers: Literal["last", "weighted", "all"] | tuple[Layer, ...] = Field(
+    layers: Literal["last", "weighted", "all"] | Annotated[tuple[Layer, ...], Field(min_length=1)] = Field(
         default="last",
         description="the model's output; a learned weighted sum of what its first layer gets and of all layers; all "
         "layers; or a list, 0 = what the first layer gets",
@@ -117,6 +117,8 @@ class FrontEnd(nn.Module):
         count = len(self._layers())
         chosen = {"last": (), "weighted": range(count + 1), "all": range(1, count + 1)}
         self.picked = tuple(chosen[options.layers] if isinstance(options.layers, str) else options.layers)
+        if len(set(self.picked)) < len(self.picked):
+            raise InputError(f"model_config.front_end.layers: {list(self.picked)} names a layer twice")
         if any(layer > count for layer in self.picked):
             raise InputError(f"model_config.front_end.layers: {max(self.picked)}, and the model has {count} layers")
         self.longest = config.max_source_positions * 320 if self.family == "whisper" else None
@@ -139,6 +141,13 @@ class FrontEnd(nn.Module):
             for module in (*top, last_norm) if getattr(config, "do_stable_layer_norm", True) else top:
                 if module is not None:
                     module.requires_grad_(True)
+        if self.frozen:
+            self.model.eval()
+        if len(self.picked) and getattr(config, "layerdrop", 0):
+            raise InputError(
+                f"model_config.front_end.settings.layerdrop: {config.layerdrop}, and layers are taken out of the model "
+                '(layers "weighted", "all" or a list), which a dropped one does not give; set 0, or layers "last"'
+            )
 
     def _encoder(self) -> Any:
         return self.model if self.family == "whisper" else self.model.encoder
@@ -407,7 +416,12 @@ def _configuration(transformers: Any, options: FrontEndOptions) -> tuple[Any, st
     for name, value in options.settings.items():
         if name not in known:
             raise InputError(f"model_config.front_end.settings: {config.model_type} has no {clipped(repr(name))}")
-        setattr(config, name, value)
+        try:
+            setattr(config, name, value)
+        except Exception as error:
+            # As above: checked by a package of its own.
+            key = f"model_config.front_end.settings.{name}"
+            raise InputError(f"{key}: {clipped(repr(value))} does not fit: {first_line(error)}") from None
     return config, folder, state
 
 

@@ -13,14 +13,14 @@ resumed, averaged and exported, and whatever reads the logits reads theirs. The 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from s2pecnet.config.experiment import Config
+from s2pecnet.config.experiment import NO_LOSS_CONFIG, Config
 from s2pecnet.errors import InputError
 from s2pecnet.precision import float32_region, widened
 from s2pecnet.systems.inputs import Inputs
@@ -99,6 +99,23 @@ def other_loss(path: str | os.PathLike[str], config: Config) -> str | None:
     return f"these weights were trained {trained}, and the config's loss is {config.loss}; set loss={found or 'CCE'}"
 
 
+def other_alpha(about: Any, config: Config) -> str | None:
+    """What is wrong with weights that AM-Softmax trained with another `alpha`, which their scores are multiples of.
+
+    Args:
+        about: the description of the weights; published ones have none.
+    """
+    trained = about.get("config") if isinstance(about, Mapping) else None
+    if config.loss != "AM-Softmax" or not isinstance(trained, Mapping):
+        return None
+    own, given = config.loss_config.alpha, trained.get("loss_config")
+    then = (given if isinstance(given, Mapping) else {}).get("alpha", NO_LOSS_CONFIG.alpha)
+    if then == own:
+        return None
+    wanted = f"which its scores are multiples of, and the config's is {own}; set loss_config.alpha={then}"
+    return f"trained with loss_config.alpha {then}, {wanted}"
+
+
 def _logits_of_head(model: Any, _: Any, outputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (outputs[0], model.loss_head(outputs[0]), *outputs[2:])
 
@@ -109,7 +126,9 @@ def utterance_loss(config: Config) -> UtteranceLoss:
 
     def focal(logits: Tensor, labels: Tensor) -> Tensor:
         entropy = functional.cross_entropy(logits, labels, reduction="none")
-        return (1 - torch.exp(-entropy)) ** parameters.gamma * entropy
+        # At 0 the slope of a power below 1 is infinite, and times the entropy, 0, it is not a number.
+        wrong = (1 - torch.exp(-entropy)).clamp(min=0 if parameters.gamma >= 1 else 1e-12)
+        return wrong**parameters.gamma * entropy
 
     def one_class(logits: Tensor, labels: Tensor) -> Tensor:
         similarity = logits[:, 1]

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from s2pecnet.errors import InputError
 from s2pecnet.features import FixedFrames
+from s2pecnet.precision import is_exporting
 from s2pecnet.shipped import MODELS, MODELS_FOLDER
 from s2pecnet.text import clipped, nearest
 
@@ -106,8 +107,13 @@ def forward(model: nn.Module, inputs: Sequence[Tensor], freq_aug: bool = False) 
         InputError: what comes back is not a tuple with logits (B, 2) in second place.
     """
     outputs = model(*inputs, Freq_aug=True) if freq_aug else model(*inputs)
-    if not isinstance(outputs, (tuple, list)) or len(outputs) < 2 or outputs[1].shape[1:] != (2,):
-        raise InputError("the model's forward is to return a tuple whose second element is logits (B, 2)")
+    logits: Any = outputs[1] if isinstance(outputs, (tuple, list)) and len(outputs) > 1 else None
+    is_right = isinstance(logits, Tensor) and logits.shape[1:] == (2,)
+    # While exporting, the size of a batch is a symbol, which a comparison would fix.
+    if not is_right or not (is_exporting() or len(logits) == len(inputs[0])):
+        found = f"a Tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        wanted = f"logits (B, 2), here ({len(inputs[0])}, 2)"
+        raise InputError(f"the model's forward is to return a tuple whose second element is {wanted}; it is {found}")
     return tuple(outputs)
 
 

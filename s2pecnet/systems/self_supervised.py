@@ -49,6 +49,14 @@ class SelfSupervisedSystem(nn.Module):
         if self.front_end.picked and not takes_layers:
             self.layer_sum = LayerSum(len(self.front_end.picked))
         self.frames = self.front_end.frames(options.nb_samp)
+        config = self.front_end.model.config
+        for axis, length in (("time", self.frames), ("feature", self.front_end.width)):
+            span = getattr(config, f"mask_{axis}_length", 0)
+            if getattr(config, f"mask_{axis}_prob", 0) and span >= length:
+                raise InputError(
+                    f"model_config.front_end.settings.mask_{axis}_prob: masks {span} in a row of {length} "
+                    f"{'frames (nb_samp)' if axis == 'time' else 'features'}; set a shorter mask_{axis}_length"
+                )
 
     def forward(self, x: Tensor, Freq_aug: bool = False) -> tuple[Tensor, Tensor]:
         """x float32 (B, samples) at 16 kHz."""

@@ -27,7 +27,7 @@ from s2pecnet.errors import InputError
 from s2pecnet.nn.whole_batch import spread
 from s2pecnet.parallel import mean_of, processes
 from s2pecnet.precision import FP32, PRECISIONS, Precision, widened
-from s2pecnet.systems.losses import class_weights, utterance_loss
+from s2pecnet.systems.losses import CENTRES, HEAD, class_weights, utterance_loss
 from s2pecnet.systems.registry import forward
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -53,8 +53,13 @@ def loss_terms(
     own_loss = getattr(model, "loss", None)
     if own_loss is None:
         return {"classification": criterion(outputs[1], labels)}
-    terms = own_loss(outputs, inputs, labels, criterion)
-    return dict(terms) if isinstance(terms, Mapping) else {"loss": terms}
+    own = own_loss(outputs, inputs, labels, criterion)
+    terms = dict(own) if isinstance(own, Mapping) else {"loss": own}
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.numel() != 1:
+            found = f"a Tensor {tuple(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise InputError(f"the model's loss is to return a scalar, or a dictionary of scalars; {name!r} is {found}")
+    return terms
 
 
 def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
@@ -89,6 +94,11 @@ class TrainingStep:
         self.model, self.optimizer, self.scheduler = model, optimizer, scheduler
         self.config, self.device = config, device
         self.precision = PRECISIONS[config.precision]
+        if config.loss in CENTRES and not hasattr(model, HEAD):
+            raise InputError(
+                f"loss: {config.loss} has centres, and the model has none; make it by s2pecnet.systems.build.System."
+                "build(config, device).model, or use loss CCE"
+            )
         self.class_weights = class_weights(config, device)
         self.utterance_loss = utterance_loss(config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision.scales_loss)

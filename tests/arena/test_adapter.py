@@ -402,6 +402,20 @@ def test_score_files_are_converted(
     assert said.out.endswith("4 scores\n")
     assert "1 of 5 trials are unscored and left out" in caplog.text
     assert "gives up where more than 5 % are skipped" in caplog.text
+    assert "six decimals" not in caplog.text
+
+
+def test_scores_that_six_decimals_make_equal_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "ours.txt").write_text("a - bonafide 0.99999991\nb A07 spoof 0.99999990\nc A07 spoof 0.5\n")
+    arena.main(["scores", "--cm", str(tmp_path / "ours.txt"), "--output", str(tmp_path / "scores.txt")])
+    assert "3 different scores are 2 in six decimals, the Arena's format, and metrics change" in caplog.text
+
+
+def test_keys_of_a_submission_are_text(made: Path) -> None:
+    path = made / "submission.yaml"
+    path.write_text(path.read_text().replace("scores:", "scores:\n  10: 3.5", 1))
+    with pytest.raises(InputError, match=r"submission.yaml: the key 10 is no text; put it between quotes"):
+        read_submission(path)
 
 
 def test_a_submission_says_what_it_should(made: Path) -> None:
@@ -476,7 +490,7 @@ def test_a_system_without_a_paper_gets_a_note(options: dict[str, str], caplog: p
         ("--dataset", "ASVspoof", "dataset.id: got 'ASVspoof', expected <organisation>/<dataset>"),
         ("--bibtex", None, "missing: system.paper.bibtex (--bibtex)"),
         ("--bench-version", None, "missing: artifact.bench_version (--bench-version)"),
-        ("--contact", "", "submitter.contact: got '', expected"),
+        ("--contact", "", "--contact: its value is empty"),
         ("--weights", "nowhere.pth", "nowhere.pth: no such checkpoint"),
         ("--cm", "nowhere.txt", "nowhere.txt: No such file or directory"),
     ],

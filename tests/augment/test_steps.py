@@ -89,6 +89,16 @@ def test_more_bits_are_closer_to_the_original(name: Any, voice: np.ndarray) -> N
     assert fit(CODERS[name].kbits[-1]) > fit(CODERS[name].kbits[0])
 
 
+@pytest.mark.parametrize("name", ["alaw", "mulaw", "gsm", "amr"])
+def test_what_resampling_takes_beyond_full_scale_stays_there(name: Any) -> None:
+    """A square wave overshoots where its frequencies are cut; a sample that wrapped around would be a click."""
+    x = np.sign(np.sin(2 * np.pi * 200 * np.arange(16000) / 16000 + 0.1)).astype(np.float32)
+    kbits = CODERS[name].kbits[-1]
+    loud, quiet = code(x, name, kbits), 4 * code(0.25 * x, name, kbits)
+    error, reference = (np.sqrt(((y - x) ** 2).mean()) for y in (loud, quiet))
+    assert error < 1.5 * reference + 0.02
+
+
 def test_a_late_codec_is_put_in_its_place() -> None:
     assert delay_of("aac", 32) == 1024
     assert delay_of("g722", 64) == 22

@@ -94,6 +94,18 @@ def attached(corpus: Path, folder: Path, seed: int = 3, **changes: Any) -> Any:
     return loader.dataset
 
 
+def test_what_is_kept_has_no_dropout(corpus: Path, tmp_path: Path) -> None:
+    given = content(corpus)
+    given["model_config"]["front_end"]["settings"] = {"hidden_dropout": 0.5, "feat_proj_dropout": 0.5}
+    data = attached(corpus, tmp_path, model_config=given["model_config"])
+    torch.manual_seed(3)
+    system = System.build(as_config(given), CPU)
+    waveform = data.inputs(data.audio.complete(0))[0]
+    with torch.no_grad():
+        fresh = system.model.eval().front_end(waveform[None])[0]  # type: ignore[operator]
+    torch.testing.assert_close(torch.as_tensor(data[0][0]), fresh, atol=1e-5, rtol=0)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Several threads add up in another order, and what is rounded otherwise may be ranked otherwise."""

@@ -212,7 +212,7 @@ def test_systems_of_other_trials(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"replicates": 0}, "0 bootstrap replicates, expected at least 1"),
+        ({"replicates": 0}, "0 bootstrap replicates, expected a number from 1 to 1,000,000"),
         ({"level": 1.0}, "confidence level 1.0, expected"),
         ({"level": math.nan}, "confidence level nan"),
     ],

@@ -114,6 +114,17 @@ def test_scores_whose_squares_do_not_fit_into_a_double_are_calibrated_as_others(
     assert fitted.offset == pytest.approx(as_usual.offset, rel=1e-6)
 
 
+def test_a_dev_set_without_errors_has_thresholds_without_errors() -> None:
+    """Where one bona fide trial lies far below the others, the score whose ratio is 0 lies above it."""
+    generator = np.random.default_rng(0)
+    cm = scores_of([2.0, *generator.normal(12, 1.5, 59)], generator.normal(-1, 0.7, 180))
+    fitted = fit(cm)
+    assert fitted.separable
+    assert fitted.llr_threshold > 2
+    for threshold in (fitted.eer_threshold, fitted.min_dcf_threshold):
+        assert cm.spoof.max() <= threshold < cm.bonafide.min()
+
+
 def test_thresholds_are_those_of_the_rates() -> None:
     cm = gaussian(seed=3, n_bonafide=60, n_spoof=80)
     fitted = fit(cm)

@@ -244,6 +244,35 @@ def test_names_with_blanks_stay_one_field_without_a_score_too(files: dict[str, s
     assert output.read_text().splitlines()[-1].startswith("my%20clips/u12_000000 - bonafide unscored")
 
 
+def test_trials_of_the_list_that_no_system_scored_are_in_the_fused_file(files: dict[str, str], tmp_path: Path) -> None:
+    """Scores and keys in files of their own: what lacks or is `unscored` in both."""
+    cm = read_cm_scores(files["eval_A"])
+    names, (lacking, unscored) = cm.utterances.tolist(), cm.utterances.tolist()[:2]
+    keys = tmp_path / "keys.txt"
+    keys.write_text("".join(f"{name} A07 {'bonafide' if real else 'spoof'}\n" for name, real in zip(
+        names, cm.is_bonafide.tolist(), strict=True)))  # fmt: skip
+    for split in "AB":
+        scores = read_cm_scores(files[f"eval_{split}"]).scores.tolist()
+        rows = dict(zip(names, map(str, scores), strict=True)) | {unscored: "unscored"}
+        text = "".join(f"{name} {score}\n" for name, score in rows.items() if name != lacking)
+        Path(files[f"eval_{split}"]).write_text(text)
+    output = tmp_path / "fused.txt"
+    given = ["--method", "mean", "--apply", files["eval_A"], files["eval_B"], "--apply-keys", str(keys)]
+    assert fuse.main([*given, "--output", str(output)]) == 0
+    fused = read_cm_scores(output)
+    assert (fused.scores.size, fused.n_unscored) == (138, 2)
+    assert {line.split()[0] for line in output.read_text().splitlines()[-2:]} == {lacking, unscored}
+
+
+def test_fused_scores_are_numbers() -> None:
+    small, large = (
+        CMScores(np.array(["a", "b"]), np.array(["-", "A07"]), np.array([True, False]), np.array(scores))
+        for scores in ([1e-299, 0.0], [1e12, 0.0])
+    )
+    with pytest.raises(InputError, match="the fused scores are beyond any number"):
+        fit_logistic([small]).apply([large])
+
+
 @pytest.mark.parametrize("value", [0.1, -0.343434, 1e-9, 3e7])
 def test_a_system_whose_scores_are_all_equal_adds_nothing(value: float) -> None:
     """The mean of equal numbers need not be that number, so their deviation need not be 0."""

@@ -80,6 +80,8 @@ def test_layers_by_name() -> None:
     assert front_end(TINY_XLSR, layers="weighted").picked == (0, 1, 2)
     with pytest.raises(InputError, match=r"front_end.layers: 3, and the model has 2 layers"):
         front_end(TINY_XLSR, layers=(3,))
+    with pytest.raises(InputError, match=r"front_end.layers: \[2, 0, 2\] names a layer twice"):
+        front_end(TINY_XLSR, layers=(2, 0, 2))
 
 
 def test_a_learned_sum_of_layers_starts_as_their_mean() -> None:
@@ -147,6 +149,17 @@ def test_settings_are_the_only_source_of_randomness(tmp_path: Path) -> None:
     assert (masked.train()(X) - quiet(X)).abs().max() > 0.01
     with pytest.raises(InputError, match=r"front_end.settings: wav2vec2 has no 'hiden_dropout'"):
         front_end(str(folder), settings={"hiden_dropout": 0.5})
+    with pytest.raises(InputError, match=r"settings.layerdrop: 0.5, and layers are taken out of the model"):
+        front_end(str(folder), layers="weighted", settings={"layerdrop": 0.5})
+    assert front_end(str(folder), settings={"layerdrop": 0.5}).train()(X).requires_grad
+    # A frozen one has nothing random, before anybody says in what mode it is.
+    frozen = front_end(str(folder), trainable="none", settings={"hidden_dropout": 0.5})
+    assert torch.equal(frozen(X), frozen.eval()(X))
+
+
+def test_settings_that_the_configuration_refuses_are_one_line() -> None:
+    with pytest.raises(InputError, match=r"model_config.front_end.settings.hidden_dropout: '0.1' does not fit: "):
+        front_end(TINY_XLSR, settings={"hidden_dropout": "0.1"})
 
 
 def test_copies_are_independent_and_fold_the_positional_convolution() -> None:

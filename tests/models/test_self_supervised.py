@@ -19,7 +19,7 @@ from s2pecnet.systems.scorer import Scorer
 from s2pecnet.systems.self_supervised import SelfSupervisedSystem
 from s2pecnet.systems.weights import load_weights, save_weights
 from s2pecnet.training.step import loss_terms
-from tests.helpers.ssl import BACK_ENDS, GOLDEN_TINY, filled, golden, model_config
+from tests.helpers.ssl import BACK_ENDS, GOLDEN_TINY, TINY_XLSR, filled, golden, model_config
 
 
 class Tiny:
@@ -306,6 +306,12 @@ def test_other_systems_take_any_length(architecture: str) -> None:
         ("SSL_SLS", {"nb_samp": 700}, r"1 frames of the front end, and SLS needs at least 3"),
         ("SSL_Linear", {"front_end": "x"}, r'model_config.front_end: got "x", expected an object'),
         ("SSL_Linear", {"front_end": {"model": "x", "layer": 1}}, r"did you mean 'model_config.front_end.layers'"),
+        ("SSL_Linear", {"front_end": {"model": "x", "layers": []}}, r"model_config.front_end.layers: got \[\]"),
+        (
+            "SSL_Linear",
+            {"nb_samp": 2400, "front_end": {"model": TINY_XLSR, "settings": {"mask_time_prob": 0.05}}},
+            r"settings.mask_time_prob: masks 10 in a row of 7 frames \(nb_samp\); set a shorter mask_time_length",
+        ),
         ("SSL_MHFA", {"heads": 0}, r"model_config.heads: got 0, expected an integer from 1"),
         ("SSL_Linear", {"nb_samp": 300}, r"model_config.nb_samp: got 300, expected an integer from 400"),
     ],

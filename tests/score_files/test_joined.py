@@ -1,6 +1,8 @@
 """Scores find their keys, whatever published list has them, and what is missing or surplus is counted."""
 
 import gzip
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ TRIALS = [("u1", "-", "bonafide"), ("u2", "A07", "spoof"), ("u3", "A08", "spoof"
 SCORES = "u1 2.5\nu2 -1.25\nu3 4e-1\nu4 3.0\n"
 
 
-def read(tmp_path: Path, scores: str | bytes, keys: str | bytes | None, subset: str = "eval") -> CMScores:
+def read(tmp_path: Path, scores: str | bytes, keys: str | bytes | None, subset: str | None = None) -> CMScores:
     paths = tmp_path / "scores.txt", tmp_path / "keys.txt"
     for path, content in zip(paths, (scores, keys), strict=True):
         if content is not None:
@@ -137,7 +139,53 @@ def test_subsets_of_2021(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         read(tmp_path, "u4 1.0\n", keys)
 
 
+def test_a_column_called_subset_counts_whatever_its_words(tmp_path: Path) -> None:
+    keys = "file,label,subset\nu1,real,eval\nu2,fake,eval\nu3,fake,dev\nu4,real,dev\n"
+    assert read(tmp_path, SCORES, keys).utterances.tolist() == ["u1", "u2"]
+    assert read(tmp_path, SCORES, keys, "all").utterances.size == 4
+    with pytest.raises(InputError, match="no trial of subset hidden, only of dev, eval"):
+        read(tmp_path, SCORES, keys, "hidden")
+    with pytest.raises(InputError, match=r"keys.txt: the list has no subsets; leave out --subset eval"):
+        read(tmp_path, SCORES, PROTOCOL, "eval")
+    assert read(tmp_path, SCORES, PROTOCOL, "all").utterances.size == 4
+
+
 PROTOCOL = FORMS["ASVspoof2019"]
+
+
+def test_numbers_of_rows_are_no_utterances(tmp_path: Path) -> None:
+    """As pandas writes a table with its index, called id; sorted otherwise in either file."""
+    scores = "id,audio,score\n0,u1,2.5\n1,u2,-1.25\n2,u3,0.4\n3,u4,3.0\n"
+    keys = "id,audio,label\n0,u4,real\n1,u3,fake\n2,u2,fake\n3,u1,real\n"
+    cm = read(tmp_path, scores, keys)
+    assert dict(zip(cm.utterances.tolist(), cm.is_bonafide.tolist(), strict=True)) == {
+        "u1": True, "u2": False, "u3": False, "u4": True,
+    }  # fmt: skip
+    # Where the utterances are numbers too, nobody can know.
+    with pytest.raises(
+        InputError, match=r"keys.txt: the utterances are in column '1', and in other rows in column '2'"
+    ):
+        read(tmp_path, "1 2.5\n2 -1\n3 0.5\n", "1 3 bonafide\n2 1 bonafide\n3 2 spoof\n")
+    cm = read(tmp_path, "1 2.5\n2 -1\n3 0.5\n", "1 1 bonafide\n2 2 bonafide\n3 3 spoof\n")
+    assert cm.is_bonafide.tolist() == [True, True, False]
+
+
+def test_the_keys_of_a_table_have_to_agree_with_the_list(tmp_path: Path) -> None:
+    table = "file,label,score\nu1,real,2.5\nu2,real,-1.25\nu3,fake,0.4\nu4,real,3.0\n"
+    with pytest.raises(InputError, match=r"1 trials have another key in .*keys.txt, e.g. 'u2': leave out --keys"):
+        read(tmp_path, table, PROTOCOL)
+    cm = read(tmp_path, table.replace("u2,real", "u2,fake").replace("0.4", "unscored"), PROTOCOL)
+    assert (cm.utterances.tolist(), cm.n_unscored) == (["u1", "u2", "u4"], 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are of POSIX")
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    for name, content in (("scores", SCORES), ("keys", PROTOCOL), ("four", keys_of("{u} {a} {k} 1.5"))):
+        os.mkfifo(tmp_path / name)
+        threading.Thread(target=(tmp_path / name).write_text, args=[content]).start()
+    cm = joined.read_scores(tmp_path / "scores", joined.read_keys(tmp_path / "keys"))
+    assert cm.scores.tolist() == [2.5, -1.25, 0.4, 3.0]
+    assert joined.read_scores(tmp_path / "four").scores.tolist() == [1.5] * 4
 
 
 @pytest.mark.parametrize(

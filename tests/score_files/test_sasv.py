@@ -80,6 +80,7 @@ def test_columns_of_dashes_are_not_there(sasv_file: Path) -> None:
     ("old", "new", "message"),
     [
         ("\tspoof", "\tbonafide", r":2: key 'bonafide', expected target \| nontarget \| spoof"),
+        ("-3.0", "1_5", r":4: asv-score '1_5', expected a finite number"),
         ("-3.0", "-", r":4: asv-score '-', expected a finite number"),
         ("1e0", "nan", r":5: asv-score 'nan'"),
         ("1.5", "x", r":2: sasv-score 'x'"),

@@ -71,6 +71,13 @@ def test_rows_are_joined_by_the_column_that_holds_all_utterances(tmp_path: Path)
     with pytest.raises(InputError, match=r"table.tsv:4: utterance 'u2' again, first in line 3"):
         table.rows_of(["u1", "u2"])
     assert table.rows_of(["u3"]) == [3]  # what is not asked for may come twice
+    # Numbers of the rows hold numbers, too.
+    path.write_text("row,utt,codec\n1,3,mp3\n2,1,opus\n3,2,mp3\n")
+    with pytest.raises(InputError, match=r"the utterances are in column 'row', and in other rows in column 'utt'"):
+        read_named_columns(path).rows_of(["1", "2", "3"])
+    # A column that has one of them twice is not theirs.
+    path.write_text("speaker,utt\n1,1\n1,2\n2,3\n")
+    assert read_named_columns(path).rows_of(["2", "1"]) == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +90,8 @@ def test_rows_are_joined_by_the_column_that_holds_all_utterances(tmp_path: Path)
         (b"\n\nutt codec\nu1 mp3\n\nu2\n", "table:6: 1 fields, expected 2 as in line 3"),
         (b"utt,codec\nu1,\xff\n", "table:2: not a UTF-8 text file"),
         (b"utt,codec\nu1,\0\n", "table:2: not a UTF-8 text file"),
+        (b'utt,codec\nu1,"mp3"\ru2,"opus"\n', "table:2: new-line character.*; expected lines that end in LF or CRLF"),
+        (b'utt,codec\nu1,"' + b"x" * 200_000 + b'"\n', "table:2: field larger than field limit"),
         (gzip.compress(b"utt,codec\n", mtime=0)[:-6], "table: damaged gzip file"),
     ],
 )

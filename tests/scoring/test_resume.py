@@ -133,6 +133,24 @@ def test_a_table_of_other_weights_options_or_files_is_left_as_it_is(
         assert output.read_bytes() == part
 
 
+def test_a_table_has_the_ratios_of_one_calibration(folder: Path, whole: tuple[str, bytes], tmp_path: Path) -> None:
+    format, _ = whole
+    fitted = {"eer_threshold": 0.0, "min_dcf_threshold": 0.0, "p_spoof": 0.05, "c_miss": 1.0, "c_fa": 10.0,
+              "n_bonafide": 9, "n_spoof": 9, "separable": False, "fitted_on": "dev"}  # fmt: skip
+    for name, slope, offset in (("one", 1.0, 0.5), ("other", 2.0, -9.0)):
+        (tmp_path / name).write_text(json.dumps({"slope": slope, "offset": offset, **fitted}))
+    complete, output = tmp_path / "complete", tmp_path / "table"
+    run(folder, complete, format, "--calibration", str(tmp_path / "one"))
+    part = b"".join(complete.read_bytes().splitlines(keepends=True)[: 3 + (format == "csv")])
+    for given in (["--calibration", str(tmp_path / "other")], []):
+        output.write_bytes(part)
+        with pytest.raises(InputError, match="was it written with other weights, options or files"):
+            run(folder, output, format, "--resume", *given)
+        assert output.read_bytes() == part
+    run(folder, output, format, "--resume", "--calibration", str(tmp_path / "one"))
+    assert output.read_bytes() == complete.read_bytes()
+
+
 def test_scores_that_differ_by_rounding_are_kept_with_a_warning(
     folder: Path, whole: tuple[str, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,6 +220,13 @@ def test_documents_appear_when_they_are_complete(folder: Path, tmp_path: Path) -
     assert len(json.loads((tmp_path / "x.json").read_text())["files"]) == CLIPS - 2
     run(folder, tmp_path / "x.txt", "table")
     assert len((tmp_path / "x.txt").read_text().splitlines()) == CLIPS - 2 + 1
+    # They replace nothing, and no clip of the folder that is scored.
+    clip = folder / "audio" / '00 "a",b.wav'
+    for there, format in ((tmp_path / "x.txt", "table"), (tmp_path / "x.json", "json"), (clip, "table")):
+        before = there.read_bytes()
+        with pytest.raises(InputError, match="it is there already; choose another name"):
+            run(folder, there, format)
+        assert there.read_bytes() == before
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from s2pecnet.config.experiment import Config, as_config
 from s2pecnet.errors import InputError
 from s2pecnet.export.check import make_graphs
 from s2pecnet.export.graphs import from_pt2, to_pt2
-from s2pecnet.systems.build import System
+from s2pecnet.systems.build import System, get_model
 from s2pecnet.systems.losses import CentreHead, mean_loss, utterance_loss
 from s2pecnet.systems.weights import save_weights
 from s2pecnet.training.step import TrainingStep
@@ -38,6 +38,15 @@ def test_focal_is_cross_entropy_that_easy_utterances_count_less_in() -> None:
     torch.testing.assert_close(found, expected)
     plain = utterance_loss(config_of("focal", loss_config={"gamma": 0}))(logits, labels)
     torch.testing.assert_close(plain, functional.cross_entropy(logits, labels, reduction="none"))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_has_a_gradient_where_an_utterance_is_certain(gamma: float) -> None:
+    logits = torch.tensor([[-40.0, 40.0], [0.5, -0.5]], requires_grad=True)
+    utterance_loss(config_of("focal", loss_config={"gamma": gamma}))(logits, torch.tensor([1, 1])).sum().backward()
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[0].abs().max() < 1e-6 < logits.grad[1].abs().min()
 
 
 def test_oc_softmax_by_hand() -> None:
@@ -156,6 +165,23 @@ def test_weights_of_another_loss_are_refused_in_words(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     for trained, wanted in (("CCE", "focal"), ("AM-Softmax", "AM-Softmax")):
         System.load(config_of(wanted), tmp_path / f"{trained}.pth", CPU)
+
+
+def test_am_softmax_scores_with_the_scale_that_trained_it(tmp_path: Path) -> None:
+    trained = {"config": TINIEST | {"loss": "AM-Softmax", "loss_config": {"alpha": 40}}}
+    config = config_of("AM-Softmax", loss_config={"alpha": 40})
+    save_weights(System.build(config, CPU).model, tmp_path / "w.pth", trained)
+    assert System.load(config, tmp_path / "w.pth", CPU).model.loss_head.alpha == 40  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"trained with loss_config.alpha 40, .*20.0; set loss_config.alpha=40$"):
+        System.load(config_of("AM-Softmax"), tmp_path / "w.pth", CPU)
+
+
+def test_a_loop_without_the_centres_is_told_so() -> None:
+    """As forks have it: `get_model` knows nothing of the loss."""
+    model = get_model(TINIEST["model_config"], CPU)
+    for loss in ("OC-Softmax", "AM-Softmax"):
+        with pytest.raises(InputError, match=f"loss: {loss} has centres, and the model has none; make it by"):
+            TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), None, config_of(loss), CPU)
 
 
 def test_a_system_without_an_embedding_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
