@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None, prog: str = "s2pecnet fuse") -> int:
     for name, scores in [*zip(names, training, strict=True), ("their fusion", fused_map.apply(training, names))]:
         for remark in evaluate(scores).remarks() if len(set(scores.is_bonafide.tolist())) > 1 else ():
             log.warning("%s: %s", name, remark)
-    unscored = _unscored(complete, fused, options.apply)
     if apply_keys:
-        names = [*fused.utterances.tolist(), *(name for name, *_ in unscored)]
-        unscored += apply_keys.unscored(options.apply[0], names)
+        unscored = apply_keys.unscored(options.apply[0], fused.utterances.tolist())
+    else:
+        unscored = _unscored(complete, fused, options.apply)
     write_cm_scores(options.output, fused, unscored)
     method = "log-likelihood ratios by logistic regression"
     if options.method == "mean":

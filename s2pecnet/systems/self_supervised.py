@@ -52,7 +52,7 @@ class SelfSupervisedSystem(nn.Module):
         config = self.front_end.model.config
         for axis, length in (("time", self.frames), ("feature", self.front_end.width)):
             span = getattr(config, f"mask_{axis}_length", 0)
-            if getattr(config, f"mask_{axis}_prob", 0) and span >= length:
+            if getattr(config, f"mask_{axis}_prob", 0) and span >= length and not self.front_end.frozen:
                 raise InputError(
                     f"model_config.front_end.settings.mask_{axis}_prob: masks {span} in a row of {length} "
                     f"{'frames (nb_samp)' if axis == 'time' else 'features'}; set a shorter mask_{axis}_length"
