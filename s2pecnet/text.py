@@ -2,7 +2,7 @@
 
 read_text, read_lines     a text file, plain or gzipped
 load_json, find_keys, check_depth    JSON
-first_line, clipped, quoted, listed   parts of messages; nearest: "did you mean"
+first_line, clipped, quoted, listed, threshold_text   parts of messages; nearest: "did you mean"
 """
 
 import difflib
@@ -33,17 +33,6 @@ CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
 _CONTROL = re.compile(CONTROL)
 # What came through pipes, by their names.
 _PIPED: dict[str, bytes] = {}
-
-
-def threshold_text(threshold: float, form: Literal["g", "f"] = "g") -> str:
-    """A threshold with six digits ("g") or decimals; just below 1, where probabilities crowd, with six of what lacks.
-
-    >>> threshold_text(-1.23456789), threshold_text(0.9999999039), threshold_text(1), threshold_text(2.5, "f")
-    ('-1.23457', '0.9999999039', '1', '2.500000')
-    """
-    missing = 1 - abs(threshold)
-    digits = 6 - math.floor(math.log10(missing)) if 0 < missing < 0.1 else 6
-    return f"{threshold:.{min(digits, 17)}{form}}"
 
 
 def read_text(path: str | os.PathLike[str], expected: str, largest: int = LARGEST_TEXT) -> str:
@@ -242,6 +231,17 @@ def shown(value: Any) -> str:
 
 def _too_deep(origin: str) -> str:
     return f"{origin}: nested too deeply to be a config"
+
+
+def threshold_text(threshold: float, form: Literal["g", "f"] = "g") -> str:
+    """A threshold with six digits ("g") or decimals; just below 1, where probabilities crowd, with six of what lacks.
+
+    >>> threshold_text(-1.23456789), threshold_text(0.9999999039), threshold_text(1), threshold_text(2.5, "f")
+    ('-1.23457', '0.9999999039', '1', '2.500000')
+    """
+    missing = 1 - abs(threshold)
+    digits = 6 - math.floor(math.log10(missing)) if 0 < missing < 0.1 else 6
+    return f"{threshold:.{min(digits, 17)}{form}}"
 
 
 def clipped(text: str) -> str:

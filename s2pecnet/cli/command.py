@@ -22,16 +22,23 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
-def make_parser(
-    prog: str, description: str, examples: str, cls: type[argparse.ArgumentParser] | None = None
-) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Refuses options with an empty value, as a variable of a shell that is not set gives one."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and "" in arg_strings:
+            raise InputError(f"{action.option_strings[0]}: its value is empty (a variable that is not set?)")
+        return super()._get_values(action, arg_strings)
+
+
+def make_parser(prog: str, description: str, examples: str, cls: type[Parser] = Parser) -> argparse.ArgumentParser:
     """A parser as every command has it.
 
     Args:
         prog: what the user typed, "python main.py" or "s2pecnet train"; "%(prog)s" in the texts stands for it.
         examples: the text behind the options.
     """
-    parser = (cls or Parser)(
+    parser = cls(
         prog=prog,
         description=description,
         epilog=examples,
@@ -47,15 +54,6 @@ def make_parser(
 def accept_negative_numbers(parser: argparse.ArgumentParser) -> None:
     """Let a value be a negative number of any form: argparse takes -6.4e-05 for an option, up to Python 3.13."""
     parser._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
-
-
-class Parser(argparse.ArgumentParser):
-    """Refuses options with an empty value, as a variable of a shell that is not set gives one."""
-
-    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        if action.option_strings and "" in arg_strings:
-            raise InputError(f"{action.option_strings[0]}: its value is empty (a variable that is not set?)")
-        return super()._get_values(action, arg_strings)
 
 
 class _LogLevel(argparse.Action):

@@ -124,9 +124,10 @@ def standardise(scores: Floats) -> tuple[Floats, Floats, Floats]:
     centres, spreads = near_one.mean(axis=0), near_one.std(axis=0)
     # Not by the deviation: the mean of equal numbers need not be that number.
     is_varied = np.ptp(near_one, axis=0) > 1e-12 * np.abs(near_one).max(axis=0)
-    is_varied &= np.ldexp(spreads, exponents) > _LEAST_SPREAD
+    deviations = np.ldexp(spreads, exponents)
+    is_varied &= deviations > _LEAST_SPREAD
     standard = np.where(is_varied, near_one - centres, 0.0) / np.where(is_varied, spreads, 1.0)
-    return standard, np.ldexp(centres, exponents), np.where(is_varied, np.ldexp(spreads, exponents), 0.0)
+    return standard, np.ldexp(centres, exponents), np.where(is_varied, deviations, 0.0)
 
 
 def stack_scores(systems: Sequence[CMScores], names: Sequence[str] = ()) -> tuple[Floats, Bools]:

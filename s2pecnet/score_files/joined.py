@@ -15,7 +15,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,8 +79,7 @@ class KeyList:
                 f"{self.table.path}; choose another with --subset {' | '.join((*SUBSETS, 'all'))}"
             )
         scored = [(name, score, row) for name, score, row in kept if score is not None]
-        with_score = {row for *_, row in scored}
-        unscored = [names[row] for row, inside in enumerate(self.inside) if inside and row not in with_score]
+        unscored = [names[row] for row in self._inside_without({row for *_, row in scored})]
         n_unscored = len(unscored)
         is_bonafide = np.array([self.is_bonafide[row] for *_, row in scored], dtype=bool)
         check_classes(path, is_bonafide, n_unscored, both_classes)
@@ -98,8 +97,12 @@ class KeyList:
             InputError: as `join`.
         """
         rows, names = self.rows_of(path, scored)
-        rest = sorted({row for row, inside in enumerate(self.inside) if inside}.difference(rows))
+        rest = self._inside_without(set(rows))
         return [(names[row], self.attacks[row], KEYS[0] if self.is_bonafide[row] else KEYS[1]) for row in rest]
+
+    def _inside_without(self, rows: Set[int]) -> list[int]:
+        """The rows of the subset that are none of these."""
+        return [row for row, inside in enumerate(self.inside) if inside and row not in rows]
 
     def rows_of(self, path: PathLike, names: Sequence[str]) -> tuple[list[int], list[str]]:
         """The row of each scored utterance, (n,); and the utterances of all rows, as the list spells them.

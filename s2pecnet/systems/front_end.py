@@ -143,7 +143,7 @@ class FrontEnd(nn.Module):
                     module.requires_grad_(True)
         if self.frozen:
             self.model.eval()
-        elif len(self.picked) and getattr(config, "layerdrop", 0):
+        elif getattr(config, "layerdrop", 0) and self.picked:
             raise InputError(
                 f"model_config.front_end.settings.layerdrop: {config.layerdrop}, and layers are taken out of the model "
                 '(layers "weighted", "all" or a list), which a dropped one does not give; set 0, or layers "last"'

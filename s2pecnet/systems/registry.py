@@ -111,10 +111,16 @@ def forward(model: nn.Module, inputs: Sequence[Tensor], freq_aug: bool = False) 
     is_right = isinstance(logits, Tensor) and logits.shape[1:] == (2,)
     # While exporting, the size of a batch is a symbol, which a comparison would fix.
     if not is_right or not (is_exporting() or len(logits) == len(inputs[0])):
-        found = f"a Tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         wanted = f"logits (B, 2), here ({len(inputs[0])}, 2)"
-        raise InputError(f"the model's forward is to return a tuple whose second element is {wanted}; it is {found}")
+        raise InputError(
+            f"the model's forward is to return a tuple whose second element is {wanted}; it is {kind_of(logits)}"
+        )
     return tuple(outputs)
+
+
+def kind_of(value: Any) -> str:
+    """What a system has returned, for messages: a tensor's shape, or a type's name."""
+    return f"a Tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _folders(config_file: str | os.PathLike[str] | None) -> list[Path]:

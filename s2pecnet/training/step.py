@@ -28,7 +28,7 @@ from s2pecnet.nn.whole_batch import spread
 from s2pecnet.parallel import mean_of, processes
 from s2pecnet.precision import FP32, PRECISIONS, Precision, widened
 from s2pecnet.systems.losses import CENTRES, HEAD, class_weights, utterance_loss
-from s2pecnet.systems.registry import forward
+from s2pecnet.systems.registry import forward, kind_of
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -57,8 +57,8 @@ def loss_terms(
     terms = dict(own) if isinstance(own, Mapping) else {"loss": own}
     for name, term in terms.items():
         if not isinstance(term, Tensor) or term.numel() != 1:
-            found = f"a Tensor {tuple(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
-            raise InputError(f"the model's loss is to return a scalar, or a dictionary of scalars; {name!r} is {found}")
+            wanted = "a scalar, or a dictionary of scalars"
+            raise InputError(f"the model's loss is to return {wanted}; {name!r} is {kind_of(term)}")
     return terms
 
 
